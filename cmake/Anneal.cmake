@@ -1,0 +1,43 @@
+# anneal_library(NAME SOURCES ... DEPS ...)   one room: a static library with the house's warnings
+# anneal_test(NAME SOURCES ... DEPS ... [LABEL unit|golden|process|fault|e2e])   one GoogleTest program, run by ctest
+# anneal_program(NAME SOURCES ... DEPS ...)   an executable in build/bin
+
+set(ANNEAL_WARNINGS -Wall -Wextra -Werror -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers)
+
+function(anneal_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_include_directories(${name} PUBLIC "${PROJECT_SOURCE_DIR}")
+  target_compile_options(${name} PRIVATE ${ANNEAL_WARNINGS})
+  target_link_libraries(${name} PUBLIC ${arg_DEPS})
+endfunction()
+
+function(anneal_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+  target_compile_options(${name} PRIVATE ${ANNEAL_WARNINGS})
+  target_link_libraries(${name} PRIVATE ${arg_DEPS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+endfunction()
+
+# Tests get: ANNEAL_SOURCE_DIR and ANNEAL_BINARY_DIR as macros, and run in their own empty folder.
+function(anneal_test name)
+  cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_compile_options(${name} PRIVATE ${ANNEAL_WARNINGS})
+  target_compile_definitions(${name} PRIVATE
+    ANNEAL_SOURCE_DIR="${PROJECT_SOURCE_DIR}" ANNEAL_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  target_link_libraries(${name} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main)
+  set(work "${PROJECT_BINARY_DIR}/test-work/${name}")
+  file(MAKE_DIRECTORY "${work}")
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${work}")
+  if(NOT arg_LABEL)
+    set(arg_LABEL unit)
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT}
+    ENVIRONMENT "OMP_WAIT_POLICY=passive")
+endfunction()

@@ -1,0 +1,48 @@
+// One batch of rows as the model takes it: ids as a keyed jagged tensor, dense features and labels as matrices.
+// No LibTorch here: reader threads fill these buffers, the trainer wraps them without a copy.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace arrow {
+class RecordBatch;
+}
+
+namespace anneal::data {
+
+/// Storage of a batch. One alias, so that a CUDA build can make it pinned memory.
+template <typename T>
+using Buffer = std::vector<T>;
+
+/// Ids of all sparse features, feature-major (torchrec's KeyedJaggedTensor): feature f (index in
+/// features::FeatureSet::sparse()), row b holds values[offsets[f*rows+b] .. offsets[f*rows+b+1]).
+struct KeyedJagged {
+  Buffer<int64_t> values;   ///< [nnz]
+  Buffer<int64_t> offsets;  ///< [features*rows + 1], starts at 0, non-decreasing
+  Buffer<float> weights;    ///< [nnz], or empty when no feature of the set is weighted
+};
+
+/// One label column, in the order of data_config.label_fields. Exactly one of the two is filled.
+struct Label {
+  Buffer<float> floats;   ///< [rows]: floating columns
+  Buffer<int64_t> ints;   ///< [rows]: integer columns
+};
+
+struct Batch {
+  int64_t rows = 0;
+  KeyedJagged sparse;
+  Buffer<float> dense;  ///< [rows, FeatureSet::dense_width()] row-major: all dense features side by side
+  std::vector<Label> labels;                  ///< empty in predict and export
+  std::vector<Buffer<float>> sample_weights;  ///< one [rows] per data_config.sample_weight_fields
+  /// Highest consumed row per source ("<input_path>:<slice start>"), what dataloader_state.json stores
+  /// (parity/data.md 2.2). Empty for sources without a position.
+  std::map<std::string, int64_t> position;
+  /// The columns asked for by ReaderOptions::reserved_columns, `rows` long (predict); null otherwise.
+  std::shared_ptr<arrow::RecordBatch> reserved;
+};
+
+}  // namespace anneal::data

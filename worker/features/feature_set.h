@@ -1,0 +1,76 @@
+// The configured features as facts: what each reads, which table it looks up, how wide it is.
+// Made once from pipeline.config; models, embeddings, readers and exports all read features from here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "tzrec/pipeline.pb.h"
+
+namespace anneal::features {
+
+enum class Kind { kId, kRaw };  // grows: combo, lookup, match, ...
+enum class Pooling { kSum, kMean };
+
+/// One configured feature (parity/features.md 1).
+struct Feature {
+  std::string name;                 ///< output name, key of every tensor made from it
+  Kind kind = Kind::kId;
+  bool sparse = true;               ///< ids into a table, or dense floats
+  std::vector<std::string> inputs;  ///< columns read: [name] in FG_NONE, the expression's column otherwise
+  std::string side;                 ///< user | item | context | feature | const; empty in FG_NONE without expression
+  int64_t value_dim = 1;            ///< dense: columns; sparse: ids kept per row, 0 = all
+  bool weighted = false;            ///< ids carry weights
+
+  // Sparse only.
+  std::string table;                ///< `embedding_name` or "<name>_emb"
+  int64_t num_embeddings = 0;       ///< rows of the table
+  int64_t embedding_dim = 0;
+  Pooling pooling = Pooling::kSum;
+  std::string init_fn;              ///< text of the config; empty = uniform(-sqrt(1/rows), sqrt(1/rows))
+  bool trainable = true;
+
+  /// Width of the feature in a DEEP group: embedding_dim when sparse, value_dim when dense.
+  int64_t output_dim() const { return sparse ? embedding_dim : value_dim; }
+
+  int index = 0;      ///< position in FeatureSet::sparse() or FeatureSet::dense()
+  int64_t dense_column = 0;  ///< dense only: first column in Batch::dense
+  int config_index = 0;      ///< position in feature_configs
+};
+
+/// All features of a config. Throws ConfigError naming the feature for anything unknown or contradictory.
+class FeatureSet {
+ public:
+  static FeatureSet FromConfig(const tzrec::protos::EasyRecConfig& config);
+
+  const std::vector<Feature>& all() const { return all_; }                ///< in config order
+  const std::vector<const Feature*>& sparse() const { return sparse_; }   ///< feature index of Batch::sparse
+  const std::vector<const Feature*>& dense() const { return dense_; }
+  const Feature* Find(const std::string& name) const;                     ///< null when there is none
+  int64_t dense_width() const { return dense_width_; }
+  bool weighted() const { return weighted_; }  ///< any feature weighted: then every one carries weights (1)
+  tzrec::protos::FgMode fg_mode() const { return fg_mode_; }
+  /// Columns that the feature program reads, each once, in config order.
+  const std::vector<std::string>& input_columns() const { return input_columns_; }
+
+  FeatureSet(const FeatureSet&) = delete;
+  FeatureSet& operator=(const FeatureSet&) = delete;
+  FeatureSet(FeatureSet&&) = default;
+  FeatureSet& operator=(FeatureSet&&) = default;
+
+ private:
+  FeatureSet() = default;
+
+  std::vector<Feature> all_;  // never resized after construction: sparse_ and dense_ point into it
+  std::vector<const Feature*> sparse_, dense_;
+  std::unordered_map<std::string, const Feature*> by_name_;
+  std::vector<std::string> input_columns_;
+  int64_t dense_width_ = 0;
+  bool weighted_ = false;
+  tzrec::protos::FgMode fg_mode_ = tzrec::protos::FG_NONE;
+};
+
+}  // namespace anneal::features
