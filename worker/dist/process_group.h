@@ -1,0 +1,47 @@
+// The collectives a worker uses, over Gloo (CPU) or NCCL (CUDA). One process needs none: then every call is a no-op.
+//
+// A collective that fails (a peer died, a timeout) throws PeerError naming the operation and this rank, which ends the
+// process with exit code 76: "not this rank's fault".
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace anneal::dist {
+
+/// Who this process is among the others; from torchrun's environment variables (parity/train.md 15).
+struct Topology {
+  int rank = 0, world_size = 1;
+  int local_rank = 0, local_world_size = 1;
+  std::string master_addr = "127.0.0.1";
+  int master_port = 0;
+  std::chrono::seconds timeout{1800};  ///< PROCESS_GROUP_TIMEOUT_SECONDS
+
+  /// Throws ConfigError when a variable is not a number or out of range.
+  static Topology FromEnvironment();
+};
+
+class ProcessGroup {
+ public:
+  virtual ~ProcessGroup() = default;
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+
+  virtual void AllReduceSum(at::Tensor tensor) = 0;           ///< in place
+  virtual void Broadcast(at::Tensor tensor, int root) = 0;    ///< in place
+  /// Rows of `input` go to ranks by input_splits (rows per rank), rows of `output` come by output_splits.
+  virtual void AllToAll(at::Tensor output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
+                        const std::vector<int64_t>& input_splits) = 0;
+  virtual void Barrier() = 0;
+  /// One number of every rank, in rank order.
+  virtual std::vector<int64_t> AllGather(int64_t value) = 0;
+};
+
+/// Joins the group at master_addr:master_port; blocks until every rank is there (at most `timeout`).
+std::unique_ptr<ProcessGroup> Connect(const Topology& topology);
+
+}  // namespace anneal::dist

@@ -1,0 +1,117 @@
+#include "worker/models/network.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "worker/config/error.h"
+#include "worker/losses/loss.h"
+
+namespace anneal::models {
+namespace {
+
+/// Columns of a group out of the pooled and the dense matrix. A group that is one run of columns is a view.
+at::Tensor Assemble(const Group& group, const at::Tensor& pooled, const at::Tensor& dense) {
+  std::vector<at::Tensor> parts;
+  parts.reserve(group.blocks.size());
+  for (const Block& block : group.blocks) {
+    parts.push_back((block.pooled ? pooled : dense).narrow(1, block.column, block.width));
+  }
+  return parts.size() == 1 ? parts.front() : at::cat(parts, 1);
+}
+
+/// Row weights of a head, normalised to mean 1 over the batch and multiplied by the head's weight; undefined when the
+/// head is not weighted.
+at::Tensor RowWeights(const Head& head, const data::Batch& batch, const Network& network,
+                      const std::vector<std::string>& sample_weight_fields) {
+  if (!head.weighted) return {};
+  if (head.sample_weight.empty() && head.space_indicator.empty()) return at::full({batch.rows}, head.weight);
+  at::Tensor weights = at::ones({batch.rows});
+  if (!head.sample_weight.empty()) {
+    const auto found = std::find(sample_weight_fields.begin(), sample_weight_fields.end(), head.sample_weight);
+    const auto& column = batch.sample_weights.at(found - sample_weight_fields.begin());
+    weights = at::from_blob(const_cast<float*>(column.data()), {batch.rows}, at::kFloat);
+  }
+  if (!head.space_indicator.empty()) {
+    const at::Tensor label = LabelTensor(batch.labels.at(network.LabelIndex(head.space_indicator)));
+    weights = weights * at::where(label > 0, at::full_like(weights, head.in_space_weight),
+                                  at::full_like(weights, head.out_space_weight));
+  }
+  const at::Tensor mean = weights.mean();
+  weights = at::where(mean == 0, at::zeros_like(weights), weights / mean);
+  return weights * head.weight;
+}
+
+}  // namespace
+
+const at::Tensor& Predictions::at(const std::string& name) const {
+  for (const auto& [key, value] : values) {
+    if (key == name) return value;
+  }
+  throw ConfigError("the model makes no prediction named '" + name + "'");
+}
+
+at::Tensor LabelTensor(const data::Label& label) {
+  if (!label.floats.empty()) {
+    return at::from_blob(const_cast<float*>(label.floats.data()), {static_cast<int64_t>(label.floats.size())},
+                         at::kFloat);
+  }
+  return at::from_blob(const_cast<int64_t*>(label.ints.data()), {static_cast<int64_t>(label.ints.size())}, at::kLong)
+      .to(at::kFloat);
+}
+
+Network::Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features)
+    : plan_(PlanEmbeddings(config.model_config(), features, config)),
+      label_fields_(config.data_config().label_fields().begin(), config.data_config().label_fields().end()),
+      sample_weight_fields_(config.data_config().sample_weight_fields().begin(),
+                            config.data_config().sample_weight_fields().end()),
+      model_(MakeModel({config.model_config(), plan_, label_fields_, sample_weight_fields_})) {
+  for (const Head& head : model_->heads()) {
+    if (head.losses.empty()) throw ConfigError("model_config: no loss is set for head '" + head.label + "'");
+    for (const auto& loss : head.losses) losses::Check(loss, head.num_class);
+  }
+}
+
+std::vector<std::string> Network::prediction_names() const {
+  std::vector<std::string> names;
+  for (const Head& head : model_->heads()) {
+    names.push_back("logits" + head.suffix);
+    names.push_back("probs" + head.suffix);
+  }
+  return names;
+}
+
+Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) {
+  Groups groups;
+  for (const Group& group : plan_.groups) groups.emplace(group.name, Assemble(group, pooled, dense));
+  const std::vector<at::Tensor> outputs = model_->Forward(groups);
+  Predictions predictions;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const std::string& suffix = model_->heads()[i].suffix;
+    const at::Tensor logits = outputs[i].squeeze(1);
+    predictions.values.emplace_back("logits" + suffix, logits);
+    predictions.values.emplace_back("probs" + suffix, at::sigmoid(logits));
+  }
+  return predictions;
+}
+
+Losses Network::ComputeLosses(const Predictions& predictions, const data::Batch& batch) const {
+  Losses losses;
+  for (const Head& head : model_->heads()) {
+    const at::Tensor weights = RowWeights(head, batch, *this, sample_weight_fields_);
+    const at::Tensor label = LabelTensor(batch.labels.at(LabelIndex(head.label)));
+    for (const auto& config : head.losses) {
+      losses.emplace_back(losses::Name(config) + head.suffix,
+                          losses::Compute(config, predictions.at("logits" + head.suffix), label, weights));
+    }
+  }
+  return losses;
+}
+
+int Network::LabelIndex(const std::string& name) const {
+  const auto found = std::find(label_fields_.begin(), label_fields_.end(), name);
+  if (found == label_fields_.end()) throw ConfigError("data_config.label_fields has no '" + name + "'");
+  return static_cast<int>(found - label_fields_.begin());
+}
+
+}  // namespace anneal::models

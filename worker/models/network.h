@@ -1,0 +1,56 @@
+// From looked-up embeddings to predictions and losses: the model with its heads, as trainer, evaluator, predictor
+// and export all use it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/data/batch.h"
+#include "worker/models/model.h"
+
+namespace anneal::models {
+
+/// Prediction tensors in a fixed order: logits<suffix>, probs<suffix> per head. [B] float32 (num_class 1).
+struct Predictions {
+  std::vector<std::pair<std::string, at::Tensor>> values;
+  const at::Tensor& at(const std::string& name) const;
+};
+
+/// Losses by name ("binary_cross_entropy_ctr") in the order of the heads.
+using Losses = std::vector<std::pair<std::string, at::Tensor>>;
+
+class Network {
+ public:
+  /// Everything from the config; throws ConfigError.
+  Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features);
+
+  const EmbeddingPlan& plan() const { return plan_; }
+  Model& model() { return *model_; }
+  const std::vector<std::string>& label_fields() const { return label_fields_; }
+
+  /// Names of the predictions, without running anything.
+  std::vector<std::string> prediction_names() const;
+
+  /// pooled [B, plan().pooled_width], dense [B, plan().dense_width] -> predictions.
+  Predictions Forward(const at::Tensor& pooled, const at::Tensor& dense);
+  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3.
+  Losses ComputeLosses(const Predictions& predictions, const data::Batch& batch) const;
+
+  /// Trainable dense parameters and buffers under their complete state names ("model.deep_mlp...").
+  std::vector<nn::NamedTensor> DenseParameters() const { return model_->NamedParameters("model"); }
+  std::vector<nn::NamedTensor> Buffers() const { return model_->NamedBuffers("model"); }
+
+  /// Index of a label column in Batch::labels.
+  int LabelIndex(const std::string& name) const;
+
+ private:
+  EmbeddingPlan plan_;
+  std::vector<std::string> label_fields_, sample_weight_fields_;
+  std::unique_ptr<Model> model_;
+};
+
+/// A label column as float32 [B]; shares memory with the batch where it can.
+at::Tensor LabelTensor(const data::Label& label);
+
+}  // namespace anneal::models

@@ -1,0 +1,58 @@
+// The models by the name of their field in model_config's oneof.
+#include <functional>
+#include <map>
+
+#include "worker/config/error.h"
+#include "worker/models/deepfm.h"
+#include "worker/models/mmoe.h"
+#include "worker/models/model.h"
+
+namespace anneal::models {
+namespace {
+
+template <typename T>
+std::unique_ptr<Model> Make(const ModelInput& input) {
+  return std::make_unique<T>(input);
+}
+
+const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Registry() {
+  static const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)> models = {
+      {"deepfm", &Make<DeepFm>},
+      {"mmoe", &Make<MmoeModel>},
+  };
+  return models;
+}
+
+}  // namespace
+
+const Group& ModelInput::RequireGroup(const std::string& name) const {
+  const Group* group = plan.FindGroup(name);
+  if (!group) throw ConfigError("model_config: the model needs a feature group named '" + name + "'");
+  return *group;
+}
+
+Head ModelInput::SingleHead() const {
+  if (label_fields.empty()) throw ConfigError("data_config.label_fields is empty");
+  Head head;
+  head.label = label_fields.front();
+  head.num_class = static_cast<int>(config.num_class());
+  head.losses.assign(config.losses().begin(), config.losses().end());
+  head.metrics.assign(config.metrics().begin(), config.metrics().end());
+  // parity/models.md 7.2: the first sample weight, normalised to mean 1 over the batch.
+  if (!sample_weight_fields.empty()) {
+    head.weighted = true;
+    head.sample_weight = sample_weight_fields.front();
+  }
+  return head;
+}
+
+std::unique_ptr<Model> MakeModel(const ModelInput& input) {
+  const auto* oneof = input.config.GetDescriptor()->FindOneofByName("model");
+  const auto* field = input.config.GetReflection()->GetOneofFieldDescriptor(input.config, oneof);
+  if (!field) throw ConfigError("model_config: no model is set");
+  const auto found = Registry().find(field->name());
+  if (found == Registry().end()) throw ConfigError("model_config." + field->name() + ": not supported yet");
+  return found->second(input);
+}
+
+}  // namespace anneal::models

@@ -1,0 +1,118 @@
+#include "worker/nn/activation.h"
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "worker/config/error.h"
+
+namespace anneal::nn {
+namespace {
+
+/// "nn.LeakyReLU(negative_slope=0.2)" taken apart: positional values are kept under "0", "1", ...
+struct Call {
+  std::string name;
+  std::map<std::string, double> arguments;
+
+  double Get(const std::string& key, int position, double fallback) const {
+    if (auto found = arguments.find(key); found != arguments.end()) return found->second;
+    if (auto found = arguments.find(std::to_string(position)); found != arguments.end()) return found->second;
+    return fallback;
+  }
+};
+
+std::string Strip(const std::string& text) {
+  const auto begin = text.find_first_not_of(" \t\n");
+  if (begin == std::string::npos) return "";
+  return text.substr(begin, text.find_last_not_of(" \t\n") - begin + 1);
+}
+
+Call ParseCall(const std::string& text) {
+  Call call;
+  const auto open = text.find('(');
+  call.name = Strip(text.substr(0, open));
+  for (const char* prefix : {"torch.nn.", "nn."}) {
+    if (call.name.rfind(prefix, 0) == 0) {
+      call.name.erase(0, std::string(prefix).size());
+      break;
+    }
+  }
+  if (open == std::string::npos) return call;
+  const auto close = text.rfind(')');
+  if (close == std::string::npos || close < open) throw ConfigError("activation '" + text + "': missing ')'");
+  std::string inside = text.substr(open + 1, close - open - 1);
+  for (int position = 0; !Strip(inside).empty(); ++position) {
+    const auto comma = inside.find(',');
+    std::string item = Strip(inside.substr(0, comma));
+    inside = comma == std::string::npos ? "" : inside.substr(comma + 1);
+    std::string key = std::to_string(position);
+    if (const auto equals = item.find('='); equals != std::string::npos) {
+      key = Strip(item.substr(0, equals));
+      item = Strip(item.substr(equals + 1));
+    }
+    if (item == "True" || item == "False") {
+      call.arguments[key] = item == "True";
+      continue;
+    }
+    try {
+      size_t used = 0;
+      call.arguments[key] = std::stod(item, &used);
+      if (used != item.size()) throw std::invalid_argument(item);
+    } catch (const std::exception&) {
+      throw ConfigError("activation '" + text + "': '" + item + "' is not a number");
+    }
+  }
+  return call;
+}
+
+class Stateless : public Activation {
+ public:
+  Stateless(std::function<at::Tensor(const at::Tensor&)> function, bool relu)
+      : function_(std::move(function)), relu_(relu) {}
+  at::Tensor Forward(const at::Tensor& x) const override { return function_(x); }
+  bool is_relu() const override { return relu_; }
+
+ private:
+  std::function<at::Tensor(const at::Tensor&)> function_;
+  bool relu_;
+};
+
+class PRelu : public Activation {
+ public:
+  PRelu(int64_t parameters, double init) { weight_ = RegisterParameter("weight", at::full({parameters}, init)); }
+  at::Tensor Forward(const at::Tensor& x) const override { return at::prelu(x, weight_); }
+
+ private:
+  at::Tensor weight_;
+};
+
+}  // namespace
+
+std::unique_ptr<Activation> MakeActivation(const std::string& text) {
+  if (Strip(text).empty()) return nullptr;
+  const Call call = ParseCall(text);
+  auto stateless = [](auto function, bool relu = false) { return std::make_unique<Stateless>(function, relu); };
+  if (call.name == "ReLU") return stateless([](const at::Tensor& x) { return at::relu(x); }, true);
+  if (call.name == "GELU") return stateless([](const at::Tensor& x) { return at::gelu(x); });
+  if (call.name == "Sigmoid") return stateless([](const at::Tensor& x) { return at::sigmoid(x); });
+  if (call.name == "Tanh") return stateless([](const at::Tensor& x) { return at::tanh(x); });
+  if (call.name == "SiLU") return stateless([](const at::Tensor& x) { return at::silu(x); });
+  if (call.name == "Identity") return stateless([](const at::Tensor& x) { return x; });
+  if (call.name == "ELU") {
+    return stateless([alpha = call.Get("alpha", 0, 1.0)](const at::Tensor& x) { return at::elu(x, alpha); });
+  }
+  if (call.name == "LeakyReLU") {
+    const double slope = call.Get("negative_slope", 0, 0.01);
+    return stateless([slope](const at::Tensor& x) { return at::leaky_relu(x, slope); });
+  }
+  if (call.name == "PReLU") {
+    return std::make_unique<PRelu>(static_cast<int64_t>(call.Get("num_parameters", 0, 1)), call.Get("init", 1, 0.25));
+  }
+  throw ConfigError("activation '" + text +
+                    "': not supported; one of nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, "
+                    "nn.Tanh, nn.Identity or an empty text");
+}
+
+}  // namespace anneal::nn

@@ -1,0 +1,22 @@
+// The activation of an MLP layer, as the config's text names it (parity/models.md 4.1).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "worker/nn/module.h"
+
+namespace anneal::nn {
+
+/// An element-wise activation; some have parameters (PReLU).
+class Activation : public Module {
+ public:
+  virtual at::Tensor Forward(const at::Tensor& x) const = 0;
+  virtual bool is_relu() const { return false; }  ///< true: the layer before may fuse it
+};
+
+/// From text: "nn.ReLU", "nn.LeakyReLU(0.2)", "nn.GELU", "nn.Sigmoid", "nn.Tanh", "nn.SiLU", "nn.ELU",
+/// "nn.PReLU(num_parameters=4)", "nn.Identity". Empty text gives null. Throws ConfigError naming the text otherwise.
+std::unique_ptr<Activation> MakeActivation(const std::string& text);
+
+}  // namespace anneal::nn
