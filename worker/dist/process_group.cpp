@@ -1,11 +1,11 @@
 #include "worker/dist/process_group.h"
 
 #include <ATen/ATen.h>
+
+#include <cstdlib>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
-
-#include <cstdlib>
 
 #include "worker/config/error.h"
 
@@ -93,8 +93,7 @@ class C10d : public ProcessGroup {
     } catch (const std::exception& error) {
       throw PeerError("rank " + std::to_string(topology_.rank) + " of " + std::to_string(topology_.world_size) + ": " +
                       operation + " failed, another rank died or did not answer within " +
-                      std::to_string(topology_.timeout.count()) + " s: " +
-                      std::string(error.what()).substr(0, 300));
+                      std::to_string(topology_.timeout.count()) + " s: " + std::string(error.what()).substr(0, 300));
     }
   }
 

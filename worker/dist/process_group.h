@@ -31,8 +31,8 @@ class ProcessGroup {
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
 
-  virtual void AllReduceSum(at::Tensor tensor) = 0;           ///< in place
-  virtual void Broadcast(at::Tensor tensor, int root) = 0;    ///< in place
+  virtual void AllReduceSum(at::Tensor tensor) = 0;         ///< in place
+  virtual void Broadcast(at::Tensor tensor, int root) = 0;  ///< in place
   /// Rows of `input` go to ranks by input_splits (rows per rank), rows of `output` come by output_splits.
   virtual void AllToAll(at::Tensor output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
                         const std::vector<int64_t>& input_splits) = 0;

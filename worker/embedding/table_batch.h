@@ -18,7 +18,14 @@ namespace anneal::embedding {
 enum class Pooling { kSum, kMean };
 
 enum class OptimizerType {
-  kSgd, kAdagrad, kRowwiseAdagrad, kAdam, kPartialRowwiseAdam, kLamb, kPartialRowwiseLamb, kLarsSgd
+  kSgd,
+  kAdagrad,
+  kRowwiseAdagrad,
+  kAdam,
+  kPartialRowwiseAdam,
+  kLamb,
+  kPartialRowwiseLamb,
+  kLarsSgd
 };
 
 enum class WeightDecayMode { kNone, kL2, kDecouple };
@@ -81,11 +88,11 @@ class TableBatch {
   virtual void BackwardUpdate(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
                               float grad_scale, float lr) = 0;
 
-  virtual float* weights(int table) = 0;                      ///< [rows, dim] row-major
-  virtual std::vector<StateView> state(int table) = 0;        ///< empty for SGD
-  virtual int64_t iteration() const = 0;                      ///< optimizer steps made; bias correction uses it
+  virtual float* weights(int table) = 0;                ///< [rows, dim] row-major
+  virtual std::vector<StateView> state(int table) = 0;  ///< empty for SGD
+  virtual int64_t iteration() const = 0;                ///< optimizer steps made; bias correction uses it
   virtual void set_iteration(int64_t iteration) = 0;
-  virtual int64_t out_of_range() const = 0;                   ///< ids clamped so far
+  virtual int64_t out_of_range() const = 0;  ///< ids clamped so far
 };
 
 /// The CPU backend: kernels chosen at run time (scalar, AVX2, AVX-512; ANNEAL_CPU_KERNELS=scalar|avx2|avx512 forces

@@ -92,9 +92,8 @@ class Planner {
   }
 
   const Lookup& LookupOf(const features::Feature& feature, const FeatureGroupConfig& group, const std::string& where) {
-    Table table{feature.table,     feature.num_embeddings, feature.embedding_dim,
-                feature.init_fn,   feature.trainable,      feature.pooling,
-                ConstraintsOf(feature, config_)};
+    Table table{feature.table,     feature.num_embeddings, feature.embedding_dim,          feature.init_fn,
+                feature.trainable, feature.pooling,        ConstraintsOf(feature, config_)};
     if (group.group_type() == tzrec::protos::WIDE) {
       table.name += "_wide";
       table.dim = wide_.dim;

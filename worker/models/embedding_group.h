@@ -46,9 +46,9 @@ struct Block {
 struct Group {
   std::string name;
   tzrec::protos::FeatureGroupType type = tzrec::protos::DEEP;
-  std::vector<std::string> features;   ///< in config order
-  std::vector<int64_t> feature_dims;   ///< width of each feature
-  std::vector<Block> blocks;           ///< adjacent source columns merged
+  std::vector<std::string> features;  ///< in config order
+  std::vector<int64_t> feature_dims;  ///< width of each feature
+  std::vector<Block> blocks;          ///< adjacent source columns merged
   int64_t width = 0;
 };
 

@@ -22,9 +22,8 @@ using PointwiseSignature = at::Tensor(const at::Tensor&, const at::Tensor&, cons
 // behind at::linear, at the same accuracy (docs/decisions/0002-onednn-linear.md).
 at::Tensor OneDnnLinear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                         std::string_view activation) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
-                             .typed<PointwiseSignature>();
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<PointwiseSignature>();
   return op.call(x, weight, bias, activation, c10::List<std::optional<at::Scalar>>(), "");
 }
 

@@ -1,0 +1,3 @@
+#define KERNELS ScalarKernels
+#define NAME "scalar"
+#include "worker/embedding/row_kernels.inc"

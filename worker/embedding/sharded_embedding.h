@@ -1,0 +1,78 @@
+// The model's tables over all ranks: lookup of a batch, and the fused update from the gradient.
+//
+// Several ranks: ids travel to the ranks that hold their rows (input all-to-all), are looked up there for the global
+// batch, and pooled rows travel back (output all-to-all); the gradient takes the same way in reverse. Gradients are
+// averaged over ranks like the dense ones, so the same global batch gives the same update on any number of ranks.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/data/batch.h"
+#include "worker/dist/process_group.h"
+#include "worker/embedding/sharding_plan.h"
+#include "worker/embedding/table_batch.h"
+#include "worker/models/embedding_group.h"
+
+namespace anneal::embedding {
+
+/// A piece of a table or of its optimizer state that this rank holds: rows [row_begin, row_begin + rows) of
+/// global_rows, row-major, `dim` wide (0: one value per row).
+struct Shard {
+  std::string name;  ///< state name: "<table state name>" or "<table state name>//<table>.<state>"
+  float* data = nullptr;
+  int64_t global_rows = 0, row_begin = 0, rows = 0, dim = 0;
+};
+
+class ShardedEmbedding {
+ public:
+  ShardedEmbedding(const models::EmbeddingPlan& plan, std::vector<TablePlacement> placements,
+                   const OptimizerSpec& optimizer, dist::ProcessGroup& group, int threads);
+  ~ShardedEmbedding();
+
+  /// Initialises this rank's rows from the tables' init_fn; the same values on any number of ranks for one seed.
+  void Initialize(uint64_t seed);
+
+  /// Pooled embeddings [rows, plan.pooled_width] float32. A collective: every rank calls it once a step. A batch of no
+  /// rows takes part with nothing.
+  at::Tensor Forward(const data::Batch& batch);
+
+  /// Rows of the last Forward's batch over all ranks.
+  int64_t global_rows() const;
+
+  /// Fused backward and update from the gradient [rows, pooled_width] of the last Forward's result. A collective. The
+  /// batch given to Forward has to be alive still.
+  void BackwardUpdate(const at::Tensor& gradient, double learning_rate);
+
+  std::vector<Shard> weights();
+  std::vector<Shard> state();
+  int64_t iteration() const;
+  void set_iteration(int64_t iteration);
+  int64_t out_of_range() const;  ///< ids of this rank's shards that were outside their table
+  const std::vector<TablePlacement>& placements() const { return placements_; }
+
+ private:
+  struct Exchange;  // the input of the last Forward, as this rank's tables saw it
+
+  at::Tensor ForwardLocal(const data::Batch& batch);
+  at::Tensor ForwardExchanged(const data::Batch& batch);
+
+  const models::EmbeddingPlan& plan_;
+  std::vector<TablePlacement> placements_;
+  OptimizerSpec optimizer_;
+  dist::ProcessGroup& group_;
+  std::vector<int> local_index_;          ///< per table of the plan: index in tables_, -1 when not here
+  std::vector<int64_t> row_begin_;        ///< per table of the plan: first row held here
+  std::vector<std::vector<int>> served_;  ///< per rank: lookups (of the plan) whose table it holds a part of
+  std::vector<int64_t> served_width_;     ///< per rank: columns of its pooled output
+  std::unique_ptr<TableBatch> tables_;
+  std::unique_ptr<Exchange> exchange_;
+};
+
+/// Fields of a sparse_optimizer as the kernels take them; throws ConfigError for one that is not supported yet.
+OptimizerSpec MakeOptimizerSpec(const tzrec::protos::SparseOptimizer& config);
+/// Base learning rate of the sparse optimizer.
+double SparseBaseLearningRate(const tzrec::protos::SparseOptimizer& config);
+
+}  // namespace anneal::embedding

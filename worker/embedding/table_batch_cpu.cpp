@@ -1,0 +1,269 @@
+// The CPU backend of TableBatch.
+//
+// Forward: threads take runs of rows; each bag's table rows are summed with the next ids prefetched.
+// Backward: a table belongs to one thread per step (or, with fewer tables than threads, a slice of its rows does), so
+// no two threads touch one row and the gradients of a row are always summed in batch order: results do not depend on
+// the number of threads. Duplicates are found by a stamp per row: the first touch in a step gives the row a slot in a
+// dense buffer, later touches add to that slot; then every slot gets one optimizer step.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "worker/embedding/row_kernels.h"
+#include "worker/embedding/worker_pool.h"
+
+namespace anneal::embedding {
+namespace {
+
+constexpr int kPrefetch = 8;  // ids ahead
+
+/// Rows of float32, 64-byte aligned, zero filled or filled with `value`.
+class AlignedRows {
+ public:
+  AlignedRows(int64_t count, float value) : count_(count) {
+    data_ = static_cast<float*>(::operator new[](sizeof(float) * std::max<int64_t>(count, 1), std::align_val_t{64}));
+    std::fill_n(data_, count, value);
+  }
+  ~AlignedRows() { ::operator delete[](data_, std::align_val_t{64}); }
+  AlignedRows(AlignedRows&& other) noexcept : data_(std::exchange(other.data_, nullptr)), count_(other.count_) {}
+  AlignedRows(const AlignedRows&) = delete;
+  AlignedRows& operator=(const AlignedRows&) = delete;
+  AlignedRows& operator=(AlignedRows&&) = delete;
+  float* data() { return data_; }
+
+ private:
+  float* data_;
+  int64_t count_;
+};
+
+/// Which states an optimizer keeps per row: 0 none, 1 one value, kElement one per column.
+enum class StateShape { kNone, kRow, kElement };
+
+std::pair<StateShape, StateShape> StateShapes(OptimizerType type) {
+  switch (type) {
+    case OptimizerType::kSgd:
+      return {StateShape::kNone, StateShape::kNone};
+    case OptimizerType::kRowwiseAdagrad:
+      return {StateShape::kRow, StateShape::kNone};
+    case OptimizerType::kAdagrad:
+    case OptimizerType::kLarsSgd:
+      return {StateShape::kElement, StateShape::kNone};
+    case OptimizerType::kAdam:
+    case OptimizerType::kLamb:
+      return {StateShape::kElement, StateShape::kElement};
+    case OptimizerType::kPartialRowwiseAdam:
+    case OptimizerType::kPartialRowwiseLamb:
+      return {StateShape::kElement, StateShape::kRow};
+  }
+  return {StateShape::kNone, StateShape::kNone};
+}
+
+int64_t StateWidth(StateShape shape, int64_t dim) {
+  return shape == StateShape::kNone ? 0 : shape == StateShape::kRow ? 1 : dim;
+}
+
+struct Table {
+  Table(const TableSpec& spec, const OptimizerSpec& optimizer)
+      : spec(spec),
+        shapes(StateShapes(optimizer.type)),
+        weights(spec.rows * spec.dim, 0.f),
+        state1(spec.rows * StateWidth(shapes.first, spec.dim), optimizer.initial_accumulator),
+        state2(spec.rows * StateWidth(shapes.second, spec.dim), 0.f),
+        stamp(spec.trainable ? spec.rows : 0, 0),
+        slot(spec.trainable ? spec.rows : 0, 0) {}
+
+  TableSpec spec;
+  std::pair<StateShape, StateShape> shapes;
+  AlignedRows weights, state1, state2;
+  std::vector<uint32_t> stamp;  ///< step in which a row was last touched
+  std::vector<int32_t> slot;    ///< its slot in that step
+  std::vector<int> features;
+};
+
+/// A thread's buffers; they grow to what a step needs and stay.
+struct Scratch {
+  std::vector<float> gradients;  ///< [slots, dim]
+  std::vector<int64_t> rows;     ///< row of each slot
+};
+
+class CpuTableBatch : public TableBatch {
+ public:
+  CpuTableBatch(std::vector<TableSpec> tables, std::vector<FeatureSpec> features, const OptimizerSpec& optimizer,
+                int threads)
+      : specs_(std::move(tables)),
+        features_(std::move(features)),
+        optimizer_(optimizer),
+        kernels_(ChooseKernels()),
+        pool_(std::max(1, threads)),
+        scratch_(pool_.size()) {
+    for (const TableSpec& spec : specs_) tables_.emplace_back(spec, optimizer);
+    for (size_t f = 0; f < features_.size(); ++f) tables_[features_[f].table].features.push_back(static_cast<int>(f));
+  }
+
+  std::span<const TableSpec> tables() const override { return specs_; }
+  std::span<const FeatureSpec> features() const override { return features_; }
+
+  void Forward(std::span<const Jagged> jagged, int64_t rows, float* out, int64_t out_stride) override {
+    // Runs of rows small enough that a run's output stays in the cache, taken by whichever thread is free.
+    constexpr int64_t kRun = 256;
+    const int64_t runs = (rows + kRun - 1) / kRun, units = runs * static_cast<int64_t>(features_.size());
+    std::atomic<int64_t> next{0};
+    pool_.Run([&](int) {
+      int64_t outside = 0;
+      for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) {
+        const int64_t begin = unit % runs * kRun, end = std::min(rows, begin + kRun);
+        outside += ForwardRun(static_cast<int>(unit / runs), jagged[unit / runs], begin, end, out, out_stride);
+      }
+      out_of_range_.fetch_add(outside, std::memory_order_relaxed);
+    });
+  }
+
+  void BackwardUpdate(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
+                      float grad_scale, float lr) override {
+    ++iteration_;
+    if (++stamp_ == 0) {  // wrapped after 2^32 steps: forget all stamps
+      for (Table& table : tables_) std::fill(table.stamp.begin(), table.stamp.end(), 0u);
+      stamp_ = 1;
+    }
+    StepConstants step{optimizer_, lr};
+    const double t = static_cast<double>(iteration_);
+    step.correction1 = static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(optimizer_.beta1), t)));
+    step.correction2 = static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(optimizer_.beta2), t)));
+    // With fewer tables than a few per thread, a table is cut into slices of rows.
+    const int64_t slices =
+        pool_.size() == 1 || tables_.size() >= 4 * static_cast<size_t>(pool_.size()) ? 1 : pool_.size();
+    const int64_t units = static_cast<int64_t>(tables_.size()) * slices;
+    std::atomic<int64_t> next{0};
+    pool_.Run([&](int thread) {
+      for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) {
+        Table& table = tables_[unit / slices];
+        if (!table.spec.trainable || table.spec.rows == 0) continue;
+        const int64_t slice = unit % slices;
+        const int64_t first = table.spec.rows * slice / slices, last = table.spec.rows * (slice + 1) / slices;
+        UpdateSlice(table, first, last, jagged, rows, grad, grad_stride, grad_scale, step, scratch_[thread]);
+      }
+    });
+  }
+
+  float* weights(int table) override { return tables_[table].weights.data(); }
+
+  std::vector<StateView> state(int index) override {
+    Table& table = tables_[index];
+    std::vector<StateView> views;
+    auto add = [&](const char* name, StateShape shape, AlignedRows& rows) {
+      if (shape == StateShape::kNone) return;
+      views.push_back({name, rows.data(), table.spec.rows, shape == StateShape::kRow ? 0 : table.spec.dim});
+    };
+    add("momentum1", table.shapes.first, table.state1);
+    add("exp_avg_sq", table.shapes.second, table.state2);
+    return views;
+  }
+
+  int64_t iteration() const override { return iteration_; }
+  void set_iteration(int64_t iteration) override { iteration_ = iteration; }
+  int64_t out_of_range() const override { return out_of_range_.load(std::memory_order_relaxed); }
+
+ private:
+  static int64_t Clamp(int64_t id, int64_t rows) {
+    return static_cast<uint64_t>(id) < static_cast<uint64_t>(rows) ? id : 0;
+  }
+
+  /// Returns how many ids were outside the table.
+  int64_t ForwardRun(int feature_index, const Jagged& ids, int64_t begin, int64_t end, float* out, int64_t out_stride) {
+    const FeatureSpec& feature = features_[feature_index];
+    Table& table = tables_[feature.table];
+    const int64_t dim = table.spec.dim, table_rows = table.spec.rows;
+    const float* weights = table.weights.data();
+    const int64_t last = ids.offsets[end];
+    int64_t outside = 0;
+    for (int64_t b = begin; b < end; ++b) {
+      float* target = out + b * out_stride + feature.out_column;
+      std::memset(target, 0, sizeof(float) * dim);
+      const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
+      for (int64_t i = from; i < to; ++i) {
+        if (i + kPrefetch < last) __builtin_prefetch(weights + Clamp(ids.values[i + kPrefetch], table_rows) * dim);
+        const int64_t id = Clamp(ids.values[i], table_rows);
+        outside += id != ids.values[i];
+        if (table_rows == 0) continue;
+        kernels_.accumulate(target, weights + id * dim, ids.weights ? ids.weights[i] : 1.f, dim);
+      }
+      if (feature.pooling == Pooling::kMean && to - from > 1) {
+        kernels_.scale(target, 1.f / static_cast<float>(to - from), dim);
+      }
+    }
+    return outside;
+  }
+
+  void UpdateSlice(Table& table, int64_t first, int64_t last, std::span<const Jagged> jagged, int64_t rows,
+                   const float* grad, int64_t grad_stride, float grad_scale, const StepConstants& step,
+                   Scratch& scratch) {
+    const int64_t dim = table.spec.dim;
+    scratch.rows.clear();
+    size_t needed = 0;
+    for (const int f : table.features) needed += jagged[f].offsets[rows] - jagged[f].offsets[0];
+    if (scratch.gradients.size() < needed * dim) scratch.gradients.resize(needed * dim);
+    if (scratch.rows.capacity() < needed) scratch.rows.reserve(needed);
+    float* gradients = scratch.gradients.data();
+    for (const int f : table.features) {
+      const FeatureSpec& feature = features_[f];
+      const Jagged& ids = jagged[f];
+      const int64_t end = ids.offsets[rows];
+      for (int64_t b = 0; b < rows; ++b) {
+        const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
+        const float* source = grad + b * grad_stride + feature.out_column;
+        const float mean = feature.pooling == Pooling::kMean && to > from ? 1.f / static_cast<float>(to - from) : 1.f;
+        for (int64_t i = from; i < to; ++i) {
+          if (i + kPrefetch < end) __builtin_prefetch(&table.stamp[Clamp(ids.values[i + kPrefetch], table.spec.rows)]);
+          const int64_t row = Clamp(ids.values[i], table.spec.rows);
+          if (row < first || row >= last) continue;
+          const bool fresh = table.stamp[row] != stamp_;
+          if (fresh) {
+            table.stamp[row] = stamp_;
+            table.slot[row] = static_cast<int32_t>(scratch.rows.size());
+            std::memset(gradients + scratch.rows.size() * dim, 0, sizeof(float) * dim);
+            scratch.rows.push_back(row);
+          }
+          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(table.slot[row]) * dim, source, grad_scale,
+                                       optimizer_.max_gradient, ids.weights ? mean * ids.weights[i] : mean, dim);
+        }
+      }
+    }
+    float* weights = table.weights.data();
+    const int64_t width1 = StateWidth(table.shapes.first, dim), width2 = StateWidth(table.shapes.second, dim);
+    const size_t touched = scratch.rows.size();
+    for (size_t s = 0; s < touched; ++s) {
+      if (s + kPrefetch < touched) {
+        const int64_t ahead = scratch.rows[s + kPrefetch];
+        __builtin_prefetch(weights + ahead * dim, 1);
+        if (width1) __builtin_prefetch(table.state1.data() + ahead * width1, 1);
+        if (width2) __builtin_prefetch(table.state2.data() + ahead * width2, 1);
+      }
+      const int64_t row = scratch.rows[s];
+      kernels_.update(step, weights + row * dim, table.state1.data() + row * width1, table.state2.data() + row * width2,
+                      gradients + s * dim, dim);
+    }
+  }
+
+  std::vector<TableSpec> specs_;
+  std::vector<FeatureSpec> features_;
+  OptimizerSpec optimizer_;
+  const RowKernels& kernels_;
+  WorkerPool pool_;
+  std::vector<Scratch> scratch_;
+  std::vector<Table> tables_;
+  int64_t iteration_ = 0;
+  uint32_t stamp_ = 0;
+  std::atomic<int64_t> out_of_range_{0};
+};
+
+}  // namespace
+
+std::unique_ptr<TableBatch> MakeCpuTableBatch(std::vector<TableSpec> tables, std::vector<FeatureSpec> features,
+                                              const OptimizerSpec& optimizer, int threads) {
+  return std::make_unique<CpuTableBatch>(std::move(tables), std::move(features), optimizer, threads);
+}
+
+}  // namespace anneal::embedding
