@@ -1,0 +1,293 @@
+#include "worker/train/checkpoint/checkpoint.h"
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "worker/config/error.h"
+
+namespace anneal::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kFormat = 1;
+
+std::string ShardName(const char* kind, int rank, int world_size) {
+  char name[64];
+  std::snprintf(name, sizeof name, "%s-%05d-of-%05d.safetensors", kind, rank, world_size);
+  return name;
+}
+
+std::string ReadText(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw DataError("cannot read " + path.string());
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+/// Writes one kind of pieces and describes the file for the manifest.
+json WriteShard(const fs::path& folder, const char* kind, const std::vector<Piece>& pieces, const Writers& writers) {
+  const std::string name = ShardName(kind, writers.rank, writers.world_size);
+  std::vector<TensorView> tensors;
+  json described = json::array();
+  for (const Piece& piece : pieces) {
+    tensors.push_back(piece.tensor);
+    const bool whole = piece.global_rows < 0;
+    std::vector<int64_t> shape = piece.tensor.shape;
+    if (!whole) shape.at(0) = piece.global_rows;
+    described.push_back({{"name", piece.tensor.name}, {"shape", shape}, {"row_begin", whole ? 0 : piece.row_begin}});
+  }
+  const FileDigest digest = WriteSafetensors(folder / name, tensors);
+  return {{"file", name}, {"kind", kind}, {"bytes", digest.bytes}, {"crc32", digest.crc32}, {"tensors", described}};
+}
+
+void WriteRank(const fs::path& folder, const Contents& contents, const Writers& writers) {
+  json shards = json::array();
+  if (!contents.model.empty()) shards.push_back(WriteShard(folder, "model", contents.model, writers));
+  if (!contents.optimizer.empty()) shards.push_back(WriteShard(folder, "optimizer", contents.optimizer, writers));
+  WriteFileSynced(folder / ("rank-" + std::to_string(writers.rank) + ".json"), shards.dump());
+}
+
+/// Rank 0, when every rank has written: the manifest, then the rename that makes the checkpoint exist.
+void Publish(const fs::path& folder, const fs::path& final, const Contents& contents, const Writers& writers) {
+  json shards = json::array();
+  for (int rank = 0; rank < writers.world_size; ++rank) {
+    const fs::path note = folder / ("rank-" + std::to_string(rank) + ".json");
+    if (!fs::exists(note)) throw TemporaryError("rank " + std::to_string(rank) + " could not write its shard");
+    for (json& shard : json::parse(ReadText(note))) shards.push_back(std::move(shard));
+    fs::remove(note);
+  }
+  json files = json::array();
+  for (const auto& [name, text] : contents.files) {
+    WriteFileSynced(folder / name, text);
+    files.push_back(name);
+  }
+  const json manifest = {{"format", kFormat},
+                         {"step", contents.step},
+                         {"world_size", writers.world_size},
+                         {"files", files},
+                         {"shards", shards}};
+  WriteFileSynced(folder / "manifest.json", manifest.dump(1));
+  SyncFolder(folder);
+  std::error_code error;
+  fs::rename(folder, final, error);
+  if (error) throw TemporaryError("cannot rename " + folder.string() + " to " + final.string() + ": " + error.message());
+  SyncFolder(final.parent_path());
+}
+
+}  // namespace
+
+std::string CheckpointPath(const std::string& model_dir, int64_t step) {
+  return (fs::path(model_dir) / ("model.ckpt-" + std::to_string(step))).string();
+}
+
+std::string Save(const std::string& model_dir, const Contents& contents, const Writers& writers, std::string* problem) {
+  const fs::path final = CheckpointPath(model_dir, contents.step);
+  const fs::path folder = fs::path(model_dir) / (".model.ckpt-" + std::to_string(contents.step) + ".unfinished");
+  std::string trouble;
+  auto attempt = [&](auto action) {
+    if (!trouble.empty()) return;
+    try {
+      action();
+    } catch (const std::exception& error) {
+      trouble = error.what();
+    }
+  };
+  if (writers.rank == 0) {
+    attempt([&] {
+      fs::remove_all(folder);
+      fs::create_directories(folder);
+    });
+  }
+  writers.barrier();
+  attempt([&] { WriteRank(folder, contents, writers); });
+  writers.barrier();
+  if (writers.rank == 0) {
+    attempt([&] { Publish(folder, final, contents, writers); });
+    std::error_code ignored;
+    if (!trouble.empty()) fs::remove_all(folder, ignored);
+  }
+  writers.barrier();
+  if (fs::exists(final / "manifest.json")) return final.string();
+  if (problem) *problem = trouble.empty() ? "another rank could not write its part" : trouble;
+  return "";
+}
+
+void RewriteFile(const std::string& checkpoint, const std::string& name, const std::string& text) {
+  ReplaceFile((fs::path(checkpoint) / name).string(), text);
+}
+
+void RemoveUnfinished(const std::string& model_dir) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(model_dir, error)) {
+    const std::string name = entry.path().filename();
+    std::error_code ignored;
+    if (name.starts_with(".model.ckpt-") && name.ends_with(".unfinished")) fs::remove_all(entry.path(), ignored);
+  }
+}
+
+Reader::Reader(const std::string& path) : path_(path) {
+  if (fs::is_directory(path)) {
+    OpenFolder();
+    return;
+  }
+  files_.push_back(std::make_unique<SafetensorsFile>(path));
+  AddWhole(*files_.back());
+}
+
+Reader::~Reader() = default;
+
+void Reader::AddWhole(const SafetensorsFile& file) {
+  for (const auto& [name, tensor] : file.tensors()) tensors_[name] = {tensor.shape, {{0, tensor}}};
+}
+
+void Reader::OpenFolder() {
+  const fs::path folder = path_;
+  const std::string where = (folder / "manifest.json").string();
+  if (!fs::exists(where)) throw DataError(path_ + " is not a checkpoint: it has no manifest.json");
+  const json manifest = json::parse(ReadText(where), nullptr, /*allow_exceptions=*/false);
+  try {
+    if (manifest.at("format") != kFormat) throw DataError(where + ": format " + manifest["format"].dump() + " is not known");
+    step_ = manifest.at("step").get<int64_t>();
+    for (const json& shard : manifest.at("shards")) {
+      const std::string name = shard.at("file").get<std::string>();
+      if (name.find('/') != std::string::npos) throw DataError(where + ": file '" + name + "' is outside the folder");
+      const std::string file = (folder / name).string();
+      const FileDigest digest = DigestFile(file);
+      if (digest.bytes != shard.at("bytes").get<int64_t>() || digest.crc32 != shard.at("crc32").get<uint32_t>()) {
+        throw DataError(file + ": size or checksum differ from manifest.json: the file is damaged");
+      }
+      files_.push_back(std::make_unique<SafetensorsFile>(file));
+      const auto& tensors = files_.back()->tensors();
+      for (const json& piece : shard.at("tensors")) {
+        const auto found = tensors.find(piece.at("name").get<std::string>());
+        if (found == tensors.end()) throw DataError(file + ": tensor '" + piece["name"].get<std::string>() + "' is missing");
+        Entry& entry = tensors_[found->first];
+        entry.shape = piece.at("shape").get<std::vector<int64_t>>();
+        entry.pieces.emplace_back(piece.at("row_begin").get<int64_t>(), found->second);
+      }
+    }
+  } catch (const json::exception& error) {
+    throw DataError(where + ": " + error.what());
+  }
+}
+
+std::vector<std::string> Reader::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : tensors_) names.push_back(name);
+  return names;
+}
+
+std::vector<int64_t> Reader::shape(const std::string& name) const { return tensors_.at(name).shape; }
+
+void Reader::ReadRows(const std::string& name, int64_t begin, int64_t rows, int64_t width, float* out) const {
+  const auto found = tensors_.find(name);
+  const std::string where = path_ + ": tensor '" + name + "'";
+  if (found == tensors_.end()) throw DataError(where + " is missing");
+  int64_t copied = 0;
+  for (const auto& [first, tensor] : found->second.pieces) {
+    if (tensor.dtype != DType::kF32) throw DataError(where + " is " + DTypeName(tensor.dtype) + ", not F32");
+    const int64_t held = tensor.shape.empty() ? 1 : tensor.shape.front();
+    if (held > 0 && tensor.elements() != held * width) {
+      throw DataError(where + " has rows of " + std::to_string(tensor.elements() / held) + " numbers, the model's have " +
+                      std::to_string(width));
+    }
+    const int64_t from = std::max(begin, first), to = std::min(begin + rows, first + held);
+    if (from >= to) continue;
+    std::memcpy(out + (from - begin) * width, static_cast<const float*>(tensor.data) + (from - first) * width,
+                sizeof(float) * static_cast<size_t>((to - from) * width));
+    copied += to - from;
+  }
+  if (copied != rows) {
+    throw DataError(where + " holds " + std::to_string(copied) + " of the rows " + std::to_string(begin) + ".." +
+                    std::to_string(begin + rows) + " that the model has");
+  }
+}
+
+std::optional<std::string> Reader::file(const std::string& name) const {
+  const fs::path path = fs::path(path_) / name;
+  if (!fs::is_directory(path_) || !fs::exists(path)) return std::nullopt;
+  return ReadText(path);
+}
+
+int64_t StepOf(const std::string& checkpoint) {
+  std::string name = fs::path(checkpoint).filename();
+  if (name.empty()) name = fs::path(checkpoint).parent_path().filename();
+  const size_t dash = name.rfind('-');
+  if (dash == std::string::npos || dash + 1 == name.size()) return 0;
+  int64_t step = 0;
+  for (const char c : name.substr(dash + 1)) {
+    if (c < '0' || c > '9' || step > (int64_t{1} << 52)) return 0;
+    step = step * 10 + (c - '0');
+  }
+  return step;
+}
+
+std::map<int64_t, std::string> List(const std::string& model_dir) {
+  std::map<int64_t, std::string> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(model_dir, error)) {
+    if (entry.is_directory() && entry.path().filename().string().starts_with("model.ckpt-")) {
+      found[StepOf(entry.path())] = entry.path();
+    }
+  }
+  return found;
+}
+
+std::optional<std::string> Latest(const std::string& path, const std::function<void(const std::string&)>& warn) {
+  if (path.empty()) return std::nullopt;
+  if (path.find("model.ckpt-") != std::string::npos || fs::is_regular_file(path)) {
+    return fs::exists(path) ? std::optional(path) : std::nullopt;
+  }
+  const auto all = List(path);
+  for (auto newest = all.rbegin(); newest != all.rend(); ++newest) {
+    try {
+      const Reader verified(newest->second);
+      return newest->second;
+    } catch (const DataError& error) {
+      warn(std::string(error.what()) + "; taking the checkpoint before it");
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> Prune(const std::string& model_dir, int keep, const std::string& protect) {
+  std::vector<std::string> removed;
+  if (keep <= 0) return removed;
+  auto all = List(model_dir);
+  while (all.size() > static_cast<size_t>(keep)) {
+    const std::string oldest = all.begin()->second;
+    all.erase(all.begin());
+    if (oldest == protect) continue;
+    std::error_code error;
+    // First out of sight, so that a half-removed folder is never taken for a checkpoint.
+    const fs::path hidden = fs::path(model_dir) / ("." + fs::path(oldest).filename().string() + ".unfinished");
+    fs::rename(oldest, hidden, error);
+    fs::remove_all(error ? fs::path(oldest) : hidden, error);
+    removed.push_back(oldest);
+  }
+  return removed;
+}
+
+std::map<std::string, std::string> ReadParamMap(const std::string& path) {
+  std::ifstream in(path);
+  if (!in) throw ConfigError("train_config.fine_tune_ckpt_param_map: cannot read " + path);
+  std::map<std::string, std::string> map;
+  std::string line;
+  for (int number = 1; std::getline(in, line); ++number) {
+    std::istringstream words(line);
+    std::string current, old, more;
+    if (!(words >> current)) continue;
+    if (!(words >> old) || words >> more) {
+      throw ConfigError(path + ":" + std::to_string(number) + ": needs two names, '<current> <old>'");
+    }
+    map[current] = old;
+  }
+  return map;
+}
+
+}  // namespace anneal::checkpoint

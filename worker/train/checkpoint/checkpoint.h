@@ -1,0 +1,105 @@
+// Checkpoints: model_dir/model.ckpt-<step>/, whole or not at all (design: docs/architecture.md).
+//
+//   model-00000-of-00002.safetensors      this rank's pieces of the model state, names as TorchEasyRec's
+//   optimizer-00000-of-00002.safetensors  the same of the optimizer state
+//   plan                                  where the tables lived
+//   dataloader_state.json                 consumed rows per source (parity/train.md 5)
+//   train_state.json                      schedule position and counters of the trainer
+//   manifest.json                         written last: files with sizes and checksums, pieces of every tensor
+//
+// Ranks write into one temporary folder; rank 0 renames it when every piece is on the disk.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/train/checkpoint/safetensors.h"
+
+namespace anneal::checkpoint {
+
+/// A tensor, or the rows [row_begin, row_begin + shape[0]) of one whose first axis is `global_rows` long.
+struct Piece {
+  TensorView tensor;
+  int64_t row_begin = 0;
+  int64_t global_rows = -1;  ///< -1: the tensor is whole
+};
+
+/// What one rank saves. The text files are taken from rank 0.
+struct Contents {
+  int64_t step = 0;
+  std::vector<Piece> model, optimizer;
+  std::map<std::string, std::string> files;  ///< name -> text: plan, dataloader_state.json, train_state.json
+};
+
+/// The ranks that save together.
+struct Writers {
+  int rank = 0, world_size = 1;
+  std::function<void()> barrier = [] {};
+};
+
+/// Path of a step's checkpoint.
+std::string CheckpointPath(const std::string& model_dir, int64_t step);
+
+/// Collective. Returns the checkpoint's path, or an empty text when it could not be written on some rank: then what
+/// went wrong is in `problem`, the folder of the attempt is removed and older checkpoints are untouched.
+std::string Save(const std::string& model_dir, const Contents& contents, const Writers& writers, std::string* problem);
+
+/// Rewrites one text file of a finished checkpoint in place, atomically (dataloader_state.json at the end of a pass).
+void RewriteFile(const std::string& checkpoint, const std::string& name, const std::string& text);
+
+/// Removes folders that a killed run left half written.
+void RemoveUnfinished(const std::string& model_dir);
+
+/// Reads a checkpoint folder or a bare .safetensors file of state names.
+class Reader {
+ public:
+  /// Throws DataError naming the file when manifest, a size or a checksum is wrong.
+  explicit Reader(const std::string& path);
+  ~Reader();
+
+  const std::string& path() const { return path_; }
+  int64_t step() const { return step_; }  ///< 0 for a bare file
+  bool has(const std::string& name) const { return tensors_.count(name) > 0; }
+  std::vector<std::string> names() const;
+  std::vector<int64_t> shape(const std::string& name) const;
+
+  /// Copies float32 rows [begin, begin + rows) of a tensor, each `width` numbers, to `out`. A tensor without axes has
+  /// one row. Throws DataError when name, type or shape do not fit.
+  void ReadRows(const std::string& name, int64_t begin, int64_t rows, int64_t width, float* out) const;
+  /// The text of plan, dataloader_state.json, train_state.json; nullopt when the checkpoint has none.
+  std::optional<std::string> file(const std::string& name) const;
+
+ private:
+  struct Entry {
+    std::vector<int64_t> shape;
+    std::vector<std::pair<int64_t, TensorView>> pieces;  ///< first row, tensor
+  };
+  void AddWhole(const SafetensorsFile& file);
+  void OpenFolder();
+
+  std::string path_;
+  int64_t step_ = 0;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::map<std::string, Entry> tensors_;
+};
+
+/// The newest checkpoint of a model_dir, or the one that `path` itself names (parity/train.md 4); nullopt when there is
+/// none. A checkpoint that fails its checksums is reported to `warn` and the one before it taken.
+std::optional<std::string> Latest(const std::string& path, const std::function<void(const std::string&)>& warn);
+/// Step at the end of a checkpoint's name, 0 when there is none.
+int64_t StepOf(const std::string& checkpoint);
+/// All checkpoint folders of a model_dir, by step.
+std::map<int64_t, std::string> List(const std::string& model_dir);
+/// Removes all but the `keep` newest checkpoints (0 keeps all) and `protect`; returns what was removed.
+std::vector<std::string> Prune(const std::string& model_dir, int keep, const std::string& protect = "");
+
+/// fine_tune_ckpt_param_map: lines "<name in current model> <name in old checkpoint>". Throws ConfigError naming the
+/// line.
+std::map<std::string, std::string> ReadParamMap(const std::string& path);
+
+}  // namespace anneal::checkpoint
