@@ -1,7 +1,7 @@
 // pipeline.config's sparse_optimizer as the kernels take it.
 #include "worker/config/error.h"
 #include "worker/embedding/sharded_embedding.h"
-#include "worker/optim/dense_optimizer.h"
+#include "worker/optim/shortest_decimal.h"
 
 namespace anneal::embedding {
 namespace {

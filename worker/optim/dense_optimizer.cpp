@@ -3,10 +3,9 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include <charconv>
-#include <functional>
 
 #include "worker/config/error.h"
+#include "worker/optim/shortest_decimal.h"
 
 namespace anneal::optim {
 namespace {
@@ -211,14 +210,6 @@ std::unique_ptr<DenseOptimizer> MakeDenseOptimizer(const tzrec::protos::DenseOpt
   const auto* field = config.GetReflection()->GetOneofFieldDescriptor(config, oneof);
   throw ConfigError(field ? "train_config.dense_optimizer." + field->name() + ": not supported yet"
                           : "train_config.dense_optimizer: no optimizer is set");
-}
-
-double ShortestDecimal(float value) {
-  char text[64];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  double decimal = 0;
-  std::from_chars(text, end, decimal);
-  return decimal;
 }
 
 }  // namespace anneal::optim

@@ -33,8 +33,4 @@ class DenseOptimizer {
 std::unique_ptr<DenseOptimizer> MakeDenseOptimizer(const tzrec::protos::DenseOptimizer& config,
                                                    std::vector<nn::NamedTensor> parameters);
 
-/// The shortest decimal that reads back as this float, as a double: how TorchEasyRec hands float fields to
-/// constructors (parity/protos.md): 0.002f gives 0.002.
-double ShortestDecimal(float value);
-
 }  // namespace anneal::optim
