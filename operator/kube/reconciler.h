@@ -1,0 +1,49 @@
+// What the manager runs: one reconciler per kind, level-triggered, keyed by namespace and name.
+#pragma once
+
+#include <chrono>
+#include <compare>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "operator/kube/api.h"
+
+namespace anneal::kube {
+
+/// Name of an object within its kind.
+struct Key {
+  std::string ns, name;
+  auto operator<=>(const Key&) const = default;
+};
+
+/// Time as the reconcilers see it; tests step their own.
+class Clock {
+ public:
+  using Time = std::chrono::system_clock::time_point;
+  virtual ~Clock() = default;
+  virtual Time Now() const { return std::chrono::system_clock::now(); }
+};
+
+/// "2026-11-24T10:00:00Z" and back. ParseTime of anything else gives nullopt.
+std::string FormatTime(Clock::Time time);
+std::optional<Clock::Time> ParseTime(const std::string& text);
+
+struct ReconcileResult {
+  std::optional<std::chrono::milliseconds> requeue_after;  ///< look again then, even if nothing happens
+};
+
+class Reconciler {
+ public:
+  virtual ~Reconciler() = default;
+  virtual const Resource& resource() const = 0;      ///< the kind reconciled
+  virtual std::vector<Resource> owns() const = 0;    ///< children: their events queue the controlling owner
+  /// Other kinds whose events queue the keys that the function names.
+  virtual std::vector<std::pair<Resource, std::function<std::vector<Key>(const Json&)>>> watches() const { return {}; }
+  /// Brings the world one step closer to the spec. Throws ApiError for what may pass: the key is tried again later.
+  virtual ReconcileResult Reconcile(const Key& key) = 0;
+};
+
+}  // namespace anneal::kube

@@ -1,0 +1,93 @@
+#include "operator/kube/work_queue.h"
+
+#include <algorithm>
+
+namespace anneal::kube {
+
+void WorkQueue::Add(const Key& key) {
+  const std::lock_guard lock(mutex_);
+  if (stopped_ || queued_.count(key)) return;
+  if (processing_.count(key)) {
+    again_.insert(key);
+    return;
+  }
+  queued_[key] = ++sequence_;
+  ready_.emplace(sequence_, key);
+  changed_.notify_one();
+}
+
+void WorkQueue::AddAfter(const Key& key, std::chrono::milliseconds delay) {
+  if (delay.count() <= 0) return Add(key);
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return;
+  delayed_.emplace(Steady::now() + delay, key);
+  changed_.notify_one();
+}
+
+void WorkQueue::AddRateLimited(const Key& key) {
+  int failures = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    failures = failures_[key]++;
+  }
+  const int64_t delay = failures >= 18 ? 1'000'000 : std::min<int64_t>(int64_t{5} << failures, 1'000'000);
+  AddAfter(key, std::chrono::milliseconds(delay));
+}
+
+void WorkQueue::Forget(const Key& key) {
+  const std::lock_guard lock(mutex_);
+  failures_.erase(key);
+}
+
+// Moves what has become due to the ready set.
+void WorkQueue::Promote() {
+  const auto now = Steady::now();
+  while (!delayed_.empty() && delayed_.begin()->first <= now) {
+    const Key key = delayed_.begin()->second;
+    delayed_.erase(delayed_.begin());
+    if (queued_.count(key)) continue;
+    if (processing_.count(key)) {
+      again_.insert(key);
+      continue;
+    }
+    queued_[key] = ++sequence_;
+    ready_.emplace(sequence_, key);
+  }
+}
+
+std::optional<Key> WorkQueue::Get() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (stopped_) return std::nullopt;
+    Promote();
+    if (!ready_.empty()) break;
+    if (delayed_.empty()) {
+      changed_.wait(lock);
+    } else {
+      changed_.wait_until(lock, delayed_.begin()->first);
+    }
+  }
+  const Key key = ready_.begin()->second;
+  ready_.erase(ready_.begin());
+  queued_.erase(key);
+  processing_.insert(key);
+  return key;
+}
+
+void WorkQueue::Done(const Key& key) {
+  bool again = false;
+  {
+    const std::lock_guard lock(mutex_);
+    processing_.erase(key);
+    again = again_.erase(key) > 0;
+  }
+  if (again) Add(key);
+}
+
+void WorkQueue::ShutDown() {
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  changed_.notify_all();
+}
+
+}  // namespace anneal::kube
