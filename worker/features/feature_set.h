@@ -17,39 +17,42 @@ enum class Pooling { kSum, kMean };
 
 /// One configured feature (parity/features.md 1).
 struct Feature {
-  std::string name;                 ///< output name, key of every tensor made from it
+  std::string name;  ///< output name, key of every tensor made from it
   Kind kind = Kind::kId;
   bool sparse = true;               ///< ids into a table, or dense floats
-  std::vector<std::string> inputs;  ///< columns read: [name] in FG_NONE, the expression's column otherwise
+  std::vector<std::string> inputs;  ///< columns read: [name] in FG_NONE and FG_BUCKETIZE, the expression's column
+                                    ///< otherwise, none for a `const:` literal in FG_DAG
   std::string side;                 ///< user | item | context | feature | const; empty in FG_NONE without expression
   int64_t value_dim = 1;            ///< dense: columns; sparse: ids kept per row, 0 = all
   bool weighted = false;            ///< ids carry weights
 
   // Sparse only.
-  std::string table;                ///< `embedding_name` or "<name>_emb"
-  int64_t num_embeddings = 0;       ///< rows of the table
+  std::string table;           ///< `embedding_name` or "<name>_emb"
+  int64_t num_embeddings = 0;  ///< rows of the table
   int64_t embedding_dim = 0;
   Pooling pooling = Pooling::kSum;
-  std::string init_fn;              ///< text of the config; empty = uniform(-sqrt(1/rows), sqrt(1/rows))
+  std::string init_fn;  ///< text of the config; empty = uniform(-sqrt(1/rows), sqrt(1/rows))
   bool trainable = true;
+  std::string data_type = "FP32";  ///< FP32 | FP16, what the config asks for
 
   /// Width of the feature in a DEEP group: embedding_dim when sparse, value_dim when dense.
   int64_t output_dim() const { return sparse ? embedding_dim : value_dim; }
 
-  int index = 0;      ///< position in FeatureSet::sparse() or FeatureSet::dense()
+  int index = 0;             ///< position in FeatureSet::sparse() or FeatureSet::dense()
   int64_t dense_column = 0;  ///< dense only: first column in Batch::dense
   int config_index = 0;      ///< position in feature_configs
 };
 
-/// All features of a config. Throws ConfigError naming the feature for anything unknown or contradictory.
+/// All features of a config, stub features left out. Throws ConfigError naming the feature for anything unknown,
+/// contradictory or not supported yet.
 class FeatureSet {
  public:
   static FeatureSet FromConfig(const tzrec::protos::EasyRecConfig& config);
 
-  const std::vector<Feature>& all() const { return all_; }                ///< in config order
-  const std::vector<const Feature*>& sparse() const { return sparse_; }   ///< feature index of Batch::sparse
+  const std::vector<Feature>& all() const { return all_; }               ///< in config order
+  const std::vector<const Feature*>& sparse() const { return sparse_; }  ///< feature index of Batch::sparse
   const std::vector<const Feature*>& dense() const { return dense_; }
-  const Feature* Find(const std::string& name) const;                     ///< null when there is none
+  const Feature* Find(const std::string& name) const;  ///< null when there is none
   int64_t dense_width() const { return dense_width_; }
   bool weighted() const { return weighted_; }  ///< any feature weighted: then every one carries weights (1)
   tzrec::protos::FgMode fg_mode() const { return fg_mode_; }

@@ -1,0 +1,181 @@
+#include "worker/features/feature_program.h"
+
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include <cstdlib>
+#include <string_view>
+
+#include "worker/config/error.h"
+
+namespace anneal::features {
+namespace {
+
+using tzrec::protos::DataConfig;
+using tzrec::protos::FgMode;
+using tzrec::protos::IdFeature;
+using tzrec::protos::RawFeature;
+
+/// What all compile functions need to know.
+struct Compiler {
+  const DataConfig& data_config;
+  FgMode mode;
+  const arrow::Schema& schema;
+
+  bool encoded() const { return mode == tzrec::protos::FG_NONE; }
+  /// FG_BUCKETIZE reads values that a normalizer has seen already.
+  bool normalizes() const { return mode == tzrec::protos::FG_NORMAL || mode == tzrec::protos::FG_DAG; }
+
+  int ColumnIndex(const Feature& feature) const {
+    if (feature.inputs.empty()) return -1;
+    const std::vector<int> found = schema.GetAllFieldIndices(feature.inputs[0]);
+    if (found.size() == 1) return found[0];
+    throw DataError("feature " + feature.name + ": column " + feature.inputs[0] + " is " +
+                    (found.empty() ? "missing" : "there more than once"));
+  }
+
+  std::string Separator(const std::string& of_feature, const Feature& feature) const {
+    const std::string& separator = encoded() ? data_config.fg_encoded_multival_sep() : of_feature;
+    if (separator.empty()) {
+      throw ConfigError("feature " + feature.name + ": " + (encoded() ? "fg_encoded_multival_sep" : "separator") +
+                        " is empty");
+    }
+    return separator;
+  }
+};
+
+/// The text after the side of a `const:` literal, which FG_DAG reads as the value of every row.
+bool IsLiteral(const Feature& feature) { return feature.side == "const" && feature.inputs.empty(); }
+std::string Literal(const std::string& expression) { return expression.substr(expression.find(':') + 1); }
+
+IdEncoder Encoder(const IdFeature& config, const Feature& feature) {
+  if (config.has_num_buckets()) return DirectId();
+  if (!config.has_hash_bucket_size()) return WordId{std::make_shared<Vocabulary>(Vocabulary::FromConfig(config))};
+  const std::string& type = config.fg_value_type();
+  const bool integer = type == "int32" || type == "int64";
+  if (!integer && !type.empty() && type != "string") {
+    throw ConfigError("feature " + feature.name + ": fg_value_type \"" + type +
+                      "\" with hash_bucket_size is not supported yet (supported: string, int32, int64)");
+  }
+  const char* farm = std::getenv("USE_FARM_HASH_TO_BUCKETIZE");
+  if (farm != nullptr && std::string_view(farm) == "true") return FarmId{config.hash_bucket_size(), integer};
+  return MurmurId{config.hash_bucket_size(), integer};
+}
+
+SparseOp Start(const Compiler& compiler, const Feature& feature, const std::string& separator) {
+  SparseOp op;
+  op.feature = feature.name;
+  op.column = feature.inputs.empty() ? "const" : feature.inputs[0];
+  op.column_index = compiler.ColumnIndex(feature);
+  op.separator = compiler.Separator(separator, feature);
+  op.skip_empty = !compiler.encoded();
+  return op;
+}
+
+SparseOp CompileId(const Compiler& compiler, const Feature& feature, const IdFeature& config) {
+  SparseOp op = Start(compiler, feature, config.separator());
+  if (compiler.encoded()) {
+    op.SetDefault(config.fg_encoded_default_value());
+    // From here on elements are "id:weight"; the default above is ids only and weighs 1.
+    op.weighted = op.weight_needed = feature.weighted;
+  } else {
+    op.weighted = feature.weighted;
+    op.encoder = Encoder(config, feature);
+    if (feature.value_dim > 0) op.most = feature.value_dim;
+    op.SetDefault(IsLiteral(feature) ? Literal(config.expression()) : config.default_value());
+  }
+  return op;
+}
+
+SparseOp CompileBuckets(const Compiler& compiler, const Feature& feature, const RawFeature& config) {
+  SparseOp op = Start(compiler, feature, config.separator());
+  if (compiler.encoded()) {
+    op.SetDefault(config.fg_encoded_default_value());
+    return op;
+  }
+  BucketId bucket{{config.boundaries().begin(), config.boundaries().end()}, {}};
+  op.most = feature.value_dim == 1 ? 1 : op.most;
+  op.exactly = feature.value_dim > 1 ? feature.value_dim : 0;
+  op.encoder = bucket;
+  op.SetDefault(IsLiteral(feature) ? Literal(config.expression()) : config.default_value());
+  if (compiler.normalizes()) bucket.normalizer = Normalizer::FromText(config.normalizer(), feature.name);
+  op.encoder = bucket;
+  return op;
+}
+
+DenseOp CompileDense(const Compiler& compiler, const Feature& feature, const RawFeature& config) {
+  DenseOp op;
+  op.feature = feature.name;
+  op.column = feature.inputs.empty() ? "const" : feature.inputs[0];
+  op.column_index = compiler.ColumnIndex(feature);
+  op.value_dim = feature.value_dim;
+  op.dense_column = feature.dense_column;
+  op.separator = compiler.Separator(config.separator(), feature);
+  if (compiler.encoded()) {
+    if (!config.fg_encoded_default_value().empty()) op.SetDefault(config.fg_encoded_default_value());
+    return op;
+  }
+  op.first_only = feature.value_dim == 1;
+  if (compiler.normalizes()) op.normalizer = Normalizer::FromText(config.normalizer(), feature.name);
+  if (IsLiteral(feature)) {
+    op.SetDefault(Literal(config.expression()), true);
+  } else {
+    op.SetDefault(config.default_value().empty() ? "0" : config.default_value());
+  }
+  return op;
+}
+
+}  // namespace
+
+FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyRecConfig& config,
+                               const arrow::Schema& schema)
+    : weighted_(set.weighted()), dense_width_(set.dense_width()) {
+  const Compiler compiler{config.data_config(), set.fg_mode(), schema};
+  for (const Feature* feature : set.sparse()) {
+    const tzrec::protos::FeatureConfig& one = config.feature_configs(feature->config_index);
+    sparse_.push_back(feature->kind == Kind::kId ? CompileId(compiler, *feature, one.id_feature())
+                                                 : CompileBuckets(compiler, *feature, one.raw_feature()));
+    const SparseOp& op = sparse_.back();
+    if (op.column_index >= 0) op.CheckType(*schema.field(op.column_index)->type());
+  }
+  for (const Feature* feature : set.dense()) {
+    dense_.push_back(CompileDense(compiler, *feature, config.feature_configs(feature->config_index).raw_feature()));
+    const DenseOp& op = dense_.back();
+    if (op.column_index >= 0) op.CheckType(*schema.field(op.column_index)->type());
+  }
+}
+
+void FeatureProgram::Run(std::span<const data::RowSlice> slices, data::Batch& out) const {
+  int64_t rows = 0;
+  for (const data::RowSlice& slice : slices) rows += slice.count;
+  out.rows = rows;
+  out.sparse.values.clear();
+  out.sparse.weights.clear();
+  out.sparse.offsets.resize(sparse_.size() * rows + 1);
+  out.sparse.offsets[0] = 0;
+  out.dense.resize(rows * dense_width_);
+
+  int64_t* ends = out.sparse.offsets.data() + 1;
+  for (const SparseOp& op : sparse_) {
+    for (const data::RowSlice& slice : slices) {
+      op.Run(slice, weighted_, out.sparse, ends);
+      ends += slice.count;
+    }
+  }
+  for (const DenseOp& op : dense_) {
+    float* at = out.dense.data();
+    for (const data::RowSlice& slice : slices) {
+      op.Run(slice, at, dense_width_);
+      at += slice.count * dense_width_;
+    }
+  }
+}
+
+void FeatureProgram::Run(const std::shared_ptr<arrow::RecordBatch>& rows, data::Batch& out) const {
+  data::RowSlice slice;
+  slice.rows = rows;
+  slice.count = rows->num_rows();
+  Run(std::span<const data::RowSlice>(&slice, 1), out);
+}
+
+}  // namespace anneal::features
