@@ -1,0 +1,16 @@
+#include "operator/controllers/controllers.h"
+
+#include "operator/controllers/reconcilers.h"
+
+namespace anneal::controllers {
+
+std::vector<std::unique_ptr<kube::Reconciler>> MakeReconcilers(kube::Api& api, const kube::Clock& clock,
+                                                               ProgressPoller& poller) {
+  std::vector<std::unique_ptr<kube::Reconciler>> reconcilers;
+  reconcilers.push_back(std::make_unique<TrainJobReconciler>(api, clock, poller));
+  reconcilers.push_back(std::make_unique<EvalJobReconciler>(api, clock, poller));
+  reconcilers.push_back(std::make_unique<ExportJobReconciler>(api, clock, poller));
+  return reconcilers;
+}
+
+}  // namespace anneal::controllers

@@ -1,0 +1,15 @@
+// All reconcilers of the operator, ready to be run by a kube::Manager.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "operator/controllers/progress_poller.h"
+#include "operator/kube/reconciler.h"
+
+namespace anneal::controllers {
+
+std::vector<std::unique_ptr<kube::Reconciler>> MakeReconcilers(kube::Api& api, const kube::Clock& clock,
+                                                               ProgressPoller& poller);
+
+}  // namespace anneal::controllers

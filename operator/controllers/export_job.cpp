@@ -1,0 +1,115 @@
+// ExportJob: one export per run of its source, after a passed gate.
+#include "operator/api/conditions.h"
+#include "operator/controllers/reconcilers.h"
+
+namespace anneal::controllers {
+namespace {
+
+using kube::Json;
+
+constexpr const char* kArtifacts = "/mnt/artifacts";
+constexpr const char* kScratch = "/mnt/export";
+
+}  // namespace
+
+std::vector<std::pair<kube::Resource, std::function<std::vector<kube::Key>(const Json&)>>>
+ExportJobReconciler::watches() const {
+  return {{kube::resources::kEvalJob,
+           [this](const Json& eval) { return Followers(api_, kube::resources::kExportJob, "evalJobRef", eval); }},
+          {kube::resources::kTrainJob,
+           [this](const Json& train) { return Followers(api_, kube::resources::kExportJob, "trainJobRef", train); }}};
+}
+
+RunInputs ExportJobReconciler::Gather(const Json& job) {
+  RunInputs inputs;
+  const std::string ns = job["metadata"].value("namespace", "default");
+  const Json& source = job["spec"]["source"];
+  Json train_reference;
+  Json eval_identity;
+  if (source.contains("evalJobRef")) {
+    const std::string name = source["evalJobRef"]["name"];
+    const auto eval = Find(kube::resources::kEvalJob, ns, name);
+    const Json status = eval ? eval->value("status", Json::object()) : Json::object();
+    const std::string phase = status.value("phase", "Pending");
+    if (!eval || (phase != "Complete" && phase != "Failed")) {
+      const bool stalled = api::IsTrue(status, "Stalled");
+      inputs.reason = stalled ? "SourceFailed" : "WaitingForSource";
+      inputs.stalled = stalled;
+      inputs.message = "EvalJob " + name + (eval ? " is " + phase : " is not there");
+      if (stalled) inputs.message += ": " + api::FindCondition(status, "Stalled").value("message", "");
+      return inputs;
+    }
+    if (phase == "Failed" || !api::IsTrue(status, "GatePassed")) {
+      const Json gate = api::FindCondition(status, "GatePassed");
+      inputs.reason = phase == "Failed" ? "SourceFailed" : "GateFailed";
+      inputs.message = "EvalJob " + name + ": " + (gate.is_object() ? gate.value("message", "") : status.value("failure", Json::object()).value("message", ""));
+      inputs.stalled = true;
+      return inputs;
+    }
+    // The very checkpoint that passed, even when the TrainJob has moved on.
+    eval_identity = status["run"]["inputs"];
+    train_reference = {{"name", eval_identity["trainJob"]}, {"checkpoint", eval_identity["step"]}};
+  } else {
+    train_reference = source["trainJobRef"];
+  }
+  const auto model = ResolveTrainJob(api_, ns, train_reference, inputs);
+  if (!model) return inputs;
+  if (eval_identity.is_object() && eval_identity["run"] != model->identity["run"]) {
+    inputs.reason = "WaitingForSource";
+    inputs.message = "the EvalJob has not evaluated run " + model->identity["run"].dump() + " yet";
+    return inputs;
+  }
+  inputs.identity = model->identity;
+  inputs.config = model->config;
+  inputs.ready = true;
+  return inputs;
+}
+
+WorkerPlan ExportJobReconciler::Plan(const Json& job) {
+  const Json& spec = job["spec"];
+  const Json& source = job["status"]["run"]["inputs"];
+  WorkerPlan plan;
+  plan.image = spec.contains("image") ? spec["image"] : source["image"];
+  const std::string checkpoint = MountSource(plan, source);
+  Json edits = spec.value("config", Json::object()).value("edits", Json::object());
+  edits["model_dir"] = source["modelDir"];
+  AddMount(plan, "scratch", {{"emptyDir", Json::object()}}, kScratch, false);
+  const Json& artifact = spec["artifact"];
+  std::string uri = artifact.value("uri", "");
+  if (artifact.contains("claimName")) {
+    AddMount(plan, "artifacts", {{"persistentVolumeClaim", {{"claimName", artifact["claimName"]}}}}, kArtifacts, false);
+    uri = std::string("file://") + kArtifacts + "/" + artifact.value("path", job["metadata"]["name"].get<std::string>());
+  }
+  // One attempt's scratch folder is never another's.
+  const std::string folder = std::string(kScratch) + "/a" + job["status"]["run"]["attempt"].dump();
+  plan.args = {"export", "--pipeline_config_path", kConfigPath, "--checkpoint_path", checkpoint, "--edit_config_json",
+               EditJson(source["edits"], edits), "--export_dir", folder, "--verify_max_abs_diff",
+               spec["verify"]["maxAbsDiff"], "--publish_uri", uri};
+  const std::string input = spec["verify"].value("inputPath", source["evalInputPath"].get<std::string>());
+  if (!input.empty()) plan.args.insert(plan.args.end(), {"--verify_input_path", input});
+  AddDataVolumes(plan, spec);
+  return plan;
+}
+
+KindTraits ExportJobReconciler::Traits(const Json& job) {
+  KindTraits traits;
+  traits.rerun_on_change = job["spec"]["trigger"] == "EachRun";
+  const int64_t generation = job["metadata"].value("generation", int64_t{1});
+  const std::string format = job["spec"]["format"];
+  traits.complete = [generation, format, now = clock_.Now()](Json& status, const Json& message) -> std::string {
+    if (!message.contains("artifact")) return "the export reported no artifact";
+    const Json& source = status["run"]["inputs"];
+    status["artifact"] = message["artifact"];
+    status["artifact"]["format"] = format;
+    status["artifact"]["sourceStep"] = source["step"];
+    status["checkpoint"] = {{"step", std::atoll(source["step"].get<std::string>().c_str())}};
+    const Json metrics = message.value("metrics", Json::object());
+    const std::string difference = metrics.contains("max_abs_diff") ? metrics["max_abs_diff"].dump() : "unknown";
+    api::SetCondition(status, "Verified", true, "Compared", "largest difference " + difference, generation, now);
+    api::SetCondition(status, "Published", true, "Published", message["artifact"].value("uri", ""), generation, now);
+    return "";
+  };
+  return traits;
+}
+
+}  // namespace anneal::controllers

@@ -1,0 +1,223 @@
+#include "operator/controllers/job_reconciler.h"
+
+#include "operator/api/schema.h"
+#include "operator/controllers/config_check.h"
+
+namespace anneal::controllers {
+
+using kube::ApiError;
+using kube::Json;
+namespace resources = kube::resources;
+
+kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
+  const auto found = Find(resource_, key.ns, key.name);
+  if (!found) {
+    poller_.Forget(resource_, key);
+    return {};
+  }
+  // Defaults once more: an object stored by an older version may lack newer fields.
+  Observed observed;
+  observed.job = api::DefaultAndValidate(resource_, *found);
+  observed.now = clock_.Now();
+  observed.inputs = Gather(observed.job);
+  kube::ListOptions mine;
+  mine.label_selector = JobSelector(observed.job);
+  for (Json& pod : api_.List(resources::kPod, key.ns, mine).items) {
+    for (const Json& owner : pod["metadata"].value("ownerReferences", Json::array())) {
+      if (owner.value("uid", "") == observed.job["metadata"]["uid"]) {
+        observed.pods.push_back(std::move(pod));
+        break;
+      }
+    }
+  }
+  observed.progress = poller_.Latest(resource_, key, observed.pods, observed.job.value("status", Json::object()));
+  const Decision decision = Decide(observed, Traits(observed.job));
+
+  // Status first, and on the version that was read: a decision from old facts is refused with a conflict.
+  Json job = observed.job;
+  if (decision.status != found->value("status", Json::object())) {
+    Json patch = {{"metadata", {{"resourceVersion", (*found)["metadata"]["resourceVersion"]}}}};
+    const Json before = found->value("status", Json::object());
+    Json status = decision.status;
+    for (const auto& [field, value] : before.items()) {
+      if (!status.contains(field)) status[field] = nullptr;
+      // A list is replaced by a merge patch, an object is merged: what left it has to be named.
+      if (value.is_object() && status[field].is_object()) {
+        for (const auto& [inner, old] : value.items()) {
+          if (!status[field].contains(inner)) status[field][inner] = nullptr;
+        }
+      }
+    }
+    patch["status"] = status;
+    job["metadata"] = api_.MergePatchStatus(resource_, key.ns, key.name, patch)["metadata"];
+  }
+  job["status"] = decision.status;
+  Act(job, decision, observed.inputs);
+  return {decision.requeue_after};
+}
+
+void JobReconciler::Act(const Json& job, const Decision& decision, const RunInputs& inputs) {
+  const std::string ns = job["metadata"].value("namespace", "default");
+  for (const Json& pod : decision.remove) {
+    kube::Preconditions same;
+    same.uid = pod["metadata"]["uid"].get<std::string>();
+    try {
+      api_.Delete(resources::kPod, ns, pod["metadata"]["name"], same, std::nullopt);
+    } catch (const ApiError& error) {
+      if (!error.not_found() && !error.conflict()) throw;  // gone already, or another pod of the name
+    }
+  }
+  if (decision.remove_run_objects) {
+    auto remove = [&](const kube::Resource& resource, const std::string& name) {
+      try {
+        api_.Delete(resource, ns, name, {}, std::nullopt);
+      } catch (const ApiError& error) {
+        if (!error.not_found()) throw;
+      }
+    };
+    remove(resources::kService, ServiceName(job));
+    remove(resources::kConfigMap, SnapshotName(job["metadata"]["name"], job["status"]["run"]["number"]));
+  }
+  if (decision.prepare_run && !decision.create.empty()) {
+    Ensure(resources::kService, job, HeadlessService(job));
+    const std::string snapshot = SnapshotName(job["metadata"]["name"], job["status"]["run"]["number"]);
+    if (!Find(resources::kConfigMap, ns, snapshot)) {
+      if (!inputs.ready) throw std::runtime_error("config snapshot " + snapshot + " is gone and its source is not ready");
+      Ensure(resources::kConfigMap, job, ConfigSnapshot(job, inputs.config));
+    }
+    PrepareMore(job);
+  }
+  if (decision.create.empty()) return;
+  const WorkerPlan plan = Plan(job);
+  for (const int index : decision.create) Ensure(resources::kPod, job, WorkerPod(job, index, plan));
+}
+
+void JobReconciler::Ensure(const kube::Resource& resource, const Json& job, const Json& object) {
+  const std::string ns = job["metadata"].value("namespace", "default");
+  try {
+    api_.Create(resource, ns, object);
+  } catch (const ApiError& error) {
+    if (!error.already_exists()) throw;
+    const std::string name = object["metadata"]["name"];
+    const auto there = Find(resource, ns, name);
+    if (!there) throw;
+    if (!object["metadata"].contains("ownerReferences")) return;
+    for (const Json& owner : (*there)["metadata"].value("ownerReferences", Json::array())) {
+      if (owner.value("uid", "") == job["metadata"]["uid"]) return;
+    }
+    throw ApiError(409, "AlreadyExists", resource.kind + " " + name + " exists and belongs to something else");
+  }
+}
+
+std::optional<Json> JobReconciler::Find(const kube::Resource& resource, const std::string& ns, const std::string& name) {
+  try {
+    return api_.Get(resource, ns, name);
+  } catch (const ApiError& error) {
+    if (error.not_found()) return std::nullopt;
+    throw;
+  }
+}
+
+bool JobReconciler::ResolveConfig(const Json& job, RunInputs& inputs) {
+  const Json& config = job["spec"]["config"];
+  std::string where = "spec.config.inline";
+  if (config.contains("inline")) {
+    inputs.config = config["inline"];
+  } else {
+    const std::string name = config["configMapRef"]["name"], key = config["configMapRef"]["key"];
+    where = "ConfigMap " + name + ", key " + key;
+    const auto map = Find(resources::kConfigMap, job["metadata"].value("namespace", "default"), name);
+    if (!map || !map->value("data", Json::object()).contains(key)) {
+      inputs.reason = "ReferenceNotFound";
+      inputs.message = where + " is not there";
+      return false;
+    }
+    inputs.config = (*map)["data"][key];
+  }
+  const std::string faults = CheckConfig(inputs.config, config.value("edits", Json::object()), where);
+  if (faults.empty()) return true;
+  inputs.invalid = true;
+  inputs.stalled = true;
+  inputs.reason = "ConfigInvalid";
+  inputs.message = faults;
+  return false;
+}
+
+std::vector<std::string> LaunchArguments(const Json& job) {
+  const Json& workers = job["spec"]["workers"];
+  const int processes = workers.value("procsPerNode", std::max(1, workers["gpusPerNode"].get<int>()));
+  return {"launch", "--nnodes", workers["numNodes"].dump(), "--node-rank", "{index}", "--nproc-per-node",
+          std::to_string(processes), "--master-addr", MasterAddress(job), "--master-port",
+          job["spec"]["rendezvous"]["port"].dump(), "--"};
+}
+
+std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns, const Json& reference,
+                                           RunInputs& inputs) {
+  const std::string name = reference["name"], checkpoint = reference["checkpoint"];
+  auto wait = [&](const std::string& reason, const std::string& message, bool stalled) -> std::optional<SourceModel> {
+    inputs.reason = reason;
+    inputs.message = message;
+    inputs.stalled = stalled;
+    return std::nullopt;
+  };
+  Json train;
+  try {
+    train = api.Get(resources::kTrainJob, ns, name);
+  } catch (const ApiError& error) {
+    if (!error.not_found()) throw;
+    return wait("WaitingForSource", "TrainJob " + name + " is not there", false);
+  }
+  train = api::DefaultAndValidate(resources::kTrainJob, train);
+  const Json status = train.value("status", Json::object());
+  const std::string phase = status.value("phase", "Pending");
+  if (phase == "Failed") {
+    return wait("SourceFailed", "TrainJob " + name + " failed: " +
+                status.value("failure", Json::object()).value("message", ""), true);
+  }
+  if (phase != "Complete") return wait("WaitingForSource", "TrainJob " + name + " is " + phase, false);
+  const Json& spec = train["spec"];
+  const int run = status["run"]["number"];
+  const Json last = status.value("progress", Json::object()).value("lastCheckpoint", Json::object());
+  if (checkpoint == "Latest" && !last.contains("step")) {
+    return wait("ReferenceNotFound", "TrainJob " + name + " reported no checkpoint", true);
+  }
+  const std::string step = checkpoint == "Latest" ? last["step"].dump() : checkpoint;
+  SourceModel model;
+  const Json volume = spec["checkpoint"].value("volume", Json::object());
+  model.identity = {{"trainJob", name},
+                    {"uid", train["metadata"]["uid"]},
+                    {"run", run},
+                    {"step", step},
+                    {"mount", spec["checkpoint"]["modelDir"]},
+                    {"modelDir", spec["checkpoint"]["modelDir"].get<std::string>() + "/r" + std::to_string(run)},
+                    {"claim", volume.contains("claimName") ? volume["claimName"] : volume.contains("claimTemplate") ? Json(ClaimName(name)) : Json("")},
+                    {"subPath", volume.value("subPath", "")},
+                    {"image", spec["image"]},
+                    {"evalInputPath", spec.value("data", Json::object()).value("evalInputPath", "")},
+                    {"edits", spec["config"].value("edits", Json::object())}};
+  try {
+    const Json snapshot = api.Get(resources::kConfigMap, ns, SnapshotName(name, run));
+    model.config = snapshot["data"]["pipeline.config"];
+  } catch (const ApiError& error) {
+    if (!error.not_found()) throw;
+    return wait("ReferenceNotFound", "config snapshot " + SnapshotName(name, run) + " is gone", true);
+  }
+  return model;
+}
+
+std::string MountSource(WorkerPlan& plan, const Json& identity) {
+  const std::string claim = identity["claim"];
+  if (!claim.empty()) {
+    AddMount(plan, "model", {{"persistentVolumeClaim", {{"claimName", claim}}}}, identity["mount"], false,
+             identity["subPath"]);
+  }
+  return identity["modelDir"].get<std::string>() + "/model.ckpt-" + identity["step"].get<std::string>();
+}
+
+std::string EditJson(const Json& first, const Json& second) {
+  Json edits = first.is_object() ? first : Json::object();
+  if (second.is_object()) edits.update(second);
+  return edits.dump();
+}
+
+}  // namespace anneal::controllers

@@ -1,0 +1,65 @@
+// gather -> decide -> act for one kind; what differs between the kinds is in three virtual functions.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "operator/controllers/decide.h"
+#include "operator/controllers/progress_poller.h"
+#include "operator/controllers/worker_pod.h"
+#include "operator/kube/reconciler.h"
+
+namespace anneal::controllers {
+
+class JobReconciler : public kube::Reconciler {
+ public:
+  JobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, const kube::Resource& resource)
+      : api_(api), clock_(clock), poller_(poller), resource_(resource) {}
+
+  const kube::Resource& resource() const override { return resource_; }
+  std::vector<kube::Resource> owns() const override { return {kube::resources::kPod}; }
+  kube::ReconcileResult Reconcile(const kube::Key& key) override;
+
+ protected:
+  /// Resolves what a run would be made from now.
+  virtual RunInputs Gather(const kube::Json& job) = 0;
+  /// The workers of the run in job.status.run.
+  virtual WorkerPlan Plan(const kube::Json& job) = 0;
+  virtual KindTraits Traits(const kube::Json& job) = 0;
+  /// Objects of the run beyond Service and config snapshot.
+  virtual void PrepareMore(const kube::Json&) {}
+
+  /// The text of spec.config, or what is missing in `inputs`. Checks that it is a valid pipeline.config.
+  bool ResolveConfig(const kube::Json& job, RunInputs& inputs);
+  /// nullopt when there is no such object.
+  std::optional<kube::Json> Find(const kube::Resource& resource, const std::string& ns, const std::string& name);
+  /// Creates an object of the job; one that is there already has to be the job's own.
+  void Ensure(const kube::Resource& resource, const kube::Json& job, const kube::Json& object);
+
+  kube::Api& api_;
+  const kube::Clock& clock_;
+
+ private:
+  void Act(const kube::Json& job, const Decision& decision, const RunInputs& inputs);
+
+  ProgressPoller& poller_;
+  kube::Resource resource_;
+};
+
+/// Arguments of `anneal launch` for a run's workers, up to the "--".
+std::vector<std::string> LaunchArguments(const kube::Json& job);
+
+/// What an EvalJob or ExportJob takes from the TrainJob it follows.
+struct SourceModel {
+  kube::Json identity;  ///< {trainJob, uid, run, step, modelDir, claim, subPath, image, edits}
+  std::string config;
+};
+/// Resolves a trainJobRef; on failure fills inputs.reason and message and returns nullopt.
+std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns, const kube::Json& reference,
+                                           RunInputs& inputs);
+/// Mounts the source's checkpoint volume and returns the checkpoint's path in the container.
+std::string MountSource(WorkerPlan& plan, const kube::Json& identity);
+/// --edit_config_json of a run: the source's edits, then `edits`.
+std::string EditJson(const kube::Json& first, const kube::Json& second);
+
+}  // namespace anneal::controllers

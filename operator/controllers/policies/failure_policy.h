@@ -1,0 +1,42 @@
+// What a failed attempt means: pure decisions over the pods that failed.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "operator/kube/api.h"
+
+namespace anneal::controllers {
+
+/// A worker that ended badly.
+struct WorkerFailure {
+  int index = 0;
+  std::string pod, node, reason, message;
+  int exit_code = 0;
+  std::string finished_at;  ///< RFC 3339; orders by text
+};
+
+enum class FailureAction { kFail, kRestart, kRestartDoNotCount };
+
+struct FailureVerdict {
+  FailureAction action = FailureAction::kRestart;
+  std::string reason;   ///< RuleMatched, ConfigInvalid, DataInvalid, Stopped, WorkerFailed, PodLost
+  std::string message;
+  WorkerFailure blamed;
+};
+
+/// Failures among the pods of an attempt, in the order of worker index.
+std::vector<WorkerFailure> FindFailures(const std::vector<kube::Json>& pods);
+
+/// The first to end with a code of its own is to blame; 76 says "a peer failed" and is blamed only when all say so.
+const WorkerFailure& Blame(const std::vector<WorkerFailure>& failures);
+
+/// Applies spec.failurePolicy.rules, then the built-in ones: 64 and 78 fail, 143 restarts without counting.
+FailureVerdict JudgeFailure(const kube::Json& failure_policy, const std::vector<WorkerFailure>& failures);
+
+/// Wait before restart number `restarts` (1, 2, ...): initial x 2^(restarts-1), at most max.
+std::chrono::seconds RestartBackoff(const kube::Json& failure_policy, int restarts);
+
+}  // namespace anneal::controllers

@@ -1,0 +1,199 @@
+#include "operator/controllers/worker_pod.h"
+
+#include <algorithm>
+
+namespace anneal::controllers {
+namespace {
+
+using kube::Json;
+
+std::string NameOf(const Json& job) { return job["metadata"]["name"]; }
+
+void AddEnv(Json& env, const std::string& name, const std::string& value) {
+  env.push_back({{"name", name}, {"value", value}});
+}
+
+std::string Replace(std::string text, const std::string& what, const std::string& by) {
+  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size()) text.replace(at, what.size(), by);
+  return text;
+}
+
+Json Environment(const Json& job, int index) {
+  const Json& spec = job["spec"];
+  const Json& rendezvous = spec["rendezvous"];
+  Json env = Json::array();
+  AddEnv(env, "MASTER_ADDR", MasterAddress(job));
+  AddEnv(env, "MASTER_PORT", rendezvous["port"].dump());
+  AddEnv(env, "NNODES", spec["workers"]["numNodes"].dump());
+  AddEnv(env, "NODE_RANK", std::to_string(index));
+  AddEnv(env, "PROCESS_GROUP_TIMEOUT_SECONDS", rendezvous["timeoutSeconds"].dump());
+  AddEnv(env, "ANNEAL_PROGRESS_PORT", std::to_string(kProgressPort));
+  if (rendezvous.contains("interface")) {
+    AddEnv(env, "NCCL_SOCKET_IFNAME", rendezvous["interface"]);
+    AddEnv(env, "GLOO_SOCKET_IFNAME", rendezvous["interface"]);
+  }
+  for (const Json& variable : rendezvous.value("env", Json::array())) {
+    AddEnv(env, variable["name"], variable.value("value", ""));
+  }
+  return env;
+}
+
+Json Resources(const Json& workers) {
+  Json resources = workers.value("resources", Json::object());
+  const int gpus = workers["gpusPerNode"];
+  if (gpus > 0) {
+    const std::string name = workers["gpuResourceName"];
+    resources["requests"][name] = std::to_string(gpus);
+    resources["limits"][name] = std::to_string(gpus);
+  }
+  return resources;
+}
+
+}  // namespace
+
+std::string PodName(const Json& job, int run, int attempt, int index) {
+  return NameOf(job) + "-r" + std::to_string(run) + "-a" + std::to_string(attempt) + "-w" + std::to_string(index);
+}
+
+std::string ServiceName(const Json& job) { return NameOf(job) + "-hl"; }
+std::string SnapshotName(const std::string& job, int run) { return job + "-r" + std::to_string(run) + "-config"; }
+std::string ClaimName(const std::string& job) { return job + "-model"; }
+
+std::string MasterAddress(const Json& job) {
+  return NameOf(job) + "-w0." + ServiceName(job) + "." + job["metadata"].value("namespace", "default") + ".svc";
+}
+
+Json JobLabels(const Json& job) {
+  return {{"app.kubernetes.io/managed-by", "anneal-operator"},
+          {"anneal.dev/job-kind", job.value("kind", "")},
+          {"anneal.dev/job-name", NameOf(job)}};
+}
+
+std::string JobSelector(const Json& job) {
+  return "anneal.dev/job-kind=" + job.value("kind", "") + ",anneal.dev/job-name=" + NameOf(job);
+}
+
+Json OwnerReference(const Json& job) {
+  return {{"apiVersion", job["apiVersion"]}, {"kind", job["kind"]},       {"name", job["metadata"]["name"]},
+          {"uid", job["metadata"]["uid"]},   {"controller", true},        {"blockOwnerDeletion", true}};
+}
+
+void AddMount(WorkerPlan& plan, const std::string& name, const Json& source, const std::string& path, bool read_only,
+              const std::string& sub_path) {
+  const auto same = [&](const Json& volume) { return volume["name"] == name; };
+  if (std::none_of(plan.volumes.begin(), plan.volumes.end(), same)) {
+    Json volume = source;
+    volume["name"] = name;
+    plan.volumes.push_back(volume);
+  }
+  Json mount = {{"name", name}, {"mountPath", path}, {"readOnly", read_only}};
+  if (!sub_path.empty()) mount["subPath"] = sub_path;
+  plan.mounts.push_back(mount);
+}
+
+void AddDataVolumes(WorkerPlan& plan, const Json& spec) {
+  for (const Json& volume : spec.value("data", Json::object()).value("volumes", Json::array())) {
+    const Json source = volume.contains("claimName")
+                            ? Json{{"persistentVolumeClaim", {{"claimName", volume["claimName"]}}}}
+                            : Json{{"hostPath", {{"path", volume["hostPath"]}}}};
+    AddMount(plan, "data-" + volume["name"].get<std::string>(), source, volume["mountPath"], volume.value("readOnly", true),
+             volume.value("subPath", ""));
+  }
+}
+
+Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
+  const Json& spec = job["spec"];
+  const Json& workers = spec["workers"];
+  const Json& run = job["status"]["run"];
+  const int number = run["number"], attempt = run["attempt"];
+  WorkerPlan full = plan;
+  AddMount(full, "config", {{"configMap", {{"name", SnapshotName(NameOf(job), number)}}}}, kConfigFolder, true);
+  AddMount(full, "shm", {{"emptyDir", {{"medium", "Memory"}, {"sizeLimit", workers["shmSize"]}}}}, "/dev/shm", false);
+  AddMount(full, "tmp", {{"emptyDir", Json::object()}}, "/tmp", false);
+  Json args = Json::array();
+  for (const std::string& arg : full.args) args.push_back(Replace(arg, "{index}", std::to_string(index)));
+  Json container = {{"name", "worker"},
+                    {"image", full.image},
+                    {"command", {"anneal"}},
+                    {"args", args},
+                    {"env", Environment(job, index)},
+                    {"resources", Resources(workers)},
+                    {"ports", {{{"name", "progress"}, {"containerPort", kProgressPort}}}},
+                    {"terminationMessagePolicy", "FallbackToLogsOnError"},
+                    {"securityContext",
+                     {{"allowPrivilegeEscalation", false},
+                      {"readOnlyRootFilesystem", true},
+                      {"capabilities", {{"drop", {"ALL"}}}}}},
+                    {"volumeMounts", full.mounts}};
+  if (spec.contains("imagePullPolicy")) container["imagePullPolicy"] = spec["imagePullPolicy"];
+  Json pod_spec = {{"restartPolicy", "Never"},
+                   {"hostname", NameOf(job) + "-w" + std::to_string(index)},
+                   {"subdomain", ServiceName(job)},
+                   {"terminationGracePeriodSeconds", workers["terminationGracePeriodSeconds"]},
+                   {"automountServiceAccountToken", false},
+                   {"enableServiceLinks", false},
+                   {"securityContext",
+                    {{"runAsNonRoot", true},
+                     {"runAsUser", 65532},
+                     {"fsGroup", 65532},
+                     {"seccompProfile", {{"type", "RuntimeDefault"}}}}},
+                   {"volumes", full.volumes}};
+  for (const char* field : {"nodeSelector", "tolerations", "affinity"}) {
+    if (workers.contains(field)) pod_spec[field] = workers[field];
+  }
+  if (spec.contains("serviceAccountName")) pod_spec["serviceAccountName"] = spec["serviceAccountName"];
+  Json pod = {{"metadata", {{"labels", Json::object()}}}, {"spec", pod_spec}};
+  if (workers.contains("podTemplate")) {
+    // A template's container named "worker" overlays ours; its others are kept beside it.
+    Json overlay = workers["podTemplate"];
+    if (overlay.contains("spec") && overlay["spec"].contains("containers")) {
+      Json others = Json::array();
+      for (const Json& extra : overlay["spec"]["containers"]) {
+        if (extra.value("name", "") == "worker") {
+          container.merge_patch(extra);
+        } else {
+          others.push_back(extra);
+        }
+      }
+      overlay["spec"].erase("containers");
+      pod["spec"]["containers"] = others;
+    }
+    pod.merge_patch(overlay);
+  }
+  Json& containers = pod["spec"]["containers"];
+  if (!containers.is_array()) containers = Json::array();
+  containers.insert(containers.begin(), container);
+  pod["spec"]["restartPolicy"] = "Never";
+  pod["spec"]["hostname"] = pod_spec["hostname"];
+  pod["spec"]["subdomain"] = pod_spec["subdomain"];
+  Json& metadata = pod["metadata"];
+  metadata["name"] = PodName(job, number, attempt, index);
+  metadata["labels"].update(JobLabels(job));
+  metadata["labels"]["anneal.dev/run"] = std::to_string(number);
+  metadata["labels"]["anneal.dev/attempt"] = std::to_string(attempt);
+  metadata["labels"]["anneal.dev/index"] = std::to_string(index);
+  metadata["ownerReferences"] = {OwnerReference(job)};
+  return pod;
+}
+
+Json HeadlessService(const Json& job) {
+  return {{"metadata",
+           {{"name", ServiceName(job)}, {"labels", JobLabels(job)}, {"ownerReferences", {OwnerReference(job)}}}},
+          {"spec",
+           {{"clusterIP", "None"},
+            {"publishNotReadyAddresses", true},
+            {"selector", {{"anneal.dev/job-kind", job["kind"]}, {"anneal.dev/job-name", job["metadata"]["name"]}}},
+            {"ports", {{{"name", "rendezvous"}, {"port", job["spec"]["rendezvous"]["port"]}}}}}}};
+}
+
+Json ConfigSnapshot(const Json& job, const std::string& config) {
+  const int run = job["status"]["run"]["number"];
+  Json labels = JobLabels(job);
+  labels["anneal.dev/run"] = std::to_string(run);
+  return {{"metadata",
+           {{"name", SnapshotName(NameOf(job), run)}, {"labels", labels}, {"ownerReferences", {OwnerReference(job)}}}},
+          {"immutable", true},
+          {"data", {{"pipeline.config", config}}}};
+}
+
+}  // namespace anneal::controllers

@@ -1,0 +1,46 @@
+// Pods, Service, claim and config snapshot of a run: names and JSON, nothing done.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "operator/kube/api.h"
+
+namespace anneal::controllers {
+
+/// What a kind adds to the pods of a run.
+struct WorkerPlan {
+  std::string image;
+  std::vector<std::string> args;  ///< of one worker; "{index}" stands for its number
+  kube::Json volumes = kube::Json::array(), mounts = kube::Json::array();
+};
+
+inline constexpr const char* kConfigFolder = "/etc/anneal";
+inline constexpr const char* kConfigPath = "/etc/anneal/pipeline.config";
+inline constexpr int kProgressPort = 29400;
+
+std::string PodName(const kube::Json& job, int run, int attempt, int index);
+std::string ServiceName(const kube::Json& job);
+std::string SnapshotName(const std::string& job, int run);
+std::string ClaimName(const std::string& job);  ///< of checkpoint.volume.claimTemplate
+
+/// Worker 0's name inside the run's Service: where rank 0 listens.
+std::string MasterAddress(const kube::Json& job);
+
+/// Labels of a job's children; without run: what selects all of them.
+kube::Json JobLabels(const kube::Json& job);
+std::string JobSelector(const kube::Json& job);
+kube::Json OwnerReference(const kube::Json& job);
+
+/// Adds volume `name` with its mount to the plan; an existing volume of that name is shared.
+void AddMount(WorkerPlan& plan, const std::string& name, const kube::Json& source, const std::string& path,
+              bool read_only, const std::string& sub_path = "");
+/// spec.data.volumes.
+void AddDataVolumes(WorkerPlan& plan, const kube::Json& spec);
+
+kube::Json WorkerPod(const kube::Json& job, int index, const WorkerPlan& plan);
+kube::Json HeadlessService(const kube::Json& job);
+kube::Json ConfigSnapshot(const kube::Json& job, const std::string& config);
+
+}  // namespace anneal::controllers
