@@ -1,0 +1,83 @@
+// anneal-operator: runs TrainJobs, EvalJobs and ExportJobs.
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include "operator/api/schema.h"
+#include "operator/local/run_command.h"
+#include "worker/config/error.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string OwnFolder() { return fs::read_symlink("/proc/self/exe").parent_path().string(); }
+
+int WriteCrds(const std::string& folder) {
+  fs::create_directories(folder);
+  for (const auto& kind : anneal::api::Kinds()) {
+    const std::string path = folder + "/" + kind.resource.plural + ".yaml";
+    std::ofstream(path, std::ios::binary) << anneal::api::CrdYaml(kind);
+    std::cout << path << "\n";
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Runs recommender training, evaluation and export jobs from Kubernetes manifests."};
+  app.set_version_flag("--version", "anneal-operator " ANNEAL_VERSION);
+  app.require_subcommand(1);
+  int status = 0;
+
+  anneal::local::RunOptions run;
+  run.programs = OwnFolder();
+  auto* run_command = app.add_subcommand("run", "run the jobs of manifest files on this machine, without a cluster");
+  run_command->add_option("FILE", run.files, "manifests (YAML files or folders of them)")->required();
+  run_command->add_option("--state", run.state, "folder for objects, volumes and logs")->capture_default_str();
+  run_command->add_option("--timeout", run.timeout_seconds, "stop after this many seconds (0: never)");
+  run_command->callback([&] { status = anneal::local::RunCommand(run); });
+
+  std::string state = "anneal-state", kind, name, output;
+  bool follow = false;
+  auto add_state = [&](CLI::App* command) {
+    command->add_option("--state", state, "state folder of `run`")->capture_default_str();
+  };
+  auto* get = app.add_subcommand("get", "list objects of a state folder");
+  add_state(get);
+  get->add_option("KIND", kind, "trainjobs, evaljobs, exportjobs, pods, ... (default: all jobs)");
+  get->add_option("NAME", name, "one object");
+  get->add_option("-o,--output", output, "json");
+  get->callback([&] { status = anneal::local::GetCommand(state, kind, name, output); });
+  auto* describe = app.add_subcommand("describe", "show one object with its conditions and pods");
+  add_state(describe);
+  describe->add_option("KIND", kind)->required();
+  describe->add_option("NAME", name)->required();
+  describe->callback([&] { status = anneal::local::DescribeCommand(state, kind, name); });
+  auto* logs = app.add_subcommand("logs", "print the log of a pod, or of all pods of a job");
+  add_state(logs);
+  logs->add_option("NAME", name, "pod or job")->required();
+  logs->add_flag("-f,--follow", follow, "keep printing what is added (one pod)");
+  logs->callback([&] { status = anneal::local::LogsCommand(state, name, follow); });
+
+  std::string folder = "crds";
+  auto* crds = app.add_subcommand("crds", "write the CustomResourceDefinitions");
+  crds->add_option("FOLDER", folder)->capture_default_str();
+  crds->callback([&] { status = WriteCrds(folder); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : static_cast<int>(anneal::ExitCode::kConfig);
+  } catch (const anneal::Error& error) {
+    std::cerr << "anneal-operator: " << error.what() << "\n";
+    return static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    std::cerr << "anneal-operator: " << error.what() << "\n";
+    return 1;
+  }
+  return status;
+}
