@@ -28,15 +28,15 @@ struct KeyedJagged {
 
 /// One label column, in the order of data_config.label_fields. Exactly one of the two is filled.
 struct Label {
-  Buffer<float> floats;   ///< [rows]: floating columns
-  Buffer<int64_t> ints;   ///< [rows]: integer columns
+  Buffer<float> floats;  ///< [rows]: floating columns
+  Buffer<int64_t> ints;  ///< [rows]: integer columns
 };
 
 struct Batch {
   int64_t rows = 0;
   KeyedJagged sparse;
-  Buffer<float> dense;  ///< [rows, FeatureSet::dense_width()] row-major: all dense features side by side
-  std::vector<Label> labels;                  ///< empty in predict and export
+  Buffer<float> dense;        ///< [rows, FeatureSet::dense_width()] row-major: all dense features side by side
+  std::vector<Label> labels;  ///< empty in predict and export
   std::vector<Buffer<float>> sample_weights;  ///< one [rows] per data_config.sample_weight_fields
   /// Highest consumed row per source ("<input_path>:<slice start>"), what dataloader_state.json stores
   /// (parity/data.md 2.2). Empty for sources without a position.

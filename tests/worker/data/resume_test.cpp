@@ -1,0 +1,101 @@
+// A stream continued from a checkpoint's reading position (parity/data.md 2.2).
+#include <gmock/gmock.h>
+
+#include <random>
+
+#include "tests/worker/data/data_case.h"
+
+namespace anneal::data {
+namespace {
+
+using Resume = DataTest;
+
+void Merge(const std::map<std::string, int64_t>& from, std::map<std::string, int64_t>* into) {
+  for (const auto& [source, row] : from) {
+    int64_t& last = into->try_emplace(source, row).first->second;
+    last = std::max(last, row);
+  }
+}
+
+TEST_F(Resume, EveryRowExactlyOnceWhateverTheWorkers) {
+  WriteParquet("a.parquet", NumberedRows(0, 301), 50);
+  WriteParquet("b.parquet", NumberedRows(301, 199), 33);
+  const std::string path = Path("*.parquet");
+  // Jobs of (ranks, workers) that read a few batches each and are stopped; the last one reads to the end.
+  const std::vector<std::vector<std::pair<int, int>>> kHistories = {
+      {{1, 1}, {1, 1}}, {{2, 2}, {1, 3}}, {{1, 4}, {2, 1}, {3, 2}, {1, 1}}, {{2, 3}, {2, 3}, {2, 3}, {2, 3}}};
+  std::mt19937 random(7);
+  for (const auto& history : kHistories) {
+    std::map<std::string, int64_t> position;
+    std::vector<int64_t> seen;
+    for (size_t job = 0; job < history.size(); ++job) {
+      const bool last = job + 1 == history.size();
+      std::map<std::string, int64_t> reached = position;
+      for (int rank = 0; rank < history[job].first; ++rank) {
+        const auto stream = OpenStream(NumberedConfig("dataset_type: ParquetDataset batch_size: 7"),
+                                       {.input_path = path,
+                                        .mode = Mode::kPredict,  // drops no lone row (ShareOfRows)
+                                        .rank = rank,
+                                        .world_size = history[job].first,
+                                        .num_workers = history[job].second,
+                                        .resume = position});
+        for (unsigned batches = last ? 1000 : 1 + random() % 9; batches > 0; --batches) {
+          const auto batch = stream->Next();
+          if (batch == nullptr) break;
+          seen.insert(seen.end(), batch->sparse.values.begin(), batch->sparse.values.end());
+          Merge(batch->position, &reached);
+        }
+      }
+      position = reached;
+    }
+    EXPECT_EQ(Sorted(seen), Numbers(0, 500));
+  }
+}
+
+TEST_F(Resume, RangesLeftOverAreSharedOutAgain) {
+  WriteParquet("a.parquet", NumberedRows(0, 100), 9);
+  const std::string path = Path("a.parquet");
+  const std::map<std::string, int64_t> position = {{path + ":0", 9}, {path + ":40", 59}, {path + ":80", 89}};
+  std::vector<int64_t> seen;
+  for (int rank = 0; rank < 2; ++rank) {
+    const auto stream =
+        OpenStream(NumberedConfig("dataset_type: ParquetDataset batch_size: 7"), {.input_path = path,
+                                                                                  .mode = Mode::kPredict,
+                                                                                  .rank = rank,
+                                                                                  .world_size = 2,
+                                                                                  .num_workers = 2,
+                                                                                  .resume = position});
+    const auto ids = Joined(ReadIds(*stream));
+    seen.insert(seen.end(), ids.begin(), ids.end());
+  }
+  std::vector<int64_t> expected = Numbers(10, 40);
+  for (const auto& part : {Numbers(60, 80), Numbers(90, 100)})
+    expected.insert(expected.end(), part.begin(), part.end());
+  EXPECT_EQ(Sorted(seen), expected);
+}
+
+TEST_F(Resume, TheNextPassReadsEverything) {
+  const std::string path = WriteParquet("a.parquet", NumberedRows(0, 20));
+  const auto stream = OpenStream(NumberedConfig("dataset_type: ParquetDataset batch_size: 4 num_workers: 1"),
+                                 {.input_path = path, .resume = {{path + ":0", 11}, {"other.parquet:0", 3}}});
+  EXPECT_EQ(Joined(ReadIds(*stream)), Numbers(12, 20));
+  stream->Rewind();
+  EXPECT_EQ(Joined(ReadIds(*stream)), Numbers(0, 20));
+}
+
+TEST_F(Resume, APassThatWasFinishedIsEmpty) {
+  const std::string path = WriteParquet("a.parquet", NumberedRows(0, 20));
+  const auto stream = OpenStream(NumberedConfig("dataset_type: ParquetDataset num_workers: 3"),
+                                 {.input_path = path, .resume = {{path + ":0", 19}}});
+  EXPECT_EQ(stream->Next(), nullptr);
+}
+
+TEST_F(Resume, APositionOfOtherDataIsReported) {
+  const std::string path = WriteParquet("a.parquet", NumberedRows(0, 20));
+  const auto stream = OpenStream(NumberedConfig("dataset_type: ParquetDataset num_workers: 1"),
+                                 {.input_path = path, .resume = {{path + ":0", 20}}});
+  EXPECT_THAT(MessageOf([&] { stream->Next(); }), testing::HasSubstr("is it other data?"));
+}
+
+}  // namespace
+}  // namespace anneal::data

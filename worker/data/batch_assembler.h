@@ -1,0 +1,46 @@
+// Rows in, a whole batch out: features, labels, sample weights, reading position, reserved columns.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "worker/data/batch.h"
+#include "worker/data/row_slice.h"
+#include "worker/features/feature_program.h"
+
+namespace anneal::data {
+
+/// What to put into a batch besides the features. All names are columns of the schema.
+struct BatchColumns {
+  std::vector<std::string> labels;          ///< data_config.label_fields; empty in predict
+  std::vector<std::string> sample_weights;  ///< data_config.sample_weight_fields; empty in predict
+  std::vector<std::string> reserved;        ///< passed through in predict, in this order
+};
+
+/// Compiled once, shared by all reader threads.
+class BatchAssembler {
+ public:
+  /// Throws DataError for a label that is neither floating nor integer and for a weight that is not floating
+  /// (parity/data.md 4).
+  BatchAssembler(features::FeatureProgram program, const BatchColumns& columns, const arrow::Schema& schema);
+
+  /// Overwrites `out`; its buffers are used again. Throws DataError naming file, row, column and text.
+  void Fill(std::span<const RowSlice> slices, Batch* out) const;
+
+ private:
+  struct Column {
+    std::string name;
+    int index = 0;
+    bool integer = false, floating = false;
+  };
+
+  Column Find(const std::string& name, const arrow::Schema& schema) const;
+  void ReserveRows(std::span<const RowSlice> slices, Batch* out) const;
+
+  features::FeatureProgram program_;
+  std::vector<Column> labels_, sample_weights_;
+  std::vector<int> reserved_;
+};
+
+}  // namespace anneal::data

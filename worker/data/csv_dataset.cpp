@@ -1,0 +1,113 @@
+#include "worker/data/csv_dataset.h"
+
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
+
+#include <algorithm>
+#include <random>
+
+#include "worker/config/error.h"
+#include "worker/data/csv_file.h"
+#include "worker/data/file_list.h"
+
+namespace anneal::data {
+namespace {
+
+constexpr int32_t kInferenceBytes = 64 << 20;
+
+class CsvReader : public RowReader {
+ public:
+  CsvReader(std::vector<std::string> files, CsvFormat format) : files_(std::move(files)), format_(std::move(format)) {}
+
+  bool Next(RowSlice* out) override {
+    for (;;) {
+      if (file_ == nullptr) {
+        if (next_file_ == files_.size()) return false;
+        path_ = std::make_shared<const std::string>(files_[next_file_++]);
+        file_ = std::make_unique<CsvFile>(*path_, format_);
+        row_ = format_.with_header ? 2 : 1;
+      }
+      std::shared_ptr<arrow::RecordBatch> rows = file_->Next();
+      if (rows == nullptr) {
+        file_.reset();
+        continue;
+      }
+      if (rows->num_rows() == 0) continue;
+      out->begin = 0;
+      out->count = rows->num_rows();
+      out->file = path_;
+      out->row_in_file = row_;
+      out->source = nullptr;
+      out->position = 0;
+      row_ += out->count;
+      out->rows = std::move(rows);
+      return true;
+    }
+  }
+
+ private:
+  std::vector<std::string> files_;
+  CsvFormat format_;
+  size_t next_file_ = 0;
+  std::shared_ptr<const std::string> path_;
+  std::unique_ptr<CsvFile> file_;
+  int64_t row_ = 1;
+};
+
+}  // namespace
+
+CsvDataset::CsvDataset(const tzrec::protos::DataConfig& config, const DatasetOptions& options)
+    : options_(options),
+      files_(ListFiles(options.input_path)),
+      fields_(InputFields(config)),
+      with_header_(config.with_header()) {
+  if (config.delimiter().size() != 1) {
+    throw ConfigError("data_config.delimiter \"" + config.delimiter() + "\" is not one character");
+  }
+  delimiter_ = config.delimiter()[0];
+  if (!with_header_ && fields_.empty()) {
+    throw ConfigError("data_config: CSV needs with_header or the column names in input_fields");
+  }
+  for (const InputField& field : fields_) {
+    if (field.type != nullptr && field.type->num_fields() > 0) {
+      throw ConfigError("data_config.input_fields: column " + field.name + ": a CSV column cannot be " +
+                        field.type->ToString());
+    }
+  }
+  const int files = static_cast<int>(files_.size());
+  if (files < options.world_size) {
+    throw ConfigError("input path " + options.input_path + ": " + std::to_string(files) + " CSV files for " +
+                      std::to_string(options.world_size) + " ranks; every rank needs one");
+  }
+  workers_ = std::min(options.num_workers, files / options.world_size);
+
+  CsvFormat format{delimiter_, with_header_, fields_, {}, kInferenceBytes};
+  const auto schema = CsvFile(files_[0], format).schema();
+  schema_ = Project(*schema, SelectColumns(*schema, options.columns, files_[0]));
+}
+
+std::unique_ptr<RowReader> CsvDataset::Open(int worker, int64_t pass) const {
+  const size_t id = static_cast<size_t>(options_.rank) * workers_ + worker;
+  const size_t count = static_cast<size_t>(options_.world_size) * workers_;
+  std::vector<std::string> mine;
+  for (size_t i = id; i < files_.size(); i += count) mine.push_back(files_[i]);
+  if (options_.shuffle_files) {
+    std::seed_seq seed{options_.seed, static_cast<uint64_t>(id), static_cast<uint64_t>(pass)};
+    std::mt19937_64 random(seed);
+    std::shuffle(mine.begin(), mine.end(), random);
+  }
+  CsvFormat format{delimiter_, with_header_, {}, schema_->field_names()};
+  if (!with_header_) format.fields = fields_;
+  for (const auto& field : schema_->fields()) {
+    const auto stated = std::find_if(format.fields.begin(), format.fields.end(),
+                                     [&](const InputField& one) { return one.name == field->name(); });
+    if (stated == format.fields.end()) {
+      format.fields.push_back({field->name(), field->type()});
+    } else {
+      stated->type = field->type();
+    }
+  }
+  return std::make_unique<CsvReader>(std::move(mine), std::move(format));
+}
+
+}  // namespace anneal::data
