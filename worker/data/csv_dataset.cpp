@@ -13,7 +13,16 @@
 namespace anneal::data {
 namespace {
 
-constexpr int32_t kInferenceBytes = 64 << 20;
+constexpr int32_t kInferenceBytes = 64 << 20;  // the reference's block: rows that decide about a type
+constexpr int32_t kHeaderBytes = 1 << 20;      // enough when every type is stated
+
+/// True when the config states the type of every column to read.
+bool AllTypesStated(const ColumnSelection& selection, const std::vector<InputField>& fields) {
+  return !selection.all && std::all_of(selection.names.begin(), selection.names.end(), [&](const std::string& name) {
+    return std::any_of(fields.begin(), fields.end(),
+                       [&](const InputField& field) { return field.name == name && field.type != nullptr; });
+  });
+}
 
 class CsvReader : public RowReader {
  public:
@@ -81,7 +90,8 @@ CsvDataset::CsvDataset(const tzrec::protos::DataConfig& config, const DatasetOpt
   }
   workers_ = std::min(options.num_workers, files / options.world_size);
 
-  CsvFormat format{delimiter_, with_header_, fields_, {}, kInferenceBytes};
+  const bool stated = AllTypesStated(options.columns, fields_);
+  CsvFormat format{delimiter_, with_header_, fields_, {}, stated ? kHeaderBytes : kInferenceBytes};
   const auto schema = CsvFile(files_[0], format).schema();
   schema_ = Project(*schema, SelectColumns(*schema, options.columns, files_[0]));
 }
