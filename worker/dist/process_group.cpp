@@ -128,6 +128,18 @@ Topology Topology::FromEnvironment() {
   return topology;
 }
 
+std::vector<std::string> ProcessGroup::AllGatherText(const std::string& text) {
+  const std::vector<int64_t> sizes = AllGather(static_cast<int64_t>(text.size()));
+  std::vector<std::string> texts;
+  for (int r = 0; r < world_size(); ++r) {
+    at::Tensor bytes = at::zeros({std::max<int64_t>(sizes[r], 1)}, at::kByte);
+    if (r == rank()) std::copy(text.begin(), text.end(), static_cast<char*>(bytes.mutable_data_ptr()));
+    Broadcast(bytes, r);
+    texts.emplace_back(static_cast<const char*>(bytes.const_data_ptr()), sizes[r]);
+  }
+  return texts;
+}
+
 std::unique_ptr<ProcessGroup> Connect(const Topology& topology) {
   if (topology.world_size == 1) return std::make_unique<Alone>();
   return std::make_unique<C10d>(topology);

@@ -39,6 +39,8 @@ class ProcessGroup {
   virtual void Barrier() = 0;
   /// One number of every rank, in rank order.
   virtual std::vector<int64_t> AllGather(int64_t value) = 0;
+  /// One text of every rank, in rank order.
+  std::vector<std::string> AllGatherText(const std::string& text);
 };
 
 /// Joins the group at master_addr:master_port; blocks until every rank is there (at most `timeout`).

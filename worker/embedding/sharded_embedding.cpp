@@ -25,6 +25,12 @@ at::Tensor Wrap(std::vector<float>& values) {
 
 }  // namespace
 
+std::vector<PlannedTable> TablesOf(const models::EmbeddingPlan& plan) {
+  std::vector<PlannedTable> tables;
+  for (const auto& table : plan.tables) tables.push_back({table.name, table.rows, table.dim, table.constraints});
+  return tables;
+}
+
 struct ShardedEmbedding::Exchange {
   std::vector<Jagged> jagged;         ///< of this rank's lookups, over the global batch
   int64_t rows = 0;                   ///< of this rank's batch

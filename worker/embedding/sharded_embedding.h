@@ -70,6 +70,9 @@ class ShardedEmbedding {
   std::unique_ptr<Exchange> exchange_;
 };
 
+/// The tables of a model as the planner sees them.
+std::vector<PlannedTable> TablesOf(const models::EmbeddingPlan& plan);
+
 /// Fields of a sparse_optimizer as the kernels take them; throws ConfigError for one that is not supported yet.
 OptimizerSpec MakeOptimizerSpec(const tzrec::protos::SparseOptimizer& config);
 /// Base learning rate of the sparse optimizer.

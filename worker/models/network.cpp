@@ -81,6 +81,14 @@ std::vector<std::string> Network::prediction_names() const {
   return names;
 }
 
+std::vector<std::string> Network::loss_names() const {
+  std::vector<std::string> names;
+  for (const Head& head : model_->heads()) {
+    for (const auto& config : head.losses) names.push_back(losses::Name(config) + head.suffix);
+  }
+  return names;
+}
+
 Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) {
   Groups groups;
   for (const Group& group : plan_.groups) groups.emplace(group.name, Assemble(group, pooled, dense));

@@ -32,6 +32,9 @@ class Network {
   /// Names of the predictions, without running anything.
   std::vector<std::string> prediction_names() const;
 
+  /// Names of the losses in the order of ComputeLosses.
+  std::vector<std::string> loss_names() const;
+
   /// pooled [B, plan().pooled_width], dense [B, plan().dense_width] -> predictions.
   Predictions Forward(const at::Tensor& pooled, const at::Tensor& dense);
   /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3.

@@ -208,6 +208,15 @@ void Reader::ReadRows(const std::string& name, int64_t begin, int64_t rows, int6
   }
 }
 
+void Reader::ReadRaw(const std::string& name, size_t bytes, void* out) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end() || found->second.pieces.size() != 1 ||
+      static_cast<size_t>(found->second.pieces.front().second.bytes()) != bytes) {
+    throw DataError(path_ + ": tensor '" + name + "' is missing or of another size");
+  }
+  std::memcpy(out, found->second.pieces.front().second.data, bytes);
+}
+
 std::optional<std::string> Reader::file(const std::string& name) const {
   const fs::path path = fs::path(path_) / name;
   if (!fs::is_directory(path_) || !fs::exists(path)) return std::nullopt;

@@ -71,6 +71,8 @@ class Reader {
   /// Copies float32 rows [begin, begin + rows) of a tensor, each `width` numbers, to `out`. A tensor without axes has
   /// one row. Throws DataError when name, type or shape do not fit.
   void ReadRows(const std::string& name, int64_t begin, int64_t rows, int64_t width, float* out) const;
+  /// Copies a whole tensor of `bytes` bytes as it is stored (counters of other types than float32).
+  void ReadRaw(const std::string& name, size_t bytes, void* out) const;
   /// The text of plan, dataloader_state.json, train_state.json; nullopt when the checkpoint has none.
   std::optional<std::string> file(const std::string& name) const;
 

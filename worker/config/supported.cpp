@@ -1,0 +1,127 @@
+#include "worker/config/supported.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include <map>
+#include <set>
+
+namespace anneal::config {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+/// Of a oneof (or of a message's alternatives), what is supported; every other member is refused.
+const std::map<std::string, std::set<std::string>>& SupportedMembers() {
+  static const std::map<std::string, std::set<std::string>> members = {
+      {"ModelConfig.model", {"deepfm", "mmoe"}},
+      {"FeatureConfig.feature", {"id_feature", "raw_feature"}},
+      {"LossConfig.loss", {"binary_cross_entropy"}},
+      {"LossConfig.sid_loss", {}},
+      {"MetricConfig.metric", {"auc", "mean_absolute_error", "mean_squared_error", "accuracy"}},
+      {"SparseOptimizer.optimizer",
+       {"sgd_optimizer", "adagrad_optimizer", "rowwise_adagrad_optimizer", "adam_optimizer",
+        "partial_rowwise_adam_optimizer", "lamb_optimizer", "partial_rowwise_lamb_optimizer", "lars_sgd_optimizer"}},
+      {"DenseOptimizer.optimizer", {"sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "adamw_optimizer"}},
+      {"DataConfig.sampler", {}},
+      {"RawFeature.dense_emb", {}},
+  };
+  return members;
+}
+
+/// Fields that are refused when they are set to more than "off" (false, 0, empty, "none").
+const std::set<std::string>& UnsupportedFields() {
+  static const std::set<std::string> fields = {
+      "TrainConfig.is_profiling",
+      "TrainConfig.mixed_precision",
+      "TrainConfig.grad_scaler",
+      "TrainConfig.gradient_accumulation_steps",
+      "TrainConfig.save_checkpoints_timestamp_interval",
+      "TrainConfig.save_checkpoints_timestamps",
+      "TrainConfig.delta_embedding_dump_config",
+      "GradClipping.clipping_type",
+      "DenseOptimizer.part_optimizers",
+      "DenseOptimizer.ema",
+      "DataConfig.batch_cost_size",
+      "DataConfig.sample_mask_prob",
+      "DataConfig.negative_sample_mask_prob",
+      "ModelConfig.train_metrics",
+      "ModelConfig.variational_dropout",
+      "ModelConfig.use_pareto_loss_weight",
+      "FeatureGroupConfig.sequence_groups",
+      "FeatureGroupConfig.sequence_encoders",
+      "TaskTower.train_metrics",
+      "IdFeature.zch",
+      "IdFeature.dynamicemb",
+      "IdFeature.sequence_fields",
+      "RawFeature.sequence_fields",
+      "FeatureConfig.sequence_feature",
+      "ExportConfig.mixed_precision",
+  };
+  return fields;
+}
+
+/// 0 or 1 means "off" here.
+bool OneIsOff(const std::string& name) { return name == "TrainConfig.gradient_accumulation_steps"; }
+
+bool IsOff(const Message& message, const FieldDescriptor* field, const std::string& name) {
+  const auto* reflection = message.GetReflection();
+  if (field->is_repeated()) return reflection->FieldSize(message, field) == 0;
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return !reflection->GetBool(message, field);
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return reflection->GetUInt32(message, field) <= (OneIsOff(name) ? 1u : 0u);
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return reflection->GetUInt64(message, field) == 0;
+    case FieldDescriptor::CPPTYPE_FLOAT:
+      return reflection->GetFloat(message, field) == 0;
+    case FieldDescriptor::CPPTYPE_STRING: {
+      const std::string text = reflection->GetString(message, field);
+      return text.empty() || text == "none" || text == "NONE" || text == "None";
+    }
+    default:
+      return false;
+  }
+}
+
+Location Find(const SourceMap& sources, const std::string& path) {
+  const auto found = sources.find(path);
+  return found == sources.end() ? Location{} : found->second;
+}
+
+}  // namespace
+
+void CheckSupported(const Message& message, const std::string& path, const SourceMap& sources,
+                    std::vector<Fault>& faults) {
+  std::vector<const FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    const std::string type = message.GetDescriptor()->name();
+    const std::string name = type + "." + field->name();
+    const std::string below = path.empty() ? field->name() : path + "." + field->name();
+    bool refused = false;
+    if (const auto* oneof = field->real_containing_oneof()) {
+      const auto members = SupportedMembers().find(type + "." + oneof->name());
+      refused = members != SupportedMembers().end() && !members->second.count(field->name());
+    }
+    if (UnsupportedFields().count(name) && !IsOff(message, field, name)) refused = true;
+    if (refused) {
+      const std::string first = field->is_repeated() ? below + "[0]" : below;
+      faults.push_back({below, Find(sources, first), "not supported yet"});
+      continue;
+    }
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_map()) continue;
+    const auto* reflection = message.GetReflection();
+    if (!field->is_repeated()) {
+      CheckSupported(reflection->GetMessage(message, field), below, sources, faults);
+      continue;
+    }
+    for (int i = 0; i < reflection->FieldSize(message, field); ++i) {
+      CheckSupported(reflection->GetRepeatedMessage(message, field, i), below + "[" + std::to_string(i) + "]", sources,
+                     faults);
+    }
+  }
+}
+
+}  // namespace anneal::config

@@ -1,0 +1,286 @@
+// What is wrong with a config although it parses (parity/train.md 2, 7, 12-13; features.md 1-2; models.md 1-2, 4, 6).
+#include <re2/re2.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "worker/config/pipeline.h"
+#include "worker/config/supported.h"
+
+namespace anneal::config {
+namespace {
+
+using namespace tzrec::protos;  // NOLINT: the schema
+
+/// A feature as the rules see it.
+struct FeatureFacts {
+  std::string path, table;
+  bool sparse = false;
+  int64_t dim = 0;
+};
+
+class Validator {
+ public:
+  Validator(const LoadedConfig& loaded, std::vector<Fault>& faults)
+      : config_(loaded.config), sources_(loaded.sources), faults_(faults) {}
+
+  void Run() {
+    Train();
+    Data();
+    for (int i = 0; i < config_.feature_configs_size(); ++i) Feature(config_.feature_configs(i), "feature_configs[" + std::to_string(i) + "]");
+    Model();
+  }
+
+ private:
+  /// The place of the longest known prefix of the path.
+  Location At(std::string path) const {
+    for (;;) {
+      if (const auto found = sources_.find(path); found != sources_.end()) return found->second;
+      const size_t cut = path.find_last_of(".[");
+      if (cut == std::string::npos) return {};
+      path.resize(cut);
+    }
+  }
+  void Fail(const std::string& path, const std::string& message) { faults_.push_back({path, At(path), message}); }
+
+  void Train() {
+    if (!config_.has_train_config()) return Fail("train_config", "is missing");
+    const auto& train = config_.train_config();
+    if ((train.num_steps() > 0) == (train.num_epochs() > 0)) {
+      Fail("train_config", train.num_steps() > 0 ? "num_steps and num_epochs must not be set together"
+                                                 : "one of num_steps and num_epochs has to be set");
+    }
+    Optimizer(train.sparse_optimizer(), "train_config.sparse_optimizer");
+    Optimizer(train.dense_optimizer(), "train_config.dense_optimizer");
+    static const std::vector<std::string> summaries = {"loss", "learning_rate", "parameter", "global_gradient_norm", "gradient_norm", "gradient"};
+    for (int i = 0; i < train.tensorboard_summaries_size(); ++i) {
+      const std::string path = "train_config.tensorboard_summaries[" + std::to_string(i) + "]", name = train.tensorboard_summaries(i);
+      if (std::find(summaries.begin(), summaries.end(), name) == summaries.end()) {
+        Fail(path, "'" + name + "' is not one of loss, learning_rate, parameter, global_gradient_norm, gradient_norm, gradient" + DidYouMean(name, summaries));
+      } else if (name != "loss" && name != "learning_rate") {
+        Fail(path, "'" + name + "': not supported yet");
+      }
+    }
+    Constraints(train.global_embedding_constraints(), "train_config.global_embedding_constraints");
+  }
+
+  template <typename Message>
+  void Optimizer(const Message& optimizer, const std::string& path) {
+    if (optimizer.optimizer_case() == Message::OPTIMIZER_NOT_SET) Fail(path, "no optimizer is set");
+    switch (optimizer.learning_rate_case()) {
+      case Message::kExponentialDecayLearningRate:
+        if (optimizer.exponential_decay_learning_rate().decay_size() == 0) {
+          Fail(path + ".exponential_decay_learning_rate", "decay_size must be given");
+        }
+        break;
+      case Message::kManualStepLearningRate: {
+        const auto& steps = optimizer.manual_step_learning_rate();
+        if (steps.schedule_sizes_size() == 0 || steps.schedule_sizes_size() != steps.learning_rates_size()) {
+          Fail(path + ".manual_step_learning_rate", "schedule_sizes and learning_rates need the same number of values, at least one");
+        }
+        if (!std::is_sorted(steps.schedule_sizes().begin(), steps.schedule_sizes().end())) {
+          Fail(path + ".manual_step_learning_rate.schedule_sizes", "must ascend");
+        }
+        break;
+      }
+      case Message::kCosineAnnealingLearningRate:
+        if (optimizer.cosine_annealing_learning_rate().t_max() == 0) Fail(path + ".cosine_annealing_learning_rate", "T_max must be positive");
+        break;
+      case Message::kCosineAnnealingWarmRestartsLearningRate:
+        if (optimizer.cosine_annealing_warm_restarts_learning_rate().t_0() == 0) Fail(path + ".cosine_annealing_warm_restarts_learning_rate", "T_0 must be positive");
+        break;
+      case Message::LEARNING_RATE_NOT_SET:
+        Fail(path, "no learning_rate is set (constant_learning_rate, exponential_decay_learning_rate, ...)");
+        break;
+      default:
+        break;
+    }
+  }
+
+  void Constraints(const ParameterConstraints& constraints, const std::string& path) {
+    static const std::vector<std::string> types = {"data_parallel", "table_wise", "column_wise", "row_wise", "table_row_wise", "table_column_wise", "grid_shard"};
+    static const std::vector<std::string> kernels = {"dense", "fused", "fused_uvm", "fused_uvm_caching", "key_value"};
+    Names(constraints.sharding_types(), types, {"table_wise", "row_wise"}, path + ".sharding_types");
+    Names(constraints.compute_kernels(), kernels, {"fused"}, path + ".compute_kernels");
+  }
+
+  /// Legal names, of which at least one has to be supported (the planner takes that one).
+  template <typename List>
+  void Names(const List& names, const std::vector<std::string>& legal, const std::set<std::string>& supported, const std::string& path) {
+    bool any = names.empty();
+    for (int i = 0; i < names.size(); ++i) {
+      any = any || supported.count(names.Get(i));
+      if (std::find(legal.begin(), legal.end(), names.Get(i)) == legal.end()) {
+        Fail(path + "[" + std::to_string(i) + "]", "'" + names.Get(i) + "' is not known" + DidYouMean(names.Get(i), legal));
+        any = true;
+      }
+    }
+    if (!any) Fail(path, "none of these is supported yet");
+  }
+
+  void Data() {
+    if (!config_.has_data_config()) return Fail("data_config", "is missing");
+    const auto& data = config_.data_config();
+    if (data.batch_size() == 0) Fail("data_config.batch_size", "must be at least 1");
+    if (data.dataset_type() != ParquetDataset && data.dataset_type() != CsvDataset) {
+      Fail("data_config.dataset_type", DatasetType_Name(data.dataset_type()) + ": not supported yet; ParquetDataset and CsvDataset are");
+    }
+    if (data.label_fields_size() == 0) Fail("data_config", "label_fields is empty");
+  }
+
+  void Feature(const FeatureConfig& feature, const std::string& path) {
+    if (feature.has_id_feature()) {
+      const auto& f = feature.id_feature();
+      const std::string at = path + ".id_feature";
+      Common(f, at, true);
+      int sizes = f.has_zch() + f.has_dynamicemb() + f.has_hash_bucket_size() + f.has_num_buckets() + (f.vocab_list_size() > 0) +
+                  (f.vocab_dict_size() > 0) + f.has_vocab_file();
+      if (sizes == 0) Fail(at, "one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file is needed");
+      if (sizes > 1) Fail(at, "only one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file, zch, dynamicemb may be set");
+      if (f.has_hash_bucket_size() && f.hash_bucket_size() == 0) Fail(at + ".hash_bucket_size", "must be at least 1");
+      if (f.has_num_buckets() && f.num_buckets() == 0) Fail(at + ".num_buckets", "must be at least 1");
+      if (f.has_vocab_file() && !f.has_default_bucketize_value()) Fail(at + ".vocab_file", "needs default_bucketize_value");
+      if (f.vocab_list_size() > 0 && f.has_default_bucketize_value() && f.default_bucketize_value() >= static_cast<uint64_t>(f.vocab_list_size())) {
+        Fail(at + ".default_bucketize_value", "must be less than the length of vocab_list, " + std::to_string(f.vocab_list_size()));
+      }
+    } else if (feature.has_raw_feature()) {
+      const auto& f = feature.raw_feature();
+      const std::string at = path + ".raw_feature";
+      Common(f, at, f.boundaries_size() > 0);
+      if (!std::is_sorted(f.boundaries().begin(), f.boundaries().end())) Fail(at + ".boundaries", "must ascend");
+    } else if (feature.feature_case() == FeatureConfig::FEATURE_NOT_SET) {
+      Fail(path, "names no feature (id_feature, raw_feature, ...)");
+    }
+  }
+
+  template <typename Message>
+  void Common(const Message& f, const std::string& path, bool sparse) {
+    const std::string name = f.feature_name();
+    if (name.empty()) return Fail(path, "feature_name is missing");
+    FeatureFacts facts{path, f.has_embedding_name() ? f.embedding_name() : name + "_emb", sparse, static_cast<int64_t>(f.embedding_dim())};
+    if (!features_.emplace(name, facts).second) Fail(path + ".feature_name", "the name '" + name + "' is used twice");
+    if (sparse && f.embedding_dim() == 0) Fail(path, "feature '" + name + "': embedding_dim must be more than 0");
+    if (f.pooling() != "sum" && f.pooling() != "mean") Fail(path + ".pooling", "'" + f.pooling() + "' is not sum or mean");
+    if (f.data_type() != "FP32" && f.data_type() != "FP16") Fail(path + ".data_type", "'" + f.data_type() + "' is not FP32 or FP16");
+    if (f.data_type() == "FP16") Fail(path + ".data_type", "FP16: not supported yet");
+    if (f.has_use_mask() && f.use_mask()) Fail(path + ".use_mask", "not supported yet");
+    Constraints(f.embedding_constraints(), path + ".embedding_constraints");
+    const auto mode = config_.data_config().fg_mode();
+    const bool needs = mode == FG_NORMAL || mode == FG_DAG;
+    static const RE2 form("(user|item|context|feature|const):.+");
+    if (f.expression().empty() ? needs : !RE2::FullMatch(f.expression(), form)) {
+      Fail(path + ".expression", "'" + f.expression() + "' is not <side>:<name> with a side of user, item, context, feature, const");
+    }
+  }
+
+  void Model() {
+    if (!config_.has_model_config()) return Fail("model_config", "is missing");
+    const auto& model = config_.model_config();
+    std::vector<std::string> known;
+    for (const auto& [name, facts] : features_) known.push_back(name);
+    std::set<std::string> groups;
+    for (int g = 0; g < model.feature_groups_size(); ++g) Group(model.feature_groups(g), "model_config.feature_groups[" + std::to_string(g) + "]", known, groups);
+    switch (model.model_case()) {
+      case ModelConfig::MODEL_NOT_SET:
+        return Fail("model_config", "no model is set");
+      case ModelConfig::kDeepfm:
+        for (const char* name : {"wide", "deep"}) {
+          if (!groups.count(name)) Fail("model_config.deepfm", std::string("needs a feature group named '") + name + "'");
+        }
+        Mlp(model.deepfm().deep(), "model_config.deepfm.deep");
+        if (model.deepfm().has_final()) Mlp(model.deepfm().final(), "model_config.deepfm.final");
+        Head(model.losses(), model.metrics(), model.num_class(), "model_config");
+        break;
+      case ModelConfig::kMmoe:
+        Mmoe(model.mmoe());
+        break;
+      default:
+        break;  // refused by CheckSupported
+    }
+  }
+
+  void Group(const FeatureGroupConfig& group, const std::string& path, const std::vector<std::string>& known, std::set<std::string>& groups) {
+    if (!groups.insert(group.group_name()).second) Fail(path + ".group_name", "the name '" + group.group_name() + "' is used twice");
+    if (group.feature_names_size() == 0) Fail(path, "group '" + group.group_name() + "' has no feature_names");
+    if (group.group_type() != DEEP && group.group_type() != WIDE) Fail(path + ".group_type", FeatureGroupType_Name(group.group_type()) + ": not supported yet");
+    for (int i = 0; i < group.feature_names_size(); ++i) {
+      const std::string name = group.feature_names(i), at = path + ".feature_names[" + std::to_string(i) + "]";
+      const auto found = features_.find(name);
+      if (found == features_.end()) {
+        Fail(at, "there is no feature '" + name + "'" + DidYouMean(name, known));
+      } else if (group.group_type() == WIDE && !found->second.sparse) {
+        Fail(at, "the dense feature '" + name + "' cannot be in a WIDE group");
+      }
+    }
+  }
+
+  void Mlp(const MLP& mlp, const std::string& path) {
+    if (mlp.hidden_units_size() == 0) Fail(path, "hidden_units is empty");
+    if (mlp.use_bn() && mlp.use_ln()) Fail(path, "use_bn and use_ln exclude each other");
+    if (mlp.dropout_ratio_size() > 1 && mlp.dropout_ratio_size() != mlp.hidden_units_size()) {
+      Fail(path + ".dropout_ratio", std::to_string(mlp.dropout_ratio_size()) + " values for " + std::to_string(mlp.hidden_units_size()) + " hidden_units");
+    }
+    for (const float ratio : mlp.dropout_ratio()) {
+      if (!(ratio >= 0 && ratio < 1)) Fail(path + ".dropout_ratio", "must be at least 0 and less than 1");
+    }
+  }
+
+  template <typename Losses, typename Metrics>
+  void Head(const Losses& losses, const Metrics& metrics, uint32_t num_class, const std::string& path) {
+    if (losses.empty()) Fail(path, "losses is empty");
+    for (int i = 0; i < losses.size(); ++i) {
+      const std::string at = path + ".losses[" + std::to_string(i) + "]";
+      if (losses.Get(i).loss_case() == LossConfig::LOSS_NOT_SET && losses.Get(i).sid_loss_case() == LossConfig::SID_LOSS_NOT_SET) Fail(at, "names no loss");
+      if (losses.Get(i).has_binary_cross_entropy() && num_class != 1) Fail(at, "binary_cross_entropy needs num_class 1, it is " + std::to_string(num_class));
+    }
+    for (int i = 0; i < metrics.size(); ++i) {
+      const std::string at = path + ".metrics[" + std::to_string(i) + "]";
+      if (metrics.Get(i).metric_case() == MetricConfig::METRIC_NOT_SET) Fail(at, "names no metric");
+      if (metrics.Get(i).has_auc() && metrics.Get(i).auc().thresholds() < 2) Fail(at + ".auc.thresholds", "must be at least 2");
+    }
+  }
+
+  void Mmoe(const MMoE& mmoe) {
+    const auto& data = config_.data_config();
+    if (config_.model_config().feature_groups_size() == 0) Fail("model_config.mmoe", "there is no feature group");
+    Mlp(mmoe.expert_mlp(), "model_config.mmoe.expert_mlp");
+    if (mmoe.has_gate_mlp()) Mlp(mmoe.gate_mlp(), "model_config.mmoe.gate_mlp");
+    if (mmoe.num_expert() == 0) Fail("model_config.mmoe.num_expert", "must be at least 1");
+    if (mmoe.task_towers_size() == 0) Fail("model_config.mmoe", "there are no task_towers");
+    const std::vector<std::string> labels(data.label_fields().begin(), data.label_fields().end());
+    const std::vector<std::string> weights(data.sample_weight_fields().begin(), data.sample_weight_fields().end());
+    std::set<std::string> names;
+    for (int t = 0; t < mmoe.task_towers_size(); ++t) {
+      const auto& tower = mmoe.task_towers(t);
+      const std::string path = "model_config.mmoe.task_towers[" + std::to_string(t) + "]";
+      auto column = [&](const std::string& name, const std::vector<std::string>& columns, const char* field, const char* list) {
+        if (std::find(columns.begin(), columns.end(), name) != columns.end()) return;
+        Fail(path + "." + field, "'" + name + "' is not in data_config." + list + DidYouMean(name, columns));
+      };
+      if (!names.insert(tower.tower_name()).second) Fail(path + ".tower_name", "the name '" + tower.tower_name() + "' is used twice");
+      column(tower.label_name(), labels, "label_name", "label_fields");
+      if (tower.has_sample_weight_name()) column(tower.sample_weight_name(), weights, "sample_weight_name", "sample_weight_fields");
+      if (tower.has_task_space_indicator_label()) column(tower.task_space_indicator_label(), labels, "task_space_indicator_label", "label_fields");
+      if (tower.has_mlp()) Mlp(tower.mlp(), path + ".mlp");
+      Head(tower.losses(), tower.metrics(), tower.num_class(), path);
+    }
+  }
+
+  const EasyRecConfig& config_;
+  const SourceMap& sources_;
+  std::vector<Fault>& faults_;
+  std::map<std::string, FeatureFacts> features_;
+};
+
+}  // namespace
+
+std::vector<Fault> Validate(const LoadedConfig& loaded) {
+  std::vector<Fault> faults;
+  CheckSupported(loaded.config, "", loaded.sources, faults);
+  Validator(loaded, faults).Run();
+  std::stable_sort(faults.begin(), faults.end(), [](const Fault& a, const Fault& b) { return a.at.line < b.at.line; });
+  return faults;
+}
+
+}  // namespace anneal::config

@@ -1,0 +1,37 @@
+// One pass over the evaluation data with a live or restored model (parity/train.md 14).
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/data/batch_stream.h"
+#include "worker/dist/process_group.h"
+#include "worker/embedding/sharded_embedding.h"
+#include "worker/models/network.h"
+
+namespace anneal::eval {
+
+/// Metrics in the order of the log line: configured ones first, then the mean of every loss.
+using Metrics = std::vector<std::pair<std::string, double>>;
+
+struct EvaluationSettings {
+  int64_t num_steps = 0;              ///< at most so many batches; 0 = all
+  int64_t log_step_count_steps = 10;  ///< progress line every so many batches
+  std::string description;            ///< "Epoch-0" and "model-100" of the log lines, see Describe
+  bool log = true;                    ///< local rank 0
+  std::function<void(int64_t batches, int64_t rows)> progress = [](int64_t, int64_t) {};
+};
+
+/// Collective. The stream is rewound first when `rewind`.
+Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, data::BatchStream& stream,
+                 dist::ProcessGroup& group, const EvaluationSettings& settings);
+
+/// "Eval Result[ <description>]: auc:0.781200 ..." with six decimals.
+std::string ResultLine(const Metrics& metrics, const std::string& description);
+
+/// Appends {"global_step": step, <metrics in ascending order>} as one line; step < 0 writes null.
+void AppendResult(const std::string& path, int64_t step, const Metrics& metrics);
+
+}  // namespace anneal::eval

@@ -1,0 +1,119 @@
+#include "worker/eval/model_state.h"
+
+#include <ATen/ATen.h>
+
+#include <cstring>
+
+#include "worker/config/error.h"
+#include "worker/train/progress/log.h"
+
+namespace anneal::eval {
+namespace {
+
+using checkpoint::DType;
+using checkpoint::Piece;
+using checkpoint::Reader;
+
+Piece Whole(const nn::NamedTensor& entry) {
+  Piece piece;
+  piece.tensor.name = entry.name;
+  piece.tensor.dtype = entry.tensor.scalar_type() == at::kLong ? DType::kI64 : DType::kF32;
+  piece.tensor.shape = entry.tensor.sizes().vec();
+  piece.tensor.data = entry.tensor.const_data_ptr();
+  return piece;
+}
+
+Piece Rows(const embedding::Shard& shard) {
+  Piece piece;
+  piece.tensor.name = shard.name;
+  piece.tensor.shape = shard.dim > 0 ? std::vector<int64_t>{shard.rows, shard.dim} : std::vector<int64_t>{shard.rows};
+  piece.tensor.data = shard.data;
+  piece.row_begin = shard.row_begin;
+  piece.global_rows = shard.global_rows;
+  return piece;
+}
+
+std::string Text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (const int64_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+  return text + "]";
+}
+
+/// Name of a state in the checkpoint: the map's entry for it, or for the parameter before "//".
+std::string Renamed(const std::string& name, const NameMap& names) {
+  const size_t cut = name.find("//");
+  const auto found = names.find(name.substr(0, cut));
+  if (found == names.end()) return name;
+  LogInfo("Remap restore state [" + name + "] from [" + found->second + "]");
+  return found->second + (cut == std::string::npos ? "" : name.substr(cut));
+}
+
+bool Wanted(const Reader& reader, const std::string& name, const std::string& stored,
+            const std::vector<int64_t>& shape) {
+  if (!reader.has(stored)) {
+    LogWarning("Skip restore state [" + name + "]");
+    return false;
+  }
+  if (reader.shape(stored) != shape) {
+    throw DataError(reader.path() + ": tensor '" + stored + "' has shape " + Text(reader.shape(stored)) +
+                    ", the model's is " + Text(shape));
+  }
+  return true;
+}
+
+void RestoreTensor(const Reader& reader, const nn::NamedTensor& entry, const NameMap& names) {
+  const std::string stored = Renamed(entry.name, names);
+  const auto shape = entry.tensor.sizes().vec();
+  if (!Wanted(reader, entry.name, stored, shape)) return;
+  if (entry.tensor.scalar_type() != at::kFloat) {
+    reader.ReadRaw(stored, entry.tensor.nbytes(), entry.tensor.data_ptr());
+    return;
+  }
+  const int64_t rows = shape.empty() ? 1 : shape.front();
+  if (entry.tensor.numel() == 0) return;
+  reader.ReadRows(stored, 0, rows, entry.tensor.numel() / rows, entry.tensor.data_ptr<float>());
+}
+
+void RestoreShard(const Reader& reader, const embedding::Shard& shard, const NameMap& names) {
+  const std::string stored = Renamed(shard.name, names);
+  const std::vector<int64_t> shape = shard.dim > 0 ? std::vector<int64_t>{shard.global_rows, shard.dim}
+                                                   : std::vector<int64_t>{shard.global_rows};
+  if (!Wanted(reader, shard.name, stored, shape)) return;
+  reader.ReadRows(stored, shard.row_begin, shard.rows, std::max<int64_t>(shard.dim, 1), shard.data);
+}
+
+}  // namespace
+
+std::vector<Piece> ModelPieces(models::Network& network, embedding::ShardedEmbedding& tables, int rank) {
+  std::vector<Piece> pieces;
+  if (rank == 0) {
+    for (const auto& entry : network.DenseParameters()) pieces.push_back(Whole(entry));
+    for (const auto& entry : network.Buffers()) pieces.push_back(Whole(entry));
+  }
+  for (const auto& shard : tables.weights()) pieces.push_back(Rows(shard));
+  return pieces;
+}
+
+std::vector<Piece> OptimizerPieces(optim::DenseOptimizer& dense, embedding::ShardedEmbedding& tables, int rank) {
+  std::vector<Piece> pieces;
+  if (rank == 0) {
+    for (const auto& entry : dense.State()) pieces.push_back(Whole(entry));
+  }
+  for (const auto& shard : tables.state()) pieces.push_back(Rows(shard));
+  return pieces;
+}
+
+void RestoreModel(const Reader& reader, models::Network& network, embedding::ShardedEmbedding& tables,
+                  const NameMap& names) {
+  for (const auto& entry : network.DenseParameters()) RestoreTensor(reader, entry, names);
+  for (const auto& entry : network.Buffers()) RestoreTensor(reader, entry, names);
+  for (const auto& shard : tables.weights()) RestoreShard(reader, shard, names);
+}
+
+void RestoreOptimizer(const Reader& reader, optim::DenseOptimizer& dense, embedding::ShardedEmbedding& tables,
+                      const NameMap& names) {
+  for (const auto& entry : dense.State()) RestoreTensor(reader, entry, names);
+  for (const auto& shard : tables.state()) RestoreShard(reader, shard, names);
+}
+
+}  // namespace anneal::eval

@@ -1,0 +1,58 @@
+#include "worker/eval/trained_model.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include "worker/config/error.h"
+#include "worker/eval/model_state.h"
+#include "worker/train/progress/log.h"
+
+namespace anneal::eval {
+
+TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::ProcessGroup& group, int threads)
+    : config_(config), features_(features::FeatureSet::FromConfig(config_)), network_(config_, features_) {
+  std::vector<embedding::PlannedTable> tables = embedding::TablesOf(network_.plan());
+  const auto placements =
+      embedding::PlanTables(tables, config_.train_config().global_embedding_constraints(), group.world_size());
+  // Nothing is trained here, so the tables need no optimizer state.
+  embedding_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), placements, embedding::OptimizerSpec{},
+                                                             group, threads);
+  network_.model().Train(false);
+}
+
+std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecConfig& config,
+                                                 const std::string& checkpoint, dist::ProcessGroup& group,
+                                                 int threads) {
+  const auto path = checkpoint::Latest(checkpoint, LogWarning);
+  if (!path) {
+    throw ConfigError(checkpoint.empty() ? "Eval checkpoint path should be specified."
+                                         : "there is no checkpoint at " + checkpoint);
+  }
+  std::unique_ptr<TrainedModel> model(new TrainedModel(config, group, threads));
+  LogInfo("Restoring checkpoint from " + *path + "...");
+  const checkpoint::Reader reader(*path);
+  model->embedding_->Initialize(0);
+  RestoreModel(reader, model->network_, *model->embedding_);
+  model->step_ = reader.step();
+  model->checkpoint_ = *path;
+  return model;
+}
+
+models::Predictions TrainedModel::Predict(const data::Batch& batch) { return Infer(network_, *embedding_, batch); }
+
+models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding& tables, const data::Batch& batch) {
+  const c10::AutoGradMode no_grad(false);
+  const bool training = network.model().training();
+  if (training) network.model().Train(false);
+  const at::Tensor pooled = tables.Forward(batch);
+  models::Predictions predictions;
+  if (batch.rows > 0) predictions = network.Forward(pooled, DenseTensor(batch, network.plan().dense_width));
+  if (training) network.model().Train(true);
+  return predictions;
+}
+
+at::Tensor DenseTensor(const data::Batch& batch, int64_t dense_width) {
+  return at::from_blob(const_cast<float*>(batch.dense.data()), {batch.rows, dense_width}, at::kFloat);
+}
+
+}  // namespace anneal::eval

@@ -1,0 +1,101 @@
+// anneal: trains, evaluates, exports and runs recommender models from TorchEasyRec's pipeline.config.
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "worker/config/error.h"
+#include "worker/config/pipeline.h"
+#include "worker/eval/eval.h"
+#include "worker/train/progress/log.h"
+#include "worker/train/progress/progress.h"
+#include "worker/train/train.h"
+
+namespace {
+
+/// TorchEasyRec's entry points ignore unknown arguments; so that a typo is not lost, they are named.
+void WarnAboutExtras(const CLI::App* command) {
+  for (const std::string& extra : command->remaining()) anneal::LogWarning("argument '" + extra + "' is not known and ignored");
+}
+
+int Report(const char* reason, const std::string& message, anneal::ExitCode code) {
+  anneal::LogLive("");
+  anneal::LogError(message);
+  anneal::train::TerminationMessage note;
+  note.reason = reason;
+  note.message = message;
+  anneal::train::WriteTerminationMessage(note);
+  return static_cast<int>(code);
+}
+
+const char* ReasonOf(anneal::ExitCode code) {
+  switch (code) {
+    case anneal::ExitCode::kConfig:
+      return "ConfigInvalid";
+    case anneal::ExitCode::kData:
+      return "DataInvalid";
+    case anneal::ExitCode::kPeer:
+      return "PeerFailed";
+    case anneal::ExitCode::kTemporary:
+      return "Temporary";
+    default:
+      return "Error";
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Trains, evaluates and exports recommender models from TorchEasyRec's pipeline.config."};
+  app.set_version_flag("--version", "anneal " ANNEAL_VERSION);
+  app.require_subcommand(1);
+  int status = 0;
+
+  anneal::train::TrainOptions train;
+  auto* train_command = app.add_subcommand("train", "train and evaluate (tzrec.train_eval)");
+  train_command->add_option("--pipeline_config_path", train.pipeline_config_path, "the config")->required();
+  train_command->add_option("--model_dir", train.model_dir, "overrides model_dir");
+  train_command->add_option("--train_input_path", train.train_input_path, "overrides train_input_path");
+  train_command->add_option("--eval_input_path", train.eval_input_path, "overrides eval_input_path");
+  train_command->add_option("--fine_tune_checkpoint", train.fine_tune_checkpoint, "checkpoint, model_dir or .safetensors file to start from");
+  train_command->add_option("--edit_config_json", train.edit_config_json, "JSON object of config edits: path -> value");
+  train_command->add_flag("--continue_train", train.continue_train, "go on from model_dir's newest checkpoint");
+  train_command->add_flag("--ignore_restore_optimizer", train.ignore_restore_optimizer, "restore the model without optimizer state");
+  train_command->add_option("--sharding_plan", train.sharding_plan, "plan file (a checkpoint's `plan`) instead of the planner");
+
+  anneal::eval::EvalOptions eval;
+  auto* eval_command = app.add_subcommand("eval", "evaluate a checkpoint (tzrec.eval)");
+  eval_command->add_option("--pipeline_config_path", eval.pipeline_config_path, "the config")->required();
+  eval_command->add_option("--checkpoint_path", eval.checkpoint_path, "default: model_dir's newest checkpoint");
+  eval_command->add_option("--eval_input_path", eval.eval_input_path, "overrides eval_input_path");
+  eval_command->add_option("--eval_result_filename", eval.eval_result_filename, "in model_dir")->capture_default_str();
+  eval_command->add_option("--edit_config_json", eval.edit_config_json, "JSON object of config edits: path -> value");
+
+  std::vector<std::string> configs;
+  anneal::config::Overrides overrides;
+  auto* check_command = app.add_subcommand("check", "report every fault of pipeline.config files");
+  check_command->add_option("CONFIG", configs)->required();
+  check_command->add_option("--edit_config_json", overrides.edit_config_json, "JSON object of config edits: path -> value");
+
+  for (auto* command : {train_command, eval_command}) command->allow_extras();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : static_cast<int>(anneal::ExitCode::kConfig);
+  }
+  try {
+    if (*train_command) {
+      WarnAboutExtras(train_command);
+      status = anneal::train::RunTrain(train);
+    } else if (*eval_command) {
+      WarnAboutExtras(eval_command);
+      status = anneal::eval::RunEval(eval);
+    } else if (*check_command) {
+      status = anneal::config::RunCheck(configs, overrides);
+    }
+  } catch (const anneal::Error& error) {
+    return Report(ReasonOf(error.code()), error.what(), error.code());
+  } catch (const std::exception& error) {
+    return Report("Error", error.what(), anneal::ExitCode::kInternal);
+  }
+  return status;
+}
