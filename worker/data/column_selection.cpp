@@ -104,8 +104,9 @@ std::vector<int> SelectColumns(const arrow::Schema& schema, const ColumnSelectio
   for (const int i : columns) {
     const arrow::Field& field = *schema.field(i);
     if (!IsSupported(*field.type())) {
-      throw DataError(file + ": column [" + field.name() + "] with dtype " + field.type()->ToString() +
-                      " is not supported now.");
+      throw DataError(
+          file + ": column [" + field.name() + "] with dtype " + field.type()->ToString() + " is not supported now." +
+          (field.type()->id() == Type::NA ? " No cell holds a value: state its type in input_fields." : ""));
     }
   }
   return {columns.begin(), columns.end()};

@@ -57,7 +57,7 @@ TEST(SelectColumns, TypesOfTheContract) {
                                            date32()};
   for (const auto& type : bad) {
     EXPECT_THAT(MessageOf([&] { SelectColumns(*schema({field("x", type)}), {{"x"}}, "f.parquet"); }),
-                "f.parquet: column [x] with dtype " + type->ToString() + " is not supported now.");
+                testing::StartsWith("f.parquet: column [x] with dtype " + type->ToString() + " is not supported now."));
   }
 }
 
