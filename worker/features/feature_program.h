@@ -1,6 +1,7 @@
 // All features of a config compiled against the columns of the data: Arrow rows in, one batch out.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
