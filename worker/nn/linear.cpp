@@ -7,6 +7,10 @@
 #include <torch/csrc/jit/frontend/tracer.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <string_view>
+
+#include "worker/config/error.h"
 
 namespace anneal::nn {
 namespace {
@@ -19,7 +23,7 @@ using PointwiseSignature = at::Tensor(const at::Tensor&, const at::Tensor&, cons
                                       std::optional<std::string_view>);
 
 // LibTorch's oneDNN linear with a fused activation. On AMD cores its float32 GEMM is twice as fast as the MKL one
-// behind at::linear, at the same accuracy (docs/decisions/0002-onednn-linear.md).
+// behind at::linear, at the same accuracy.
 at::Tensor OneDnnLinear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                         std::string_view activation) {
   static const auto op =
@@ -51,10 +55,24 @@ struct FusedLinear : torch::autograd::Function<FusedLinear> {
   }
 };
 
+/// ANNEAL_LINEAR=onednn asks for the fused path; the stock operators are the default because they make training equal
+/// to TorchEasyRec's to the last bit (docs/decisions/0002-bit-identical-by-default.md).
+bool OneDnnAsked() {
+  static const bool asked = [] {
+    const char* value = std::getenv("ANNEAL_LINEAR");
+    const std::string_view text = value ? value : "";
+    if (!text.empty() && text != "onednn" && text != "stock") {
+      throw ConfigError("environment variable ANNEAL_LINEAR='" + std::string(text) + "': one of stock, onednn");
+    }
+    return text == "onednn";
+  }();
+  return asked;
+}
+
 // The fused path holds for plain float32 matrices on the CPU; anything else (autocast, CUDA, an export being traced)
 // goes through the stock operators.
 bool UseFused(const at::Tensor& x) {
-  return x.dim() == 2 && x.device().is_cpu() && x.scalar_type() == at::kFloat && x.size(0) > 0 &&
+  return OneDnnAsked() && x.dim() == 2 && x.device().is_cpu() && x.scalar_type() == at::kFloat && x.size(0) > 0 &&
          !at::autocast::is_autocast_enabled(at::kCPU) && !torch::jit::tracer::isTracing();
 }
 

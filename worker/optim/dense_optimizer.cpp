@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <cmath>
+
 
 #include "worker/config/error.h"
 #include "worker/optim/shortest_decimal.h"
@@ -150,21 +152,28 @@ class Adam : public DenseOptimizer {
     const c10::AutoGradMode no_grad(false);
     Touched touched = CollectTouched(parameters_);
     if (touched.indices.empty()) return;
-    auto steps = touched.Pick(steps_);
-    at::_foreach_add_(steps, 1);
-    auto run = [&](auto kernel) {
-      kernel(touched.parameters, touched.gradients, touched.Pick(averages_), touched.Pick(squares_),
-             config_.amsgrad() ? touched.Pick(maxima_) : std::vector<at::Tensor>(), steps, learning_rate,
-             ShortestDecimal(config_.beta1()), ShortestDecimal(config_.beta2()),
-             ShortestDecimal(config_.weight_decay()), ShortestDecimal(config_.eps()), config_.amsgrad());
-    };
-    run([](auto&&... a) {
-      if constexpr (kDecoupled) {
-        at::_fused_adamw_(a..., /*maximize=*/false);
-      } else {
-        at::_fused_adam_(a..., /*maximize=*/false);
+    // The operations of torch.optim's single-tensor path in its order: equal to the last bit, which the fused kernels
+    // are not, and small beside the matrix products.
+    const double beta1 = ShortestDecimal(config_.beta1()), beta2 = ShortestDecimal(config_.beta2());
+    const double decay = ShortestDecimal(config_.weight_decay()), eps = ShortestDecimal(config_.eps());
+    for (size_t t = 0; t < touched.indices.size(); ++t) {
+      const size_t i = touched.indices[t];
+      at::Tensor parameter = touched.parameters[t], gradient = touched.gradients[t];
+      const double step = steps_[i].add_(1).template item<float>();
+      if (decay != 0) {
+        if constexpr (kDecoupled) {
+          parameter.mul_(1 - learning_rate * decay);
+        } else {
+          gradient = gradient.add(parameter, decay);
+        }
       }
-    });
+      averages_[i].lerp_(gradient, 1 - beta1);
+      squares_[i].mul_(beta2).addcmul_(gradient, gradient, 1 - beta2);
+      const double correction1 = 1 - std::pow(beta1, step), correction2 = std::sqrt(1 - std::pow(beta2, step));
+      at::Tensor squares = squares_[i];
+      if (config_.amsgrad()) squares = at::maximum_out(maxima_[i], maxima_[i], squares);
+      parameter.addcdiv_(averages_[i], squares.sqrt().div_(correction2).add_(eps), -learning_rate / correction1);
+    }
   }
 
   std::vector<NamedTensor> State() override {
