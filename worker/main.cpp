@@ -5,6 +5,8 @@
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
 #include "worker/eval/eval.h"
+#include "worker/export/export.h"
+#include "worker/predict/predict.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
 #include "worker/train/train.h"
@@ -69,13 +71,43 @@ int main(int argc, char** argv) {
   eval_command->add_option("--eval_result_filename", eval.eval_result_filename, "in model_dir")->capture_default_str();
   eval_command->add_option("--edit_config_json", eval.edit_config_json, "JSON object of config edits: path -> value");
 
+  anneal::exporting::ExportOptions exporting;
+  auto* export_command = app.add_subcommand("export", "export a checkpoint as TorchScript (tzrec.export)");
+  export_command->add_option("--pipeline_config_path", exporting.pipeline_config_path, "the config")->required();
+  export_command->add_option("--checkpoint_path", exporting.checkpoint_path, "default: as export_config.exporter_type says");
+  export_command->add_option("--export_dir", exporting.export_dir, "folder to make")->required();
+  export_command->add_option("--asset_files", exporting.asset_files, "comma list of files to put beside the model");
+  export_command->add_option("--additional_export_config", exporting.additional_export_config, "JSON object merged into model_acc.json");
+  export_command->add_option("--edit_config_json", exporting.edit_config_json, "JSON object of config edits: path -> value");
+  export_command->add_option("--verify_input_path", exporting.verify_input_path, "rows to compare on (default: eval_input_path)");
+  export_command->add_option("--verify_max_abs_diff", exporting.verify_max_abs_diff, "largest difference allowed")->capture_default_str();
+  export_command->add_option("--publish_uri", exporting.publish_uri, "file:// URI to publish a version to");
+
+  anneal::predict::PredictOptions predict;
+  auto* predict_command = app.add_subcommand("predict", "predict with an exported model or a checkpoint (tzrec.predict)");
+  predict_command->add_option("--scripted_model_path", predict.scripted_model_path, "folder of an exported model");
+  predict_command->add_option("--pipeline_config_path", predict.pipeline_config_path, "config: predict with a checkpoint");
+  predict_command->add_option("--checkpoint_path", predict.checkpoint_path, "default: model_dir's newest checkpoint");
+  predict_command->add_option("--predict_input_path", predict.predict_input_path, "rows")->required();
+  predict_command->add_option("--predict_output_path", predict.predict_output_path, "folder for part-<rank> files")->required();
+  predict_command->add_option("--reserved_columns", predict.reserved_columns, "input columns to pass through, or ALL_COLUMNS");
+  predict_command->add_option("--output_columns", predict.output_columns, "outputs to write (default: all)");
+  predict_command->add_option("--batch_size", predict.batch_size, "rows per batch");
+  predict_command->add_option("--predict_threads", predict.predict_threads, "accepted");
+  predict_command->add_flag("--is_profiling", predict.is_profiling, "not supported yet");
+  predict_command->add_option("--debug_level", predict.debug_level, "not supported yet above 0");
+  predict_command->add_option("--dataset_type", predict.dataset_type, "ParquetDataset or CsvDataset");
+  predict_command->add_option("--writer_type", predict.writer_type, "ParquetWriter or CsvWriter");
+  predict_command->add_option("--edit_config_json", predict.edit_config_json, "JSON object of config edits: path -> value");
+  predict_command->add_option("--predict_steps", predict.predict_steps, "stop after so many batches");
+
   std::vector<std::string> configs;
   anneal::config::Overrides overrides;
   auto* check_command = app.add_subcommand("check", "report every fault of pipeline.config files");
   check_command->add_option("CONFIG", configs)->required();
   check_command->add_option("--edit_config_json", overrides.edit_config_json, "JSON object of config edits: path -> value");
 
-  for (auto* command : {train_command, eval_command}) command->allow_extras();
+  for (auto* command : {train_command, eval_command, export_command, predict_command}) command->allow_extras();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -89,6 +121,12 @@ int main(int argc, char** argv) {
     } else if (*eval_command) {
       WarnAboutExtras(eval_command);
       status = anneal::eval::RunEval(eval);
+    } else if (*export_command) {
+      WarnAboutExtras(export_command);
+      status = anneal::exporting::RunExport(exporting);
+    } else if (*predict_command) {
+      WarnAboutExtras(predict_command);
+      status = anneal::predict::RunPredict(predict);
     } else if (*check_command) {
       status = anneal::config::RunCheck(configs, overrides);
     }

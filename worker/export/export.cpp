@@ -1,0 +1,196 @@
+#include "worker/export/export.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "worker/config/error.h"
+#include "worker/config/pipeline.h"
+#include "worker/eval/threads.h"
+#include "worker/eval/trained_model.h"
+#include "worker/export/torchscript.h"
+#include "worker/export/verify.h"
+#include "worker/features/fg_json.h"
+#include "worker/io/publish.h"
+#include "worker/train/checkpoint/checkpoint.h"
+#include "worker/train/progress/log.h"
+#include "worker/train/progress/progress.h"
+
+namespace anneal::exporting {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr int64_t kVerifyBatches = 20;
+
+std::string Env(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+/// Switches of TorchEasyRec that choose an export we do not have are refused, not ignored.
+void CheckEnvironment() {
+  for (const char* name : {"ENABLE_AOT", "UNIFIED_AOT", "ENABLE_TRT", "USE_RTP", "USE_DISTRIBUTED_EMBEDDING"}) {
+    const std::string value = Env(name);
+    if (!value.empty() && value[0] != '0') throw ConfigError(std::string("environment variable ") + name + "=" + value + ": not supported yet");
+  }
+  const std::string tile = Env("INPUT_TILE");
+  if (!tile.empty() && (tile[0] == '2' || tile[0] == '3')) throw ConfigError("environment variable INPUT_TILE=" + tile + ": not supported yet");
+  for (const char* name : {"QUANT_EMB", "QUANT_EC_EMB"}) {
+    const std::string value = Env(name);
+    if (value.empty() || value[0] == '0' || value == "FP32") continue;
+    throw ConfigError(std::string("environment variable ") + name + "=" + value + ": quantised tables are not supported yet");
+  }
+  if (Env("QUANT_EMB").empty()) LogInfo("tables are exported as FP32: quantisation is not supported yet");
+}
+
+/// The checkpoint that exporter_type names when none is given (parity/export.md 1).
+std::string ChooseCheckpoint(const tzrec::protos::EasyRecConfig& config, const std::string& given) {
+  if (!given.empty()) return given;
+  const auto& settings = config.export_config();
+  if (settings.exporter_type() != "best" && settings.exporter_type() != "latest") {
+    throw ConfigError("export_config.exporter_type: '" + settings.exporter_type() + "' is not latest or best");
+  }
+  const std::string results = config.model_dir() + "/train_eval_result_v2.txt";
+  if (settings.exporter_type() == "latest" || !fs::exists(results)) return config.model_dir();
+  std::ifstream in(results);
+  std::optional<double> best;
+  int64_t step = -1;
+  for (std::string line; std::getline(in, line);) {
+    // The reference's file may hold NaN, which JSON does not know: such a value is never the best.
+    for (size_t at; (at = line.find("NaN")) != std::string::npos;) line.replace(at, 3, "null");
+    const json result = json::parse(line, nullptr, false);
+    if (!result.is_object() || !result.contains("global_step")) continue;
+    std::string metric = settings.best_exporter_metric();
+    if (!settings.has_best_exporter_metric()) {
+      if (result.size() > 2) throw ConfigError("export_config.best_exporter_metric must be set: " + results + " holds several metrics");
+      for (const auto& [name, value] : result.items()) metric = name == "global_step" ? metric : name;
+    }
+    if (!result.contains(metric)) throw ConfigError("export_config.best_exporter_metric: " + results + " has no '" + metric + "'");
+    if (!result[metric].is_number()) continue;
+    const double value = result[metric];
+    if (!best || (settings.metric_larger_is_better() ? value > *best : value < *best)) {
+      best = value;
+      step = result["global_step"];
+    }
+  }
+  return step < 0 ? config.model_dir() : checkpoint::CheckpointPath(config.model_dir(), step);
+}
+
+ordered_json ModelAcc(const std::string& additional) {
+  ordered_json acc = {{"SPARSE_INT64", "1"}};
+  for (const char* name : {"INPUT_TILE", "QUANT_EMB", "QUANT_EC_EMB", "MAX_EXPORT_BATCH_SIZE"}) {
+    if (std::getenv(name)) acc[name] = Env(name);
+  }
+  if (additional.empty()) return acc;
+  const ordered_json more = ordered_json::parse(additional, nullptr, false);
+  if (!more.is_object()) throw ConfigError("--additional_export_config is not a JSON object");
+  for (const auto& [key, value] : more.items()) acc[key] = value;
+  return acc;
+}
+
+void CopyAssets(const std::string& list, const fs::path& folder) {
+  std::istringstream files(list);
+  for (std::string file; std::getline(files, file, ',');) {
+    if (file.empty()) continue;
+    std::error_code error;
+    fs::copy_file(file, folder / fs::path(file).filename(), error);
+    if (error) throw ConfigError("--asset_files: cannot copy " + file + ": " + error.message());
+  }
+}
+
+data::BatchStream OpenStream(const eval::TrainedModel& model, const std::string& path) {
+  data::StreamOptions options;
+  options.input_path = path;
+  options.mode = data::Mode::kPredict;
+  options.num_workers = 1;
+  return data::BatchStream(model.config(), model.features(), options);
+}
+
+}  // namespace
+
+int RunExport(const ExportOptions& options) {
+  config::Overrides overrides;
+  overrides.edit_config_json = options.edit_config_json;
+  const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
+  CheckEnvironment();
+  dist::Topology topology = dist::Topology::FromEnvironment();
+  if (topology.rank != 0) {
+    LogWarning("an export runs in one process; rank " + std::to_string(topology.rank) + " has nothing to do");
+    return 0;
+  }
+  topology.world_size = 1;
+  if (options.export_dir.empty()) throw ConfigError("--export_dir is missing");
+  if (fs::exists(options.export_dir)) throw ConfigError("directory " + options.export_dir + " already exist.");
+  const auto group = dist::Connect(topology);
+  const std::string wanted = ChooseCheckpoint(config, options.checkpoint_path);
+  if (!checkpoint::Latest(wanted, LogWarning)) throw ConfigError("checkpoint path should be specified.");
+  train::ProgressServer server(true);
+  train::Progress progress;
+  progress.phase = "export";
+  server.Update(progress);
+  const auto model = eval::TrainedModel::Load(config, wanted, *group, eval::UseThreads(topology));
+  progress.global_step = model->step();
+  server.Update(progress);
+
+  // Written beside its place and renamed: the folder is there whole or not at all.
+  const fs::path target = fs::absolute(options.export_dir).lexically_normal();
+  const fs::path folder = target.parent_path() / ("." + target.filename().string() + ".unfinished");
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  std::string rows = options.verify_input_path;
+  if (rows.empty()) rows = config.eval_input_path().empty() ? config.train_input_path() : config.eval_input_path();
+  {
+    data::BatchStream sample_stream = OpenStream(*model, rows);
+    const auto sample = sample_stream.Next();
+    if (!sample) throw DataError(rows + " has no rows to trace the model with");
+    LogInfo("Exporting step " + std::to_string(model->step()) + " to " + target.string());
+    WriteTorchScript(*model, *sample, folder);
+  }
+  checkpoint::WriteFileSynced(folder / "fg.json", features::FgJson(config).dump(4));
+  checkpoint::WriteFileSynced(folder / "model_acc.json", ModelAcc(options.additional_export_config).dump(4));
+  config::SavePipelineConfig(config, folder / "pipeline.config");
+  CopyAssets(options.asset_files, folder);
+
+  data::BatchStream verify_stream = OpenStream(*model, rows);
+  const VerifyReport report = Verify(*model, folder, verify_stream, kVerifyBatches);
+  const bool passed = report.max_abs_diff <= options.verify_max_abs_diff;
+  checkpoint::WriteFileSynced(folder / "export_report.json", json{{"format", "TorchScript"},
+                                                                  {"step", model->step()},
+                                                                  {"batches", report.batches},
+                                                                  {"rows", report.rows},
+                                                                  {"max_abs_diff", report.max_abs_diff},
+                                                                  {"limit", options.verify_max_abs_diff},
+                                                                  {"passed", passed}}
+                                                                 .dump(2));
+  std::ostringstream difference;
+  difference << report.max_abs_diff;
+  if (!passed) {
+    throw Error(ExitCode::kInternal, "the exported model differs from the trained one by " + difference.str() +
+                                         " on " + std::to_string(report.rows) + " rows; nothing was published. See " +
+                                         (folder / "export_report.json").string());
+  }
+  LogInfo("verified on " + std::to_string(report.rows) + " rows: largest difference " + difference.str());
+  checkpoint::SyncFolder(folder);
+  fs::rename(folder, target);
+
+  train::TerminationMessage message;
+  message.global_step = model->step();
+  message.metrics["max_abs_diff"] = report.max_abs_diff;
+  if (!options.publish_uri.empty()) {
+    const io::Published published = io::Publish(target, options.publish_uri, model->step());
+    LogInfo("Published " + published.uri);
+    message.artifact_uri = published.uri;
+    message.artifact_sha256 = published.sha256;
+    message.artifact_bytes = published.bytes;
+  }
+  train::WriteTerminationMessage(message);
+  LogInfo("Export Finished.");
+  return 0;
+}
+
+}  // namespace anneal::exporting

@@ -1,0 +1,42 @@
+#include "worker/export/scripted_model.h"
+
+#include <c10/core/GradMode.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "worker/config/error.h"
+#include "worker/export/feature_dictionary.h"
+
+namespace anneal::exporting {
+
+struct ScriptedModel::Impl {
+  torch::jit::Module module;
+};
+
+ScriptedModel::ScriptedModel(const std::string& folder) : impl_(std::make_unique<Impl>()) {
+  const std::string path = folder + "/scripted_model.pt";
+  if (!std::filesystem::exists(path)) throw ConfigError("there is no exported model at " + path);
+  try {
+    impl_->module = torch::jit::load(path);
+    impl_->module.eval();
+  } catch (const std::exception& error) {
+    throw ConfigError(path + " is not a TorchScript model: " + std::string(error.what()).substr(0, 300));
+  }
+}
+
+ScriptedModel::~ScriptedModel() = default;
+
+models::Predictions ScriptedModel::Predict(const data::Batch& batch, const features::FeatureSet& features) const {
+  const c10::AutoGradMode no_grad(false);
+  auto outputs = impl_->module.forward({FeatureDictionary(batch, features)}).toGenericDict();
+  models::Predictions predictions;
+  for (const auto& entry : outputs) predictions.values.emplace_back(entry.key().toStringRef(), entry.value().toTensor());
+  std::sort(predictions.values.begin(), predictions.values.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  return predictions;
+}
+
+}  // namespace anneal::exporting
