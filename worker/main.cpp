@@ -4,6 +4,7 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/dist/launcher.h"
 #include "worker/eval/eval.h"
 #include "worker/export/export.h"
 #include "worker/predict/predict.h"
@@ -107,12 +108,24 @@ int main(int argc, char** argv) {
   check_command->add_option("CONFIG", configs)->required();
   check_command->add_option("--edit_config_json", overrides.edit_config_json, "JSON object of config edits: path -> value");
 
+  anneal::dist::LaunchOptions launch;
+  auto* launch_command = app.add_subcommand("launch", "run a command once per process of this node, e.g. launch --nproc-per-node 2 -- train ...");
+  launch_command->add_option("--nnodes", launch.nnodes, "nodes (default: $NNODES, 1)");
+  launch_command->add_option("--node-rank", launch.node_rank, "this node (default: $NODE_RANK, 0)");
+  launch_command->add_option("--nproc-per-node", launch.nproc_per_node, "processes of this node")->capture_default_str();
+  launch_command->add_option("--master-addr", launch.master_addr, "host of rank 0 (default: $MASTER_ADDR, 127.0.0.1)");
+  launch_command->add_option("--master-port", launch.master_port, "port of rank 0 (default: $MASTER_PORT; one node: a free one)");
+  launch_command->add_option("COMMAND", launch.command, "-- train ...");
+
   for (auto* command : {train_command, eval_command, export_command, predict_command}) command->allow_extras();
   try {
+    launch = anneal::dist::LaunchDefaults();
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : static_cast<int>(anneal::ExitCode::kConfig);
+  } catch (const anneal::Error& error) {
+    return Report(ReasonOf(error.code()), error.what(), error.code());
   }
   try {
     if (*train_command) {
@@ -127,6 +140,8 @@ int main(int argc, char** argv) {
     } else if (*predict_command) {
       WarnAboutExtras(predict_command);
       status = anneal::predict::RunPredict(predict);
+    } else if (*launch_command) {
+      status = anneal::dist::Launch(launch);
     } else if (*check_command) {
       status = anneal::config::RunCheck(configs, overrides);
     }

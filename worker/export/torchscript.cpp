@@ -55,6 +55,7 @@ std::string Attribute(const std::string& name) {
   return text;
 }
 
+// Scalar types are written as their numbers (4: int64, 6: float32): Module::define knows no torch.int64.
 /// The source of forward: dictionary in, lookups, dense columns, dense model, dictionary out.
 std::string ForwardSource(eval::TrainedModel& model) {
   const auto& plan = model.network().plan();
@@ -75,10 +76,10 @@ def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Ten
 )";
   for (const auto* feature : features.sparse()) {
     const std::string i = std::to_string(feature->index), key = feature->name;
-    s << "    values_" << i << " = data[" << Quote(key + ".values") << "].to(d, torch.int64)\n"
-      << "    lengths_" << i << " = data[" << Quote(key + ".lengths") << "].to(d, torch.int64)\n";
+    s << "    values_" << i << " = data[" << Quote(key + ".values") << "].to(d, 4)\n"
+      << "    lengths_" << i << " = data[" << Quote(key + ".lengths") << "].to(d, 4)\n";
     if (features.weighted()) {
-      s << "    weights_" << i << " = data[" << Quote(key + ".weights") << "].to(d, torch.float32)\n";
+      s << "    weights_" << i << " = data[" << Quote(key + ".weights") << "].to(d, 6)\n";
     }
   }
   s << "    pooled = torch.cat([\n";
@@ -95,14 +96,14 @@ def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Ten
   } else {
     s << "    dense = torch.cat([\n";
     for (const auto* feature : features.dense()) {
-      s << "        data[" << Quote(feature->name + ".values") << "].to(d, torch.float32).reshape([-1, "
+      s << "        data[" << Quote(feature->name + ".values") << "].to(d, 6).reshape([-1, "
         << feature->value_dim << "]),\n";
     }
     s << "    ], 1)\n";
   }
   s << "    outputs = self.model.dense_forward(pooled, dense)\n    return {\n";
   const auto names = model.network().prediction_names();
-  for (size_t i = 0; i < names.size(); ++i) s << "        " << Quote(names[i]) << ": outputs[" << i << "],\n";
+  for (size_t i = 0; i < names.size(); ++i) s << "        " << Quote(names[i]) << ": outputs[" << i << "]" << (i + 1 < names.size() ? "," : "") << "\n";
   s << "    }\n";
   return s.str();
 }
