@@ -77,7 +77,8 @@ PathMap MakeVolumes(kube::Api& api, const Json& pod, const std::string& state, c
     fs::create_directories(folder);
     if (volume.contains("configMap")) {
       const Json map = api.Get(resources::kConfigMap, ns, volume["configMap"]["name"]);
-      for (const auto& [file, text] : map.value("data", Json::object()).items()) {
+      const Json data = map.value("data", Json::object());  // items() does not keep a temporary alive
+      for (const auto& [file, text] : data.items()) {
         if (file.find('/') != std::string::npos) continue;
         std::ofstream(folder / file, std::ios::binary) << text.get<std::string>();
       }

@@ -1,0 +1,28 @@
+# One habit a target; the work is in cmake/, examples/ and tests/.
+.PHONY: demo build test bench format lint deps
+
+JOBS ?= $(shell nproc)
+
+deps:
+	@cmake/deps/install build
+
+build: deps
+	@cmake --preset cpu >/dev/null
+	@cmake --build --preset cpu -j $(JOBS)
+
+# SYNTHETIC=1 uses made-up data with a known best AUC instead of MovieLens-100k.
+demo: build
+	@examples/movielens/demo $(if $(SYNTHETIC),--synthetic)
+
+test: build
+	@cmake/deps/install movielens python
+	@OMP_WAIT_POLICY=passive ctest --test-dir build --output-on-failure -j 1
+
+bench: build
+	@build/bin/embedding_bench
+
+format:
+	@git ls-files '*.h' '*.cpp' '*.inc' | xargs clang-format -i
+
+lint: build
+	@git ls-files '*.cpp' | grep -v '^tests/' | xargs clang-tidy -p build --quiet
