@@ -19,6 +19,9 @@ void WarnAboutExtras(const CLI::App* command) {
   for (const std::string& extra : command->remaining()) anneal::LogWarning("argument '" + extra + "' is not known and ignored");
 }
 
+/// A flag that is given twice: the last one counts, as with Python's argparse.
+void LastWins(CLI::App* command) { command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast); }
+
 int Report(const char* reason, const std::string& message, anneal::ExitCode code) {
   anneal::LogLive("");
   anneal::LogError(message);
@@ -54,6 +57,7 @@ int main(int argc, char** argv) {
 
   anneal::train::TrainOptions train;
   auto* train_command = app.add_subcommand("train", "train and evaluate (tzrec.train_eval)");
+  LastWins(train_command);
   train_command->add_option("--pipeline_config_path", train.pipeline_config_path, "the config")->required();
   train_command->add_option("--model_dir", train.model_dir, "overrides model_dir");
   train_command->add_option("--train_input_path", train.train_input_path, "overrides train_input_path");
@@ -66,6 +70,7 @@ int main(int argc, char** argv) {
 
   anneal::eval::EvalOptions eval;
   auto* eval_command = app.add_subcommand("eval", "evaluate a checkpoint (tzrec.eval)");
+  LastWins(eval_command);
   eval_command->add_option("--pipeline_config_path", eval.pipeline_config_path, "the config")->required();
   eval_command->add_option("--checkpoint_path", eval.checkpoint_path, "default: model_dir's newest checkpoint");
   eval_command->add_option("--eval_input_path", eval.eval_input_path, "overrides eval_input_path");
@@ -74,6 +79,7 @@ int main(int argc, char** argv) {
 
   anneal::exporting::ExportOptions exporting;
   auto* export_command = app.add_subcommand("export", "export a checkpoint as TorchScript (tzrec.export)");
+  LastWins(export_command);
   export_command->add_option("--pipeline_config_path", exporting.pipeline_config_path, "the config")->required();
   export_command->add_option("--checkpoint_path", exporting.checkpoint_path, "default: as export_config.exporter_type says");
   export_command->add_option("--export_dir", exporting.export_dir, "folder to make")->required();
@@ -86,6 +92,7 @@ int main(int argc, char** argv) {
 
   anneal::predict::PredictOptions predict;
   auto* predict_command = app.add_subcommand("predict", "predict with an exported model or a checkpoint (tzrec.predict)");
+  LastWins(predict_command);
   predict_command->add_option("--scripted_model_path", predict.scripted_model_path, "folder of an exported model");
   predict_command->add_option("--pipeline_config_path", predict.pipeline_config_path, "config: predict with a checkpoint");
   predict_command->add_option("--checkpoint_path", predict.checkpoint_path, "default: model_dir's newest checkpoint");

@@ -227,6 +227,7 @@ Outcome Trainer::Run() {
   }
   if (last_saved_step_ != step_ - 1) throw TemporaryError("the final checkpoint could not be written");
   if (events_) events_->Flush();
+  message_.metrics = progress_.metrics;  // the last step's losses and the last evaluation
   LogLive("");
   return Outcome::kFinished;
 }

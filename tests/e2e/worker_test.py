@@ -1,0 +1,181 @@
+"""The worker as processes: several ranks, being killed and stopped, resuming, wrong input."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+import pyarrow
+import pyarrow.parquet
+
+from harness import ANNEAL, GOLDEN, ROOT, BUILD, Case, edits, kill_when, processes, scalars, weights
+
+TRAIN = GOLDEN / "train"
+
+
+def train_command(case, model, *more, **config):
+    return [ANNEAL, "train", "--pipeline_config_path", TRAIN / "deepfm_fused.config", "--model_dir", case.dir / model,
+            "--train_input_path", TRAIN / "data/deepfm_train.parquet", "--eval_input_path", TRAIN / "data/deepfm_eval.parquet",
+            "--edit_config_json", edits(train_config__use_tensorboard=True, **config), *more]
+
+
+@unittest.skipUnless(TRAIN.exists(), "the golden files are not on this machine")
+class Ranks(Case):
+    def interleaved(self):
+        """The golden rows in an order in which two ranks' halves make the same global batches as one rank."""
+        table = pyarrow.parquet.read_table(TRAIN / "data/deepfm_train.parquet")
+        order = [b * 1024 + half * 512 + i for half in range(2) for b in range(60) for i in range(512)]
+        path = self.dir / "train.parquet"
+        pyarrow.parquet.write_table(table.take(pyarrow.array(order)), path)
+        return path
+
+    def check(self, sharding):
+        rows = self.interleaved()
+        config = edits(**{"data_config.batch_size": 512, "train_config.use_tensorboard": True,
+                          "train_config.global_embedding_constraints.sharding_types": [sharding]})
+        self.run_program(ANNEAL, "launch", "--nproc-per-node", "2", "--", "train", "--pipeline_config_path",
+                         TRAIN / "deepfm_fused.config", "--model_dir", self.dir / "two", "--train_input_path", rows,
+                         "--eval_input_path", TRAIN / "data/deepfm_eval.parquet", "--fine_tune_checkpoint",
+                         TRAIN / "deepfm_fused/weights_init.safetensors", "--edit_config_json", config)
+        golden = json.loads((TRAIN / "deepfm_fused/losses.json").read_text())
+        seen = scalars(self.dir / "two")
+        for step, losses in enumerate(golden):
+            for name, want in losses.items():
+                got = seen["loss/" + name, step]
+                self.assertLessEqual(abs(got - want), (1e-5 if step < 10 else 1e-4) * abs(want), f"step {step}")
+        # A checkpoint of two ranks loads in one, and of one in two.
+        evaluate = ["eval", "--pipeline_config_path", TRAIN / "deepfm_fused.config", "--eval_input_path",
+                    TRAIN / "data/deepfm_eval.parquet", "--checkpoint_path", self.dir / "two/model.ckpt-59",
+                    "--edit_config_json", edits(model_dir=str(self.dir / "two"))]
+        self.run_program(ANNEAL, *evaluate)
+        self.run_program(ANNEAL, "launch", "--nproc-per-node", "2", "--", *evaluate)
+        one, two = [json.loads(line) for line in (self.dir / "two/eval_result.txt").read_text().splitlines()]
+        during = json.loads((self.dir / "two/train_eval_result_v2.txt").read_text())
+        for key, value in during.items():
+            self.assertAlmostEqual(one[key], value, delta=1e-6)
+            self.assertAlmostEqual(two[key], value, delta=1e-6)
+        self.run_program(*train_command(self, "two", "--continue_train", train_config__num_steps=62))
+        self.assertTrue((self.dir / "two/model.ckpt-61/manifest.json").exists())
+
+    def test_table_wise(self):
+        self.check("table_wise")
+
+    def test_row_wise(self):
+        self.check("row_wise")
+
+    def test_a_dead_peer_ends_all_ranks(self):
+        command = [str(c) for c in [ANNEAL, "launch", "--nproc-per-node", "2", "--", *train_command(
+            self, "m", train_config__num_steps=1000000)[1:]]]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+        marker = str(self.dir / "m")
+        kill_when(lambda: len(list((self.dir / "m").glob("events*"))) > 0 and time.sleep(1) is None,
+                  lambda: sorted(set(processes(marker)) - {run.pid})[-1:])
+        output, _ = run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 137, output[-2000:])
+        self.assertIn("failed with exit code 137", output)
+        self.assertEqual(processes(marker), [])
+
+
+@unittest.skipUnless(TRAIN.exists(), "the golden files are not on this machine")
+class Resume(Case):
+    def undisturbed(self):
+        self.run_program(*train_command(self, "whole", train_config__num_steps=40, train_config__save_checkpoints_steps=5))
+        return weights(self.dir / "whole/model.ckpt-39")
+
+    def test_stopped_and_continued_is_bit_identical(self):
+        self.run_program(*train_command(self, "parts", train_config__num_steps=17))
+        self.run_program(*train_command(self, "parts", "--continue_train", train_config__num_steps=40))
+        self.assertEqual(weights(self.dir / "parts/model.ckpt-39"), self.undisturbed())
+
+    def test_kill_9_at_several_moments_is_bit_identical(self):
+        command = [str(c) for c in train_command(self, "killed", "--continue_train", train_config__num_steps=40,
+                                                 train_config__save_checkpoints_steps=5)]
+        kills = 0
+        for delay in (0.35, 0.5, 0.65, 0.8, 0.95, 1.1, 1.3, 1.5):
+            run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+            time.sleep(delay)
+            if run.poll() is None:
+                run.kill()
+                kills += 1
+            run.wait()
+        self.assertGreater(kills, 2)
+        self.run_program(*command)
+        self.assertEqual(weights(self.dir / "killed/model.ckpt-39"), self.undisturbed())
+        self.assertEqual(list((self.dir / "killed").glob(".*unfinished")), [])
+
+    def test_sigterm_writes_a_checkpoint_and_exits_143(self):
+        note = self.dir / "note"
+        command = [str(c) for c in train_command(self, "stopped", train_config__num_steps=1000000)]
+        run = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={
+            **os.environ, "OMP_NUM_THREADS": "1", "ANNEAL_TERMINATION_MESSAGE_PATH": str(note)})
+        kill_when(lambda: list((self.dir / "stopped").glob("events*")) and time.sleep(1) is None, lambda: [run.pid], signal.SIGTERM)
+        self.assertEqual(run.wait(timeout=60), 143)
+        message = json.loads(note.read_text())
+        self.assertEqual(message["reason"], "Terminated")
+        self.assertTrue((self.dir / f"stopped/model.ckpt-{message['checkpoint']['step']}/manifest.json").exists())
+
+    def test_a_damaged_checkpoint_is_passed_over(self):
+        self.run_program(*train_command(self, "m", train_config__num_steps=11, train_config__save_checkpoints_steps=5))
+        path = self.dir / "m/model.ckpt-10/model-00000-of-00001.safetensors"
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 2] ^= 1
+        path.write_bytes(raw)
+        text = self.run_program(*train_command(self, "m", "--continue_train", train_config__num_steps=13))
+        self.assertIn("the file is damaged", text)
+        self.assertIn("Restoring checkpoint from " + str(self.dir / "m/model.ckpt-5"), text)
+
+    def test_a_used_model_dir_needs_continue_train(self):
+        self.run_program(*train_command(self, "m", train_config__num_steps=2))
+        self.assertIn("--continue_train", self.run_program(*train_command(self, "m", train_config__num_steps=4), expect=64))
+
+
+@unittest.skipUnless(TRAIN.exists(), "the golden files are not on this machine")
+class WrongInput(Case):
+    def test_exit_codes_and_messages(self):
+        (self.dir / "bad.config").write_text("train_config {\n  num_stepz: 3\n}\n")
+        text = self.run_program(ANNEAL, "check", self.dir / "bad.config", expect=64)
+        self.assertIn("bad.config:2:3: train_config.num_stepz: TrainConfig has no field 'num_stepz' (did you mean 'num_steps'?)", text)
+        self.run_program(ANNEAL, "train", "--pipeline_config_path", self.dir / "bad.config", expect=64)
+        self.run_program(ANNEAL, "train", "--pipeline_config_path", self.dir / "missing.config", expect=64)
+        self.run_program(ANNEAL, "nonsense", expect=64)
+        text = self.run_program(*train_command(self, "m", "--train_input_path", self.dir / "none*.parquet"), expect=64)
+        self.assertIn("none*.parquet", text)
+        table = pyarrow.parquet.read_table(TRAIN / "data/deepfm_train.parquet").drop_columns(["cat_3"])
+        pyarrow.parquet.write_table(table, self.dir / "short.parquet")
+        text = self.run_program(*train_command(self, "m", "--train_input_path", self.dir / "short.parquet"), expect=78)
+        self.assertIn("cat_3", text)
+        self.assertIn("short.parquet", text)
+        (self.dir / "broken.parquet").write_bytes(b"PAR1 this is none")
+        self.run_program(*train_command(self, "m", "--train_input_path", self.dir / "broken.parquet"), expect=78)
+
+    def test_unknown_arguments_are_named_and_ignored(self):
+        text = self.run_program(*train_command(self, "m", "--not_a_flag", train_config__num_steps=1))
+        self.assertIn("--not_a_flag", text)
+
+
+@unittest.skipUnless(TRAIN.exists(), "the golden files are not on this machine")
+class Predict(Case):
+    def test_export_and_checkpoint_predict_what_eval_sees(self):
+        self.run_program(*train_command(self, "m", train_config__num_steps=10))
+        common = ["--pipeline_config_path", TRAIN / "deepfm_fused.config", "--edit_config_json", edits(model_dir=str(self.dir / "m"))]
+        self.run_program(ANNEAL, "export", *common, "--export_dir", self.dir / "x", "--verify_input_path", TRAIN / "data/deepfm_eval.parquet")
+        rows = ["--predict_input_path", TRAIN / "data/deepfm_eval.parquet", "--reserved_columns", "label"]
+        self.run_program(ANNEAL, "predict", "--scripted_model_path", self.dir / "x", *rows, "--predict_output_path", self.dir / "p1")
+        self.run_program(ANNEAL, "predict", *common, *rows, "--predict_output_path", self.dir / "p2", "--batch_size", "1000")
+        one, two = (pyarrow.parquet.read_table(self.dir / p / "part-0.parquet").to_pydict() for p in ("p1", "p2"))
+        self.assertEqual(len(one["probs"]), 8192)
+        self.assertEqual(one["label"], two["label"])
+        self.assertLessEqual(max(abs(a - b) for a, b in zip(one["probs"], two["probs"])), 1e-6)
+        # The evaluation's own loss, from the predictions.
+        import math
+        loss = -sum(math.log(p if y else 1 - p) for p, y in zip(one["probs"], one["label"])) / len(one["probs"])
+        seen = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text())["binary_cross_entropy"]
+        self.assertAlmostEqual(loss, seen, delta=2e-6)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

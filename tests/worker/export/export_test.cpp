@@ -1,0 +1,141 @@
+// Exports against TorchEasyRec's own (golden/zoo/deepfm/export/QUANT_EMB=0) and against the checkpoint.
+#include "worker/export/export.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "worker/config/error.h"
+#include "worker/io/publish.h"
+#include "worker/train/checkpoint/safetensors.h"
+
+namespace anneal::exporting {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const fs::path kZoo = fs::path(ANNEAL_SOURCE_DIR) / "../shared/golden/zoo";
+const fs::path kGolden = kZoo / "deepfm/export/QUANT_EMB=0";
+
+at::Tensor ToTensor(const checkpoint::TensorView& view) {
+  const auto type = view.dtype == checkpoint::DType::kI64 ? at::kLong : at::kFloat;
+  return at::from_blob(const_cast<void*>(view.data), view.shape, type).clone();
+}
+
+ExportOptions Options(const std::string& folder) {
+  ExportOptions options;
+  options.pipeline_config_path = (kZoo / "deepfm/pipeline.config").string();
+  options.checkpoint_path = (kGolden / "scripted_state.safetensors").string();
+  options.export_dir = folder;
+  options.verify_input_path = (kZoo / "data/multi_eval.parquet").string();
+  return options;
+}
+
+class ExportTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(kGolden)) GTEST_SKIP() << "the golden files are not on this machine";
+    setenv("QUANT_EMB", "0", 1);
+  }
+};
+
+TEST_F(ExportTest, GivesTheReferencesOutputsAndFiles) {
+  fs::remove_all("exported");
+  ASSERT_EQ(RunExport(Options("exported")), 0);
+  auto module = torch::jit::load("exported/scripted_model.pt");
+  const checkpoint::SafetensorsFile inputs((kGolden / "inputs32.safetensors").string());
+  const checkpoint::SafetensorsFile outputs((kGolden / "outputs32.safetensors").string());
+  c10::Dict<std::string, at::Tensor> dictionary;
+  for (const auto& [name, view] : inputs.tensors()) dictionary.insert(name, ToTensor(view));
+  dictionary.insert("not.asked.for", at::zeros({3}));  // extra keys are ignored
+  const auto got = module.forward({dictionary}).toGenericDict();
+  EXPECT_EQ(got.size(), outputs.tensors().size());
+  for (const auto& [name, view] : outputs.tensors()) {
+    EXPECT_LE((got.at(name).toTensor() - ToTensor(view)).abs().max().item<double>(), 1e-6) << name;
+  }
+  // Names of the state are the reference's.
+  const checkpoint::SafetensorsFile state((kGolden / "scripted_state.safetensors").string());
+  size_t parameters = 0;
+  for (const auto& parameter : module.named_parameters()) {
+    EXPECT_TRUE(state.tensors().count(parameter.name)) << parameter.name;
+    ++parameters;
+  }
+  EXPECT_EQ(parameters, state.tensors().size());
+  EXPECT_EQ(json::parse(std::ifstream("exported/fg.json")), json::parse(std::ifstream(kGolden / "fg.json")));
+  EXPECT_EQ(json::parse(std::ifstream("exported/model_acc.json")), json::parse(std::ifstream(kGolden / "model_acc.json")));
+  const json report = json::parse(std::ifstream("exported/export_report.json"));
+  EXPECT_TRUE(report["passed"].get<bool>());
+  EXPECT_GT(report["rows"].get<int>(), 1000);
+}
+
+TEST_F(ExportTest, AnyBatchSize) {
+  const auto module = torch::jit::load("exported/scripted_model.pt");
+  const checkpoint::SafetensorsFile inputs((kGolden / "inputs32.safetensors").string());
+  c10::Dict<std::string, at::Tensor> whole;
+  for (const auto& [name, view] : inputs.tensors()) whole.insert(name, ToTensor(view));
+  auto copy = module;
+  const auto all = copy.forward({whole}).toGenericDict().at("logits").toTensor();
+  for (const int64_t row : {0, 31}) {
+    c10::Dict<std::string, at::Tensor> one;
+    for (const auto& entry : whole) {
+      const std::string name = entry.key();
+      const at::Tensor value = entry.value();
+      if (name.ends_with(".lengths")) {
+        one.insert(name, value.narrow(0, row, 1));
+      } else if (whole.contains(name.substr(0, name.rfind('.')) + ".lengths")) {
+        const at::Tensor lengths = whole.at(name.substr(0, name.rfind('.')) + ".lengths");
+        one.insert(name, value.narrow(0, lengths.narrow(0, 0, row).sum().item<int64_t>(), lengths[row].item<int64_t>()));
+      } else {
+        one.insert(name, value.narrow(0, row, 1));
+      }
+    }
+    EXPECT_NEAR(copy.forward({one}).toGenericDict().at("logits").toTensor().item<double>(), all[row].item<double>(), 1e-6);
+  }
+}
+
+TEST_F(ExportTest, RefusesAndLeavesNothing) {
+  EXPECT_THROW(RunExport(Options("exported")), ConfigError);  // directory already exists
+  setenv("ENABLE_AOT", "1", 1);
+  EXPECT_THROW(RunExport(Options("other")), ConfigError);
+  unsetenv("ENABLE_AOT");
+  setenv("QUANT_EMB", "INT4", 1);
+  EXPECT_THROW(RunExport(Options("other")), ConfigError);
+  setenv("QUANT_EMB", "0", 1);
+  auto options = Options("other");
+  options.checkpoint_path = "nowhere";
+  EXPECT_THROW(RunExport(options), ConfigError);
+  options = Options("other");
+  options.verify_max_abs_diff = -1;  // no model is that equal: nothing may be published
+  options.publish_uri = "file://" + fs::absolute("never").string();
+  EXPECT_THROW(RunExport(options), Error);
+  EXPECT_FALSE(fs::exists("never"));
+  EXPECT_FALSE(fs::exists("other"));
+}
+
+TEST_F(ExportTest, PublishesVersionsAndMovesThePointerLast) {
+  const fs::path root = fs::absolute("published");
+  fs::remove_all(root);
+  const auto first = io::Publish("exported", "file://" + root.string(), 1);
+  // What a killed run left behind is swept, the pointer is not touched.
+  fs::create_directories(root / "versions/2-x.unfinished");
+  const json pointer = json::parse(std::ifstream(root / "latest"));
+  EXPECT_EQ("file://" + (root / pointer["path"].get<std::string>()).string(), first.uri);
+  const auto second = io::Publish("exported", "file://" + root.string(), 2);
+  EXPECT_NE(second.uri, first.uri);
+  EXPECT_FALSE(fs::exists(root / "versions/2-x.unfinished"));
+  const fs::path version = second.uri.substr(7);
+  const json manifest = json::parse(std::ifstream(version / "MANIFEST.json"));
+  EXPECT_EQ(io::FileSha256(version / "MANIFEST.json"), second.sha256);
+  for (const json& file : manifest["files"]) EXPECT_EQ(io::FileSha256(version / file["path"].get<std::string>()), file["sha256"]);
+  EXPECT_THROW(io::Publish("exported", "s3://bucket/x", 1), ConfigError);
+}
+
+}  // namespace
+}  // namespace anneal::exporting
