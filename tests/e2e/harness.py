@@ -24,9 +24,9 @@ class Case(unittest.TestCase):
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir.mkdir(parents=True)
 
-    def run_program(self, *command, expect=0, env=None, timeout=240):
+    def run_program(self, *command, expect=0, env=None, timeout=240, cwd=None):
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=timeout,
-                              env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}, cwd=self.dir)
+                              env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}, cwd=cwd or self.dir)
         text = done.stdout + done.stderr
         self.assertEqual(done.returncode, expect, text[-4000:])
         return text

@@ -1,8 +1,6 @@
 """TrainJob -> EvalJob -> ExportJob through `anneal-operator run`: success, kill -9, gates, wrong manifests."""
 import json
 import os
-import re
-import signal
 import subprocess
 import time
 import unittest

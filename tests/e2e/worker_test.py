@@ -1,16 +1,19 @@
 """The worker as processes: several ranks, being killed and stopped, resuming, wrong input."""
+import array
 import json
+import math
 import os
-import shutil
 import signal
+import socket
 import subprocess
 import time
 import unittest
+import urllib.request
 
 import pyarrow
 import pyarrow.parquet
 
-from harness import ANNEAL, GOLDEN, ROOT, BUILD, Case, edits, kill_when, processes, scalars, weights
+from harness import ANNEAL, GOLDEN, Case, edits, kill_when, processes, read_safetensors, scalars, weights
 
 TRAIN = GOLDEN / "train"
 
@@ -107,12 +110,33 @@ class Resume(Case):
         self.assertEqual(weights(self.dir / "killed/model.ckpt-39"), self.undisturbed())
         self.assertEqual(list((self.dir / "killed").glob(".*unfinished")), [])
 
+    def read_metrics(self, port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
+            text = reply.read().decode()
+        self.assertRegex(text, r"(?m)^anneal_global_step \d+")
+        self.assertRegex(text, r'(?m)^anneal_metric\{name="loss"\} 0\.\d+')
+        return True
+
     def test_sigterm_writes_a_checkpoint_and_exits_143(self):
         note = self.dir / "note"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
         command = [str(c) for c in train_command(self, "stopped", train_config__num_steps=1000000)]
         run = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={
-            **os.environ, "OMP_NUM_THREADS": "1", "ANNEAL_TERMINATION_MESSAGE_PATH": str(note)})
-        kill_when(lambda: list((self.dir / "stopped").glob("events*")) and time.sleep(1) is None, lambda: [run.pid], signal.SIGTERM)
+            **os.environ, "OMP_NUM_THREADS": "1", "ANNEAL_TERMINATION_MESSAGE_PATH": str(note), "ANNEAL_PROGRESS_PORT": str(port)})
+
+        def moved():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/progress", timeout=5) as reply:
+                    self.progress = json.load(reply)
+                return self.progress["globalStep"] > 20
+            except OSError:
+                return False
+
+        kill_when(lambda: moved() and self.read_metrics(port), lambda: [run.pid], signal.SIGTERM)
+        self.assertEqual(self.progress["phase"], "train")
+        self.assertEqual(self.progress["totalSteps"], 1000000)
+        self.assertIn("binary_cross_entropy", self.progress["metrics"])
         self.assertEqual(run.wait(timeout=60), 143)
         message = json.loads(note.read_text())
         self.assertEqual(message["reason"], "Terminated")
@@ -131,6 +155,46 @@ class Resume(Case):
     def test_a_used_model_dir_needs_continue_train(self):
         self.run_program(*train_command(self, "m", train_config__num_steps=2))
         self.assertIn("--continue_train", self.run_program(*train_command(self, "m", train_config__num_steps=4), expect=64))
+
+
+def floats(raw):
+    numbers = array.array("f")
+    numbers.frombytes(raw)
+    return numbers
+
+
+@unittest.skipUnless(TRAIN.exists(), "the golden files are not on this machine")
+class Zoo(Case):
+    """TorchEasyRec's small runs, one per training option: losses, final weights, evaluation."""
+
+    def check(self, case):
+        golden = GOLDEN / "zoo" / case
+        self.run_program(ANNEAL, "train", "--pipeline_config_path", golden / "pipeline.config", "--model_dir", self.dir / "m",
+                         "--fine_tune_checkpoint", golden / "weights_init.safetensors",
+                         "--edit_config_json", edits(train_config__use_tensorboard=True), cwd=GOLDEN / "zoo")
+        seen = scalars(self.dir / "m")
+        losses = json.loads((golden / "losses.json").read_text())
+        for step, entry in enumerate(losses):
+            for name, want in entry.items():
+                self.assertLessEqual(abs(seen["loss/" + name, step] - want), 1e-5 * abs(want), f"step {step}")
+        want = read_safetensors(golden / "weights_end.safetensors")
+        got = weights(self.dir / f"m/model.ckpt-{len(losses) - 1}")
+        self.assertEqual(sorted(got), sorted(want))
+        for name, raw in want.items():
+            worst = max(abs(a - b) for a, b in zip(floats(raw), floats(got[name])))
+            self.assertLessEqual(worst, 1e-5, name)
+        result = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text().splitlines()[-1])
+        for name, value in json.loads((golden / "eval_result.json").read_text()).items():
+            self.assertAlmostEqual(result[name], value, delta=1e-6)
+
+
+def add_zoo_tests():
+    for case in ("deepfm", "opt_adamw", "opt_dense_sgd", "opt_dense_adagrad", "opt_sparse_rowwise", "opt_partial_batch",
+                 "opt_exp_warmup_staircase", "opt_manual_step", "opt_cosine", "opt_by_epoch"):
+        setattr(Zoo, "test_" + case, lambda self, case=case: self.check(case))
+
+
+add_zoo_tests()
 
 
 @unittest.skipUnless(TRAIN.exists(), "the golden files are not on this machine")
@@ -171,7 +235,6 @@ class Predict(Case):
         self.assertEqual(one["label"], two["label"])
         self.assertLessEqual(max(abs(a - b) for a, b in zip(one["probs"], two["probs"])), 1e-6)
         # The evaluation's own loss, from the predictions.
-        import math
         loss = -sum(math.log(p if y else 1 - p) for p, y in zip(one["probs"], one["label"])) / len(one["probs"])
         seen = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text())["binary_cross_entropy"]
         self.assertAlmostEqual(loss, seen, delta=2e-6)
