@@ -121,33 +121,29 @@ void ProcessRunner::Start() {
 
 void ProcessRunner::Loop() {
   while (!stopping_) {
-    {
-      const std::lock_guard lock(mutex_);
-      Reap();
-      try {
-        Look();
-      } catch (const std::exception&) {  // the API may refuse for a moment: look again
-      }
+    Reap();
+    try {
+      Look();
+    } catch (const std::exception&) {  // the API may refuse for a moment: look again
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  // In this thread: children are bound to the thread that made them, and die with it.
+  for (auto& [key, process] : processes_) ::kill(-process.pid, SIGTERM);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(grace_seconds_.load());
+  while (!processes_.empty()) {
+    if (std::chrono::steady_clock::now() >= deadline) {
+      for (auto& [key, process] : processes_) ::kill(-process.pid, SIGKILL);
+    }
+    Reap();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
 }
 
 void ProcessRunner::Stop(std::chrono::seconds most) {
-  if (stopping_.exchange(true)) return;
+  grace_seconds_ = most.count();
+  stopping_ = true;
   if (thread_.joinable()) thread_.join();
-  const std::lock_guard lock(mutex_);
-  for (auto& [key, process] : processes_) ::kill(-process.pid, SIGTERM);
-  const auto deadline = std::chrono::steady_clock::now() + most;
-  while (!processes_.empty() && std::chrono::steady_clock::now() < deadline) {
-    Reap();
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  for (auto& [key, process] : processes_) ::kill(-process.pid, SIGKILL);
-  while (!processes_.empty()) {
-    Reap();
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
 }
 
 // Starts pods that wait, stops those being deleted, and reports pods whose process an earlier life of this program lost.

@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -60,7 +59,7 @@ class ProcessRunner {
   std::map<std::string, int> ports_;  ///< chosen ports by job, run and attempt
   std::thread thread_;
   std::atomic<bool> stopping_{false};
-  std::mutex mutex_;
+  std::atomic<int64_t> grace_seconds_{0};
 };
 
 }  // namespace anneal::local

@@ -147,11 +147,14 @@ int RunCommand(const RunOptions& options) {
   Display display;
   const auto began = std::chrono::steady_clock::now();
   std::vector<Json> jobs;
-  bool ended = false, late = false;
-  while (!ended && !interrupted && !late) {
+  // A job that follows another may look ended for the moment before it is told of a new run: the end has to last.
+  constexpr int kEndedLooks = 10;
+  int ended_looks = 0;
+  bool late = false;
+  while (ended_looks < kEndedLooks && !interrupted && !late) {
     std::this_thread::sleep_for(milliseconds(100));
     jobs.clear();
-    ended = true;
+    bool ended = true;
     for (const Watched& job : watched) {
       try {
         jobs.push_back(api.Get(job.resource, job.ns, job.name));
@@ -160,11 +163,13 @@ int RunCommand(const RunOptions& options) {
         if (!error.not_found()) throw;
       }
     }
+    ended_looks = ended ? ended_looks + 1 : 0;
     display.Show(jobs);
     late = options.timeout_seconds > 0 && std::chrono::steady_clock::now() - began > std::chrono::seconds(options.timeout_seconds);
   }
   if (interrupted) std::cout << "\nstopping: workers write a checkpoint (again Ctrl-C: kill them)" << std::endl;
   if (late) std::cout << "\nstopping: --timeout " << options.timeout_seconds << " has passed" << std::endl;
+  const bool ended = ended_looks >= kEndedLooks;
   // Reconcilers stop first, so that pods stopped by us do not look like failures to them.
   manager->Stop();
   runner.Stop(std::chrono::seconds(ended ? 5 : interrupted > 1 ? 0 : 60));

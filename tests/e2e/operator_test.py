@@ -1,6 +1,7 @@
 """TrainJob -> EvalJob -> ExportJob through `anneal-operator run`: success, kill -9, gates, wrong manifests."""
 import json
 import os
+import signal
 import subprocess
 import time
 import unittest
@@ -89,6 +90,19 @@ class Jobs(Case):
         time.sleep(0.5)
         self.assertEqual(processes("train", str(self.model())), [], "workers outlived the operator")
         self.assertIn("ExportJob/movielens-export  Complete", self.operator("run", folder))
+
+    def test_ctrl_c_lets_workers_write_a_checkpoint(self):
+        self.prepare("--synthetic", 20000)
+        folder = self.manifests({"train_config.save_checkpoints_steps": "100000"})
+        run = subprocess.Popen([str(c) for c in [OPERATOR, "run", folder, "--state", self.state]], stdout=subprocess.DEVNULL,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+        log = self.state / "logs/default/movielens-r1-a1-w0.log"
+        kill_when(lambda: log.exists() and "Training Epoch" in log.read_text(), lambda: [run.pid], signal.SIGINT)
+        self.assertEqual(run.wait(timeout=60), 130)
+        self.assertIn("SIGTERM: writing a checkpoint", log.read_text())
+        self.assertEqual(len(list(self.model().glob("model.ckpt-*/manifest.json"))), 1)
+        self.assertIn("ExportJob/movielens-export  Complete", self.operator("run", folder))
+        self.assertIn("Restoring checkpoint from", self.operator("logs", "movielens"))
 
     def test_a_failed_gate_exports_nothing(self):
         self.prepare("--synthetic", 6000)
