@@ -5,6 +5,7 @@
 #include <google/protobuf/util/json_util.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -30,10 +31,31 @@ void ParseJson(const std::string& text, LoadedConfig& loaded, std::vector<Fault>
 void RewriteFgMode(tzrec::protos::EasyRecConfig& config) {
   if (!config.has_data_config() || !config.data_config().has_fg_encoded()) return;
   auto& data = *config.mutable_data_config();
-  data.set_fg_mode(data.fg_encoded()      ? tzrec::protos::FG_NONE
+  data.set_fg_mode(data.fg_encoded()       ? tzrec::protos::FG_NONE
                    : data.fg_threads() > 0 ? tzrec::protos::FG_DAG
                                            : tzrec::protos::FG_NORMAL);
   data.clear_fg_encoded();
+}
+
+// Parses and overrides; what is wrong with the text goes to `faults`, what is left of it is still a config.
+LoadedConfig ParseWhatCanBe(const std::string& text, const std::string& file, std::vector<Fault>& faults) {
+  LoadedConfig loaded;
+  loaded.file = file;
+  if (file.ends_with(".json")) {
+    ParseJson(text, loaded, faults);
+  } else {
+    ParseTextFormat(text, loaded.config, loaded.sources, faults);
+  }
+  RewriteFgMode(loaded.config);
+  return loaded;
+}
+
+// One is the other, or lies in it: "a.b" and "a.b[2].c". Everything lies in "".
+bool Related(const std::string& a, const std::string& b) {
+  const std::string& outer = a.size() < b.size() ? a : b;
+  const std::string& inner = a.size() < b.size() ? b : a;
+  return inner.starts_with(outer) &&
+         (outer.empty() || inner.size() == outer.size() || inner[outer.size()] == '.' || inner[outer.size()] == '[');
 }
 
 }  // namespace
@@ -50,16 +72,9 @@ std::string ReadTextFile(const std::string& path) {
 }
 
 LoadedConfig ParsePipelineConfig(const std::string& text, const std::string& file) {
-  LoadedConfig loaded;
-  loaded.file = file;
   std::vector<Fault> faults;
-  if (file.ends_with(".json")) {
-    ParseJson(text, loaded, faults);
-  } else {
-    ParseTextFormat(text, loaded.config, loaded.sources, faults);
-  }
+  LoadedConfig loaded = ParseWhatCanBe(text, file, faults);
   if (!faults.empty()) throw ConfigFaults(file, std::move(faults));
-  RewriteFgMode(loaded.config);
   return loaded;
 }
 
@@ -76,13 +91,31 @@ void ApplyOverrides(tzrec::protos::EasyRecConfig& config, const Overrides& overr
   RewriteFgMode(config);
 }
 
+tzrec::protos::EasyRecConfig CheckedConfig(const std::string& text, const std::string& file,
+                                           const Overrides& overrides) {
+  std::vector<Fault> faults;
+  LoadedConfig loaded = ParseWhatCanBe(text, file, faults);
+  const size_t unreadable = faults.size();
+  try {
+    ApplyOverrides(loaded.config, overrides);
+  } catch (const ConfigError& error) {
+    if (unreadable == 0) throw;
+    faults.push_back({"", {}, error.what()});
+  }
+  for (Fault& fault : Validate(loaded)) {
+    // In or around a field that could not be read, it may only be what follows from that.
+    const auto end = faults.begin() + static_cast<std::ptrdiff_t>(unreadable);
+    if (std::any_of(faults.begin(), end, [&](const Fault& cause) { return Related(cause.path, fault.path); })) continue;
+    faults.push_back(std::move(fault));
+  }
+  if (faults.empty()) return loaded.config;
+  std::stable_sort(faults.begin(), faults.end(), [](const Fault& a, const Fault& b) { return a.at.line < b.at.line; });
+  throw ConfigFaults(file, std::move(faults));
+}
+
 tzrec::protos::EasyRecConfig LoadForRun(const std::string& path, const Overrides& overrides) {
   if (path.empty()) throw ConfigError("--pipeline_config_path is missing");
-  LoadedConfig loaded = LoadPipelineConfig(path);
-  ApplyOverrides(loaded.config, overrides);
-  auto faults = Validate(loaded);
-  if (!faults.empty()) throw ConfigFaults(path, std::move(faults));
-  return loaded.config;
+  return CheckedConfig(ReadTextFile(path), path, overrides);
 }
 
 void SavePipelineConfig(const tzrec::protos::EasyRecConfig& config, const std::string& path) {

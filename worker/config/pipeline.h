@@ -34,7 +34,12 @@ void ApplyOverrides(tzrec::protos::EasyRecConfig& config, const Overrides& overr
 /// yet. Empty when it can be trained.
 std::vector<Fault> Validate(const LoadedConfig& loaded);
 
-/// Load, override, validate. Throws ConfigFaults.
+/// Parse, override, validate. Throws ConfigFaults with every fault of all three at once; a fault in or around a field
+/// that could not be read is left out.
+tzrec::protos::EasyRecConfig CheckedConfig(const std::string& text, const std::string& file,
+                                           const Overrides& overrides);
+
+/// CheckedConfig of a file.
 tzrec::protos::EasyRecConfig LoadForRun(const std::string& path, const Overrides& overrides);
 
 /// Writes text format, whole or not at all.

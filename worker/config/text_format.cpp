@@ -182,8 +182,8 @@ class Parser {
     }
   }
 
-  void Unexpected(const std::string& path, const std::string& wanted) {
-    Fail(path, "expected " + wanted + ", found " + (AtEnd() ? "end of text" : "'" + Text() + "'"));
+  void Unexpected(const std::string& path, const std::string& wanted, const std::string& sign = "") {
+    Fail(path, "expected " + wanted + ", found " + (AtEnd() ? "end of text" : "'" + sign + Text() + "'"));
     // A brace or separator belongs to what is around the value.
     if (!Is("}") && !Is(">") && !Is("]") && !Is(",") && !Is(";")) SkipValue(0);
   }
@@ -191,7 +191,7 @@ class Parser {
   uint64_t Unsigned(const std::string& path, uint64_t most) {
     if (Is("-")) {
       Advance();
-      Unexpected(path, "a number of at least 0");
+      Unexpected(path, "a number of at least 0", "-");
       return 0;
     }
     if (!IsType(Tokenizer::TYPE_INTEGER)) {

@@ -48,7 +48,9 @@ model_config { mmoe { num_expert: 2 } deepfm { deep { hidden_units: [4, 2] } } }
   EXPECT_FALSE(config.model_config().has_mmoe());
 }
 
-TEST(TextFormat, RequiredFieldsAreNotEnforced) { EXPECT_EQ(Parse("").train_config().sparse_optimizer().adagrad_optimizer().lr(), 0.002f); }
+TEST(TextFormat, RequiredFieldsAreNotEnforced) {
+  EXPECT_EQ(Parse("").train_config().sparse_optimizer().adagrad_optimizer().lr(), 0.002f);
+}
 
 TEST(TextFormat, FgEncodedIsRewritten) {
   EXPECT_EQ(Parse("data_config { fg_encoded: false }").data_config().fg_mode(), tzrec::protos::FG_DAG);
@@ -57,7 +59,9 @@ TEST(TextFormat, FgEncodedIsRewritten) {
 }
 
 TEST(TextFormat, AllFaultsAtOnceWithTheirPlaces) {
-  const auto faults = FaultsOf("model_dirr: \"x\"\ntrain_config {\n  num_steps: \"ten\"\n  use_tensorboard: maybe\n}\ndata_config {\n  dataset_type: ParquetDatset\n  batch_size: -1\n}\n");
+  const auto faults = FaultsOf(
+      "model_dirr: \"x\"\ntrain_config {\n  num_steps: \"ten\"\n  use_tensorboard: maybe\n}\ndata_config {\n  "
+      "dataset_type: ParquetDatset\n  batch_size: -1\n}\n");
   ASSERT_EQ(faults.size(), 5u);
   EXPECT_EQ(faults[0].at.line, 1);
   EXPECT_EQ(faults[0].at.column, 1);
@@ -77,7 +81,8 @@ TEST(TextFormat, UnknownBlocksAreSkippedWhole) {
 }
 
 TEST(TextFormat, BrokenTextsFailAndDoNotCrash) {
-  for (const char* text : {"train_config {", "}", "model_dir: \"open", "train_config { num_steps: [1 }", "a b c", "model_dir:", "data_config: [", "\"", "train_config: 3"}) {
+  for (const char* text : {"train_config {", "}", "model_dir: \"open", "train_config { num_steps: [1 }", "a b c",
+                           "model_dir:", "data_config: [", "\"", "train_config: 3"}) {
     EXPECT_FALSE(FaultsOf(text).empty()) << text;
   }
   std::string deep;
@@ -113,27 +118,52 @@ TEST(TextFormat, MutatedConfigsNeverCrash) {
 }
 
 TEST(Validate, NamesFieldAndLine) {
-  const auto loaded = ParsePipelineConfig(ReadTextFile(std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/pipeline.config"), "p");
+  const auto loaded =
+      ParsePipelineConfig(ReadTextFile(std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/pipeline.config"), "p");
   EXPECT_TRUE(Validate(loaded).empty());
   struct Case {
     const char* edit;
     const char* message;
   };
-  for (const Case& c : {Case{R"({"train_config.num_steps": 5})", "must not be set together"},
-                        Case{R"({"model_config.feature_groups[0].feature_names[0]": "user_idd"})", "did you mean 'user_id'?"},
-                        Case{R"({"train_config.mixed_precision": "BF16"})", "mixed_precision: not supported yet"},
-                        Case{R"({"feature_configs[0].id_feature.embedding_dim": 0})", "embedding_dim must be more than 0"},
-                        Case{R"({"data_config.dataset_type": "OdpsDataset"})", "OdpsDataset: not supported yet"},
-                        Case{R"({"train_config.tensorboard_summaries": ["los"]})", "did you mean 'loss'?"},
-                        Case{R"({"model_config.deepfm.deep.dropout_ratio": [0.1, 0.1, 0.1]})", "3 values for 2 hidden_units"},
-                        Case{R"({"feature_configs[0].id_feature.num_buckets": 5})", "only one of hash_bucket_size"},
-                        Case{R"({"model_config.mind": ""})", "mind: not supported yet"}}) {
+  for (const Case& c :
+       {Case{R"({"train_config.num_steps": 5})", "must not be set together"},
+        Case{R"({"model_config.feature_groups[0].feature_names[0]": "user_idd"})", "did you mean 'user_id'?"},
+        Case{R"({"train_config.mixed_precision": "BF16"})", "mixed_precision: not supported yet"},
+        Case{R"({"feature_configs[0].id_feature.embedding_dim": 0})", "embedding_dim must be more than 0"},
+        Case{R"({"data_config.dataset_type": "OdpsDataset"})", "OdpsDataset: not supported yet"},
+        Case{R"({"train_config.tensorboard_summaries": ["los"]})", "did you mean 'loss'?"},
+        Case{R"({"model_config.deepfm.deep.dropout_ratio": [0.1, 0.1, 0.1]})", "3 values for 2 hidden_units"},
+        Case{R"({"feature_configs[0].id_feature.num_buckets": 5})", "only one of hash_bucket_size"},
+        Case{R"({"model_config.mind": ""})", "mind: not supported yet"}}) {
     LoadedConfig edited = loaded;
     EditConfig(edited.config, c.edit);
     std::string all;
     for (const Fault& fault : Validate(edited)) all += FaultLine("p", fault) + "\n";
     EXPECT_NE(all.find(c.message), std::string::npos) << c.edit << "\n" << all;
   }
+}
+
+TEST(Checked, WhatCannotBeReadDoesNotHideTheRest) {
+  std::string text = ReadTextFile(std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/pipeline.config");
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    ASSERT_NE(text.find(from), std::string::npos) << from;
+    text.replace(text.find(from), from.size(), to);
+  };
+  replace("num_epochs:", "num_epoch:");
+  replace("feature_names: \"user_id\"", "feature_names: \"user_idd\"");
+  text +=
+      "feature_configs { id_feature { feature_name: \"extra\" expression: \"user:extra\" num_buckets: 4 embedding_dim: "
+      "-8 } }\n";
+  std::string all;
+  try {
+    CheckedConfig(text, "p", {});
+  } catch (const ConfigFaults& faults) {
+    all = faults.what();
+    EXPECT_EQ(faults.faults().size(), 3u) << all;
+  }
+  EXPECT_NE(all.find("did you mean 'num_epochs'?"), std::string::npos) << all;
+  EXPECT_NE(all.find("did you mean 'user_id'?"), std::string::npos) << all;
+  EXPECT_NE(all.find("found '-8'"), std::string::npos) << all;
 }
 
 TEST(Edit, PathsAndValues) {
@@ -144,7 +174,9 @@ feature_configs { id_feature { feature_name: "b" embedding_dim: 8 } }
 feature_configs { id_feature { feature_name: "c" embedding_dim: 16 } }
 data_config { label_fields: "x" }
 )");
-  EditConfig(config, R"({"train_config.num_steps": 7, "feature_configs[id_feature.feature_name=b].id_feature.embedding_dim": "9",
+  EditConfig(
+      config,
+      R"({"train_config.num_steps": 7, "feature_configs[id_feature.feature_name=b].id_feature.embedding_dim": "9",
     "feature_configs[id_feature.embedding_dim>=16].id_feature.num_buckets": 3, "feature_configs[0:2].id_feature.pooling": "mean",
     "data_config.label_fields": ["p", "q"], "train_config.use_tensorboard": "False", "model_dir;eval_input_path": "m;e",
     "data_config.dataset_type": "CsvDataset", "train_config.sparse_optimizer": "{sgd_optimizer {lr: 0.5} constant_learning_rate {}}"})");
@@ -165,7 +197,8 @@ data_config { label_fields: "x" }
 
 TEST(Edit, FaultsNameThePath) {
   tzrec::protos::EasyRecConfig config;
-  for (const char* edit : {"[]", R"({"train_config.nope": 1})", R"({"train_config.num_steps": "many"})", R"({"feature_configs[3].id_feature": ""})", R"({"train_config.use_tensorboard": "yes"})"}) {
+  for (const char* edit : {"[]", R"({"train_config.nope": 1})", R"({"train_config.num_steps": "many"})",
+                           R"({"feature_configs[3].id_feature": ""})", R"({"train_config.use_tensorboard": "yes"})"}) {
     EXPECT_THROW(EditConfig(config, edit), ConfigError) << edit;
   }
 }
