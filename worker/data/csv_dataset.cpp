@@ -24,6 +24,22 @@ bool AllTypesStated(const ColumnSelection& selection, const std::vector<InputFie
   });
 }
 
+/// `schema` with numbers where only cells of text made Arrow guess otherwise: reading then names the row of such a
+/// cell.
+std::shared_ptr<arrow::Schema> ExpectNumbers(std::shared_ptr<arrow::Schema> schema,
+                                             const std::vector<std::string>& numbers,
+                                             const std::vector<InputField>& fields) {
+  for (const std::string& name : numbers) {
+    const int index = schema->GetFieldIndex(name);
+    if (index < 0 || schema->field(index)->type()->id() != arrow::Type::STRING) continue;
+    const bool stated = std::any_of(fields.begin(), fields.end(), [&](const InputField& field) {
+      return field.name == name && field.type != nullptr;
+    });
+    if (!stated) schema = schema->SetField(index, arrow::field(name, arrow::float64())).ValueOrDie();
+  }
+  return schema;
+}
+
 class CsvReader : public RowReader {
  public:
   CsvReader(std::vector<std::string> files, CsvFormat format) : files_(std::move(files)), format_(std::move(format)) {}
@@ -93,7 +109,8 @@ CsvDataset::CsvDataset(const tzrec::protos::DataConfig& config, const DatasetOpt
   const bool stated = AllTypesStated(options.columns, fields_);
   CsvFormat format{delimiter_, with_header_, fields_, {}, stated ? kHeaderBytes : kInferenceBytes};
   const auto schema = CsvFile(files_[0], format).schema();
-  schema_ = Project(*schema, SelectColumns(*schema, options.columns, files_[0]));
+  schema_ = ExpectNumbers(Project(*schema, SelectColumns(*schema, options.columns, files_[0])), options.columns.numbers,
+                          fields_);
 }
 
 std::unique_ptr<RowReader> CsvDataset::Open(int worker, int64_t pass) const {

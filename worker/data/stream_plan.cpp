@@ -88,8 +88,10 @@ StreamPlan PlanStream(const tzrec::protos::DataConfig& config, const features::F
   } else {
     plan.columns.labels.assign(config.label_fields().begin(), config.label_fields().end());
     plan.columns.sample_weights.assign(config.sample_weight_fields().begin(), config.sample_weight_fields().end());
-    read.insert(read.end(), plan.columns.labels.begin(), plan.columns.labels.end());
-    read.insert(read.end(), plan.columns.sample_weights.begin(), plan.columns.sample_weights.end());
+    std::vector<std::string>& numbers = dataset.columns.numbers;
+    numbers = plan.columns.labels;
+    numbers.insert(numbers.end(), plan.columns.sample_weights.begin(), plan.columns.sample_weights.end());
+    read.insert(read.end(), numbers.begin(), numbers.end());
   }
   return plan;
 }

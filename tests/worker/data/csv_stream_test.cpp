@@ -117,6 +117,7 @@ TEST_F(CsvStream, Faults) {
   WriteText("short.csv", "id,y\n1,0\n2\n");
   WriteText("long.csv", "id,y\n1,0\n2,0,0\n");
   WriteText("letters.csv", "id,y\n1,0\n2,0\nx,0\n");
+  WriteText("words.csv", "id,y\n1,0\n2,yes\n3,1\n");
   WriteText("misnamed.csv", "ids,y\n1,0\n");
   WriteText("void.csv", "id,y\n,0\n,1\n");
   WriteText("nothing.csv", "");
@@ -129,6 +130,7 @@ TEST_F(CsvStream, Faults) {
       {"short.csv", "", "short.csv row 3: CSV parse error: Row #3: Expected 2 columns, got 1"},
       {"long.csv", "", "long.csv row 3: CSV parse error: Row #3: Expected 2 columns, got 3"},
       {"letters.csv", types.c_str(), "letters.csv row 4, column id: CSV conversion error to int64"},
+      {"words.csv", "", "words.csv row 3, column y: CSV conversion error to double: invalid value 'yes'"},
       {"misnamed.csv", "", "misnamed.csv: column id is missing; did you mean ids"},
       {"void.csv", "", "void.csv: column [id] with dtype null is not supported now."},
       {"nothing.csv", "", "nothing.csv: Empty CSV file"},
