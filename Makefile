@@ -1,5 +1,5 @@
 # One habit a target; the work is in cmake/, examples/ and tests/.
-.PHONY: demo build test bench format lint deps
+.PHONY: demo build test bench format lint deps cluster-up cluster-down
 
 JOBS ?= $(shell nproc)
 
@@ -26,3 +26,12 @@ format:
 
 lint: build
 	@git ls-files '*.cpp' | grep -v '^tests/' | xargs clang-tidy -p build --quiet
+
+# TIER=cp: the control plane; TIER=node NODES=2: with nodes that run pods. See tests/cluster/README.md.
+TIER ?= cp
+NODES ?= 1
+cluster-up:
+	@tests/cluster/cluster up --tier $(TIER) --nodes $(NODES)
+
+cluster-down:
+	@tests/cluster/cluster down

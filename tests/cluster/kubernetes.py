@@ -1,0 +1,77 @@
+"""A test cluster for the length of a test class, and kubectl."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TOOL = pathlib.Path(__file__).with_name("cluster")
+SKIPPED = 77
+
+
+class ClusterTest(unittest.TestCase):
+    """Brings up a cluster in ./<class name>; cluster.json, kubeconfig and logs are there. Skips where it can't."""
+    tier, nodes = "cp", 1
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = pathlib.Path.cwd() / cls.__name__
+        up = subprocess.run([TOOL, "up", "--dir", cls.dir, "--tier", cls.tier, "--nodes", str(cls.nodes)],
+                            capture_output=True, text=True)
+        if up.returncode == SKIPPED:
+            raise unittest.SkipTest(up.stderr.strip())
+        if up.returncode:
+            raise AssertionError(up.stderr)
+        cls.addClassCleanup(subprocess.run, [TOOL, "down", "--dir", cls.dir], check=True)
+        cls.kubeconfig = cls.dir / "admin.kubeconfig"
+        print(up.stdout.splitlines()[0], file=sys.stderr)
+
+    @classmethod
+    def kubectl(cls, *args, stdin=None, fails=False):
+        """stdout; with fails=True the command has to fail, and stderr comes back."""
+        done = subprocess.run([cls.dir / "bin/kubectl", *map(str, args)], input=stdin, capture_output=True, text=True,
+                              env={**os.environ, "KUBECONFIG": str(cls.kubeconfig), "HOME": str(cls.dir)}, timeout=240)
+        if (done.returncode != 0) != fails:
+            raise AssertionError(f"kubectl {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stderr if fails else done.stdout
+
+    @classmethod
+    def create(cls, *objects, fails=False):
+        """The created objects as the server stored them, or the refusal."""
+        items = cls.text(*objects)
+        if fails:
+            return cls.kubectl("create", "-f", "-", stdin=items, fails=True)
+        stored = json.loads(cls.kubectl("create", "-o", "json", "-f", "-", stdin=items))
+        return stored["items"] if stored["kind"] == "List" else [stored]
+
+    @staticmethod
+    def text(*objects):
+        """One object as it is: for a List kubectl checks the fields itself and the server is not asked."""
+        return json.dumps(objects[0] if len(objects) == 1 else {"apiVersion": "v1", "kind": "List", "items": list(objects)})
+
+    @classmethod
+    def get(cls, *args):
+        return json.loads(cls.kubectl("get", "-o", "json", *args))
+
+    @classmethod
+    def eventually(cls, condition, what, seconds=120):
+        """Waits until condition() is true and returns what it gave."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = condition()
+            if found:
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"after {seconds} s not yet: {what}")
+
+
+def main():
+    """unittest.main, with exit code 77 if every test was skipped."""
+    result = unittest.main(exit=False, verbosity=2).result
+    if result.wasSuccessful() and result.skipped and result.testsRun == 0:
+        print("SKIPPED:", result.skipped[0][1])
+        sys.exit(SKIPPED)
+    sys.exit(not result.wasSuccessful())
