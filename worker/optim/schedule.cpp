@@ -58,7 +58,8 @@ Schedule Make(const ManualStepLR& config, double base, const std::string& where)
   }
   if (!std::is_sorted(boundaries.begin(), boundaries.end())) throw ConfigError(field + ".schedule_sizes must ascend");
   const bool warm_up = config.warmup();
-  if (warm_up && boundaries.front() == 0) throw ConfigError(field + ".schedule_sizes: a warm-up needs a first size > 0");
+  if (warm_up && boundaries.front() == 0)
+    throw ConfigError(field + ".schedule_sizes: a warm-up needs a first size > 0");
   return {[=](int64_t k) {
             const auto passed = std::lower_bound(boundaries.begin(), boundaries.end(), k) - boundaries.begin();
             if (passed > 0) return rates[passed - 1];
@@ -135,6 +136,10 @@ Schedule MakeSchedule(const SparseOptimizer& config, double base) {
 
 Schedule MakeSchedule(const DenseOptimizer& config, double base) {
   return MakeFor(config, base, "train_config.dense_optimizer");
+}
+
+Schedule MakeSchedule(const PartOptimizer& config, double base, const std::string& where) {
+  return MakeFor(config, base, where);
 }
 
 }  // namespace anneal::optim

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "tzrec/optimizer.pb.h"
 
@@ -17,5 +18,7 @@ struct Schedule {
 /// Throws ConfigError when no learning_rate is set or its numbers make no schedule. A base of 0 stays 0.
 Schedule MakeSchedule(const tzrec::protos::SparseOptimizer& config, double base);
 Schedule MakeSchedule(const tzrec::protos::DenseOptimizer& config, double base);
+/// Of a part optimizer that has a learning_rate of its own; `where` is its path in the config.
+Schedule MakeSchedule(const tzrec::protos::PartOptimizer& config, double base, const std::string& where);
 
 }  // namespace anneal::optim

@@ -1,0 +1,58 @@
+#include "worker/optim/grad_scaler.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+
+#include "worker/config/error.h"
+#include "worker/optim/shortest_decimal.h"
+
+namespace anneal::optim {
+
+GradScaler::GradScaler(const tzrec::protos::GradScaler& config)
+    : scale_(config.init_scale()),
+      growth_factor_(ShortestDecimal(config.growth_factor())),
+      backoff_factor_(ShortestDecimal(config.backoff_factor())),
+      growth_interval_(static_cast<int>(config.growth_interval())) {
+  const std::string where = "train_config.grad_scaler.";
+  if (!(scale_ > 0) || !std::isfinite(scale_)) throw ConfigError(where + "init_scale must be more than 0");
+  if (!(growth_factor_ > 1)) throw ConfigError(where + "growth_factor must be more than 1");
+  if (!(backoff_factor_ > 0 && backoff_factor_ < 1)) {
+    throw ConfigError(where + "backoff_factor must be more than 0 and less than 1");
+  }
+  if (growth_interval_ < 1) throw ConfigError(where + "growth_interval must be at least 1");
+}
+
+bool GradScaler::Unscale(const std::vector<nn::NamedTensor>& parameters) const {
+  const c10::AutoGradMode no_grad(false);
+  bool found = false;
+  for (const auto& parameter : parameters) {
+    at::Tensor gradient = parameter.tensor.grad();
+    if (!gradient.defined()) continue;
+    found = !AllFinite(gradient) || found;
+    gradient.mul_(inverse_scale());
+  }
+  return found;
+}
+
+void GradScaler::Update(bool found_inf) {
+  if (found_inf) {
+    scale_ = static_cast<float>(scale_ * backoff_factor_);
+    growth_tracker_ = 0;
+    return;
+  }
+  if (++growth_tracker_ < growth_interval_) return;
+  const float grown = static_cast<float>(scale_ * growth_factor_);
+  if (std::isfinite(grown)) scale_ = grown;
+  growth_tracker_ = 0;
+}
+
+void GradScaler::Restore(float scale, int growth_tracker) {
+  scale_ = scale;
+  growth_tracker_ = growth_tracker;
+}
+
+bool AllFinite(const at::Tensor& tensor) { return at::isfinite(tensor).all().item<bool>(); }
+
+}  // namespace anneal::optim
