@@ -67,12 +67,24 @@ OptimizerSpec MakeOptimizerSpec(const SparseOptimizer& config) {
       spec.weight_decay = config.lars_sgd_optimizer().weight_decay();
       TakeClipping(config.lars_sgd_optimizer(), spec);
       return spec;
-    default:
+    case SparseOptimizer::kAdadeltaOptimizer:
+      spec.type = OptimizerType::kAdadelta;
+      spec.beta1 = config.adadelta_optimizer().rho();
+      spec.eps = config.adadelta_optimizer().eps();
+      spec.weight_decay = config.adadelta_optimizer().weight_decay();
+      TakeClipping(config.adadelta_optimizer(), spec);
+      return spec;
+    case SparseOptimizer::kRmspropOptimizer:
+      spec.type = OptimizerType::kRmsprop;
+      spec.beta1 = config.rmsprop_optimizer().alpha();
+      spec.eps = config.rmsprop_optimizer().eps();
+      spec.weight_decay = config.rmsprop_optimizer().weight_decay();
+      TakeClipping(config.rmsprop_optimizer(), spec);
+      return spec;
+    case SparseOptimizer::OPTIMIZER_NOT_SET:
       break;
   }
-  const auto* field = Chosen(config);
-  throw ConfigError(field ? "train_config.sparse_optimizer." + field->name() + ": not supported yet"
-                          : "train_config.sparse_optimizer: no optimizer is set");
+  throw ConfigError("train_config.sparse_optimizer: no optimizer is set");
 }
 
 double SparseBaseLearningRate(const SparseOptimizer& config) {

@@ -33,6 +33,7 @@ std::vector<PlannedTable> TablesOf(const models::EmbeddingPlan& plan) {
 
 struct ShardedEmbedding::Exchange {
   std::vector<Jagged> jagged;         ///< of this rank's lookups, over the global batch
+  std::vector<Jagged> dense;          ///< of the dense tables' lookups, over this rank's batch
   int64_t rows = 0;                   ///< of this rank's batch
   std::vector<int64_t> rows_of_rank;  ///< of every rank's batch
   int64_t global_rows = 0;
@@ -51,10 +52,16 @@ ShardedEmbedding::ShardedEmbedding(const models::EmbeddingPlan& plan, std::vecto
       row_begin_(plan.tables.size(), 0),
       served_(group.world_size()),
       served_width_(group.world_size(), 0),
+      dense_index_(plan.tables.size(), -1),
       exchange_(std::make_unique<Exchange>()) {
   const int rank = group.rank();
-  std::vector<TableSpec> specs;
+  std::vector<TableSpec> specs, dense_specs;
   for (size_t t = 0; t < plan.tables.size(); ++t) {
+    if (placements_[t].dense()) {
+      dense_index_[t] = static_cast<int>(dense_specs.size());
+      dense_specs.push_back({plan.tables[t].name, plan.tables[t].rows, plan.tables[t].dim, /*trainable=*/false});
+      continue;
+    }
     const auto& ranks = placements_[t].ranks;
     const auto here = std::find(ranks.begin(), ranks.end(), rank);
     if (here == ranks.end()) continue;
@@ -66,10 +73,17 @@ ShardedEmbedding::ShardedEmbedding(const models::EmbeddingPlan& plan, std::vecto
     row_begin_[t] = rows.begin;
     specs.push_back({plan.tables[t].name, rows.end - rows.begin, plan.tables[t].dim, plan.tables[t].trainable});
   }
-  std::vector<FeatureSpec> features;
+  std::vector<FeatureSpec> features, dense_features;
   for (size_t l = 0; l < plan.lookups.size(); ++l) {
     const auto& lookup = plan.lookups[l];
     const auto& placement = placements_[lookup.table];
+    if (placement.dense()) {
+      dense_lookups_.push_back(static_cast<int>(l));
+      dense_features.push_back(
+          {dense_index_[lookup.table], ToPooling(plan.tables[lookup.table].pooling), lookup.column});
+      continue;
+    }
+    fused_lookups_.push_back(static_cast<int>(l));
     for (int r : placement.ranks) {
       if (r == rank) {
         // A row-wise shard sees part of a bag: it sums, and the asking rank divides by the whole bag's length.
@@ -83,6 +97,13 @@ ShardedEmbedding::ShardedEmbedding(const models::EmbeddingPlan& plan, std::vecto
     }
   }
   tables_ = MakeCpuTableBatch(std::move(specs), std::move(features), optimizer, threads);
+  dense_batch_ = MakeCpuTableBatch(std::move(dense_specs), std::move(dense_features), OptimizerSpec{}, threads);
+  for (size_t t = 0; t < plan.tables.size(); ++t) {
+    if (dense_index_[t] < 0) continue;
+    const auto& table = plan.tables[t];
+    at::Tensor rows = at::from_blob(dense_batch_->weights(dense_index_[t]), {table.rows, table.dim}, at::kFloat);
+    dense_tables_.push_back({table.state_name(), rows.set_requires_grad(table.trainable)});
+  }
 }
 
 ShardedEmbedding::~ShardedEmbedding() = default;
@@ -91,6 +112,7 @@ void ShardedEmbedding::Initialize(uint64_t seed) {
   for (size_t t = 0; t < plan_.tables.size(); ++t) {
     const auto& table = plan_.tables[t];
     const Initializer initializer(table.init_fn, table.name, table.rows, table.dim);
+    if (dense_index_[t] >= 0) initializer.Fill(seed, 0, table.rows, dense_batch_->weights(dense_index_[t]));
     if (local_index_[t] < 0) continue;
     initializer.Fill(seed, row_begin_[t], tables_->tables()[local_index_[t]].rows, tables_->weights(local_index_[t]));
   }
@@ -99,7 +121,20 @@ void ShardedEmbedding::Initialize(uint64_t seed) {
 at::Tensor ShardedEmbedding::Forward(const data::Batch& batch) {
   exchange_->batch = &batch;
   exchange_->rows = batch.rows;
-  return group_.world_size() == 1 ? ForwardLocal(batch) : ForwardExchanged(batch);
+  const at::Tensor pooled = group_.world_size() == 1 ? ForwardLocal(batch) : ForwardExchanged(batch);
+  if (!dense_lookups_.empty()) ForwardDense(batch, pooled);
+  return pooled;
+}
+
+void ShardedEmbedding::ForwardDense(const data::Batch& batch, const at::Tensor& pooled) {
+  auto& jagged = exchange_->dense;
+  jagged.clear();
+  const auto& sparse = batch.sparse;
+  for (const int l : dense_lookups_) {
+    jagged.push_back({sparse.values.data(), sparse.offsets.data() + plan_.lookups[l].feature * batch.rows,
+                      sparse.weights.empty() ? nullptr : sparse.weights.data()});
+  }
+  if (batch.rows > 0) dense_batch_->Forward(jagged, batch.rows, pooled.data_ptr<float>(), plan_.pooled_width);
 }
 
 int64_t ShardedEmbedding::global_rows() const { return exchange_->global_rows; }
@@ -108,8 +143,8 @@ at::Tensor ShardedEmbedding::ForwardLocal(const data::Batch& batch) {
   auto& jagged = exchange_->jagged;
   jagged.clear();
   const auto& sparse = batch.sparse;
-  for (const auto& lookup : plan_.lookups) {
-    jagged.push_back({sparse.values.data(), sparse.offsets.data() + lookup.feature * batch.rows,
+  for (const int l : fused_lookups_) {
+    jagged.push_back({sparse.values.data(), sparse.offsets.data() + plan_.lookups[l].feature * batch.rows,
                       sparse.weights.empty() ? nullptr : sparse.weights.data()});
   }
   exchange_->global_rows = batch.rows;
@@ -249,18 +284,49 @@ at::Tensor ShardedEmbedding::ForwardExchanged(const data::Batch& batch) {
   return pooled;
 }
 
-void ShardedEmbedding::BackwardUpdate(const at::Tensor& gradient, double learning_rate) {
+void ShardedEmbedding::AccumulateDenseGradients(const at::Tensor& gradient) {
+  if (dense_lookups_.empty()) return;
+  std::vector<float*> out;
+  for (auto& table : dense_tables_) {
+    if (!table.tensor.requires_grad()) {
+      out.push_back(nullptr);
+      continue;
+    }
+    if (!table.tensor.grad().defined()) table.tensor.mutable_grad() = at::zeros_like(table.tensor.detach());
+    out.push_back(table.tensor.mutable_grad().data_ptr<float>());
+  }
+  if (exchange_->rows == 0) return;
+  const at::Tensor contiguous = gradient.contiguous();
+  dense_batch_->AccumulateGradients(exchange_->dense, exchange_->rows, contiguous.const_data_ptr<float>(),
+                                    plan_.pooled_width, out);
+}
+
+std::vector<double> ShardedEmbedding::group_factors() const {
+  std::vector<double> factors;
+  for (const auto pooling : {features::Pooling::kSum, features::Pooling::kMean}) {
+    std::vector<double> seen;
+    for (size_t t = 0; t < plan_.tables.size(); ++t) {
+      const double factor = plan_.tables[t].trainable ? 1.0 : 0.0;
+      if (placements_[t].dense() || plan_.tables[t].pooling != pooling) continue;
+      if (std::find(seen.begin(), seen.end(), factor) == seen.end()) seen.push_back(factor);
+    }
+    factors.insert(factors.end(), seen.begin(), seen.end());
+  }
+  return factors;
+}
+
+void ShardedEmbedding::BackwardUpdate(const at::Tensor& gradient, double learning_rate, float scale) {
   const Exchange& exchange = *exchange_;
   const float rate = static_cast<float>(learning_rate);
   const at::Tensor contiguous = gradient.contiguous();
   const float* grad = contiguous.const_data_ptr<float>();
   if (group_.world_size() == 1) {
-    tables_->BackwardUpdate(exchange.jagged, exchange.rows, grad, plan_.pooled_width, 1.0f, rate);
+    tables_->BackwardUpdate(exchange.jagged, exchange.rows, grad, plan_.pooled_width, scale, rate);
     return;
   }
   const int ranks = group_.world_size(), me = group_.rank();
   const int64_t rows = exchange.rows, width = served_width_[me];
-  const float average = 1.0f / static_cast<float>(ranks);
+  const float average = scale / static_cast<float>(ranks);
   std::vector<int64_t> send, receive;
   std::vector<float> blocks;
   for (int r = 0; r < ranks; ++r) {
@@ -323,6 +389,6 @@ std::vector<Shard> ShardedEmbedding::state() {
 
 int64_t ShardedEmbedding::iteration() const { return tables_->iteration(); }
 void ShardedEmbedding::set_iteration(int64_t iteration) { tables_->set_iteration(iteration); }
-int64_t ShardedEmbedding::out_of_range() const { return tables_->out_of_range(); }
+int64_t ShardedEmbedding::out_of_range() const { return tables_->out_of_range() + dense_batch_->out_of_range(); }
 
 }  // namespace anneal::embedding

@@ -14,6 +14,7 @@
 #include "worker/embedding/sharding_plan.h"
 #include "worker/embedding/table_batch.h"
 #include "worker/models/embedding_group.h"
+#include "worker/nn/module.h"
 
 namespace anneal::embedding {
 
@@ -41,11 +42,21 @@ class ShardedEmbedding {
   /// Rows of the last Forward's batch over all ranks.
   int64_t global_rows() const;
 
-  /// Fused backward and update from the gradient [rows, pooled_width] of the last Forward's result. A collective. The
-  /// batch given to Forward has to be alive still.
-  void BackwardUpdate(const at::Tensor& gradient, double learning_rate);
+  /// Fused backward and update from the gradient [rows, pooled_width] of the last Forward's result, multiplied by
+  /// `scale` first. A collective. The batch given to Forward has to be alive still.
+  void BackwardUpdate(const at::Tensor& gradient, double learning_rate, float scale = 1.0f);
 
-  std::vector<Shard> weights();
+  /// Adds the gradient of the last Forward's result to .grad() of the dense tables. Not a collective.
+  void AccumulateDenseGradients(const at::Tensor& gradient);
+
+  /// Data-parallel tables as parameters [rows, dim] of the dense optimizer, by state name.
+  const std::vector<nn::NamedTensor>& dense_tables() const { return dense_tables_; }
+
+  /// The base rates' factors of the fused tables' parameter groups in the order of lr_g: 1, or 0 for a group of frozen
+  /// tables. Groups are formed as TorchEasyRec's kernels are: by pooling, then by trainability.
+  std::vector<double> group_factors() const;
+
+  std::vector<Shard> weights();  ///< of the fused tables
   std::vector<Shard> state();
   int64_t iteration() const;
   void set_iteration(int64_t iteration);
@@ -56,6 +67,7 @@ class ShardedEmbedding {
   struct Exchange;  // the input of the last Forward, as this rank's tables saw it
 
   at::Tensor ForwardLocal(const data::Batch& batch);
+  void ForwardDense(const data::Batch& batch, const at::Tensor& pooled);
   at::Tensor ForwardExchanged(const data::Batch& batch);
 
   const models::EmbeddingPlan& plan_;
@@ -67,6 +79,10 @@ class ShardedEmbedding {
   std::vector<std::vector<int>> served_;  ///< per rank: lookups (of the plan) whose table it holds a part of
   std::vector<int64_t> served_width_;     ///< per rank: columns of its pooled output
   std::unique_ptr<TableBatch> tables_;
+  std::vector<int> fused_lookups_, dense_lookups_;  ///< of the plan
+  std::unique_ptr<TableBatch> dense_batch_;         ///< owns the dense tables' rows
+  std::vector<nn::NamedTensor> dense_tables_;       ///< views of them, one per table of dense_batch_
+  std::vector<int> dense_index_;                    ///< per table of the plan: index in dense_tables_, -1 when fused
   std::unique_ptr<Exchange> exchange_;
 };
 

@@ -15,6 +15,7 @@ using tzrec::protos::ParameterConstraints;
 std::optional<ShardingType> ParseType(const std::string& name) {
   if (name == "table_wise") return ShardingType::kTableWise;
   if (name == "row_wise") return ShardingType::kRowWise;
+  if (name == "data_parallel") return ShardingType::kDataParallel;
   return std::nullopt;
 }
 
@@ -24,25 +25,40 @@ std::string Join(const auto& names) {
   return text;
 }
 
-/// The first type of the constraint that is supported; table-wise when it names none.
+bool Holds(const auto& names, const char* name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+
+/// The first type of the constraint that is supported, data-parallel last; table-wise when it names none.
 ShardingType ChooseType(const PlannedTable& table, const ParameterConstraints& constraints) {
   const auto& kernels = constraints.compute_kernels();
-  if (!kernels.empty() && std::find(kernels.begin(), kernels.end(), "fused") == kernels.end()) {
+  if (!kernels.empty() && !Holds(kernels, "fused")) {
+    if (Holds(kernels, "dense")) return ShardingType::kDataParallel;
     throw ConfigError("table '" + table.name + "': compute_kernels [" + Join(kernels) +
-                      "]: only 'fused' is supported yet");
+                      "]: only 'fused' and 'dense' are supported yet");
   }
   const auto& types = constraints.sharding_types();
   if (types.empty()) return ShardingType::kTableWise;
   for (const auto& name : types) {
-    if (const auto type = ParseType(name)) return *type;
+    const auto type = ParseType(name);
+    if (type && *type != ShardingType::kDataParallel) return *type;
   }
+  if (Holds(types, "data_parallel")) return ShardingType::kDataParallel;
   throw ConfigError("table '" + table.name + "': sharding_types [" + Join(types) +
-                    "]: only table_wise and row_wise are supported yet");
+                    "]: only table_wise, row_wise and data_parallel are supported yet");
 }
 
 }  // namespace
 
-std::string ShardingTypeName(ShardingType type) { return type == ShardingType::kTableWise ? "table_wise" : "row_wise"; }
+std::string ShardingTypeName(ShardingType type) {
+  switch (type) {
+    case ShardingType::kTableWise:
+      return "table_wise";
+    case ShardingType::kRowWise:
+      return "row_wise";
+    case ShardingType::kDataParallel:
+      return "data_parallel";
+  }
+  return "";
+}
 
 RowRange RowWiseShard(int64_t rows, int shards, int position) {
   const int64_t block = (rows + shards - 1) / shards;
@@ -61,7 +77,7 @@ std::vector<TablePlacement> PlanTables(const std::vector<PlannedTable>& tables, 
     const bool own =
         tables[i].constraints.sharding_types_size() > 0 || tables[i].constraints.compute_kernels_size() > 0;
     placements[i].type = ChooseType(tables[i], own ? tables[i].constraints : global);
-    if (placements[i].type == ShardingType::kRowWise) {
+    if (placements[i].type != ShardingType::kTableWise) {
       placements[i].ranks.resize(world_size);
       std::iota(placements[i].ranks.begin(), placements[i].ranks.end(), 0);
       continue;
@@ -78,7 +94,7 @@ nlohmann::json PlanToJson(const std::string& module, const std::vector<PlannedTa
   nlohmann::json entries = nlohmann::json::object();
   for (size_t i = 0; i < tables.size(); ++i) {
     entries[tables[i].name] = {{"sharding_type", ShardingTypeName(placements[i].type)},
-                               {"compute_kernel", "fused"},
+                               {"compute_kernel", placements[i].dense() ? "dense" : "fused"},
                                {"ranks", placements[i].ranks}};
   }
   return {{module, entries}};
@@ -102,9 +118,15 @@ std::vector<TablePlacement> PlanFromJson(const nlohmann::json& plan, const std::
     const std::string name = entry->at("sharding_type").get<std::string>();
     const auto type = ParseType(name);
     const auto kernel = entry->value("compute_kernel", nlohmann::json("fused"));
-    if (!type || kernel != "fused") {
+    if (!type || (kernel != "fused" && kernel != "dense")) {
       throw ConfigError(at + ": sharding_type '" + name + "' with compute_kernel " + kernel.dump() +
-                        ": only table_wise and row_wise with 'fused' are supported yet");
+                        ": only table_wise and row_wise with 'fused', data_parallel and 'dense' are supported yet");
+    }
+    if (*type == ShardingType::kDataParallel || kernel == "dense") {
+      TablePlacement everywhere{ShardingType::kDataParallel, std::vector<int>(world_size)};
+      std::iota(everywhere.ranks.begin(), everywhere.ranks.end(), 0);
+      placements.push_back(std::move(everywhere));
+      continue;
     }
     TablePlacement placement{*type, {}};
     for (const auto& rank : entry->value("ranks", nlohmann::json::array())) {

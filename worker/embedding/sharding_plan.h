@@ -9,14 +9,17 @@
 
 namespace anneal::embedding {
 
-enum class ShardingType { kTableWise, kRowWise };
+enum class ShardingType { kTableWise, kRowWise, kDataParallel };
 
-/// Name in plan files and constraints: "table_wise", "row_wise".
+/// Name in plan files and constraints: "table_wise", "row_wise", "data_parallel".
 std::string ShardingTypeName(ShardingType type);
 
 struct TablePlacement {
   ShardingType type = ShardingType::kTableWise;
-  std::vector<int> ranks;  ///< table-wise: the owner; row-wise: all ranks, in shard order
+  std::vector<int> ranks;  ///< table-wise: the owner; row-wise: all ranks, in shard order; data-parallel: all ranks
+  /// Data-parallel tables are whole on every rank (compute kernel "dense"): they get dense gradients over all rows,
+  /// averaged like any dense parameter's, and the DENSE optimizer trains them. The others are "fused".
+  bool dense() const { return type == ShardingType::kDataParallel; }
 };
 
 /// What the planner has to know of a table.
@@ -33,7 +36,9 @@ struct RowRange {
 RowRange RowWiseShard(int64_t rows, int shards, int position);
 
 /// One placement per table. Largest tables first to the least loaded rank (table-wise); a table whose constraint names
-/// row_wise is split over all ranks. Throws ConfigError when a constraint leaves nothing that is supported.
+/// row_wise is split over all ranks. A table whose constraint allows nothing but the kernel "dense" or data_parallel is
+/// data-parallel: what the sparse optimizer can train, it trains. Throws ConfigError when a constraint leaves nothing
+/// that is supported.
 std::vector<TablePlacement> PlanTables(const std::vector<PlannedTable>& tables,
                                        const tzrec::protos::ParameterConstraints& global, int world_size);
 

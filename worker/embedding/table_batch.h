@@ -25,7 +25,9 @@ enum class OptimizerType {
   kPartialRowwiseAdam,
   kLamb,
   kPartialRowwiseLamb,
-  kLarsSgd
+  kLarsSgd,
+  kAdadelta,  ///< beta1 is rho
+  kRmsprop    ///< beta1 is alpha
 };
 
 enum class WeightDecayMode { kNone, kL2, kDecouple };
@@ -87,6 +89,11 @@ class TableBatch {
   /// clamping. lr is this step's learning rate. Advances iteration().
   virtual void BackwardUpdate(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
                               float grad_scale, float lr) = 0;
+
+  /// d loss / d weights of table t, added to out[t] ([rows, dim] row-major; null: not wanted). No clamp, no optimizer:
+  /// for tables that the dense optimizer trains. The gradients of a row are summed in batch order.
+  virtual void AccumulateGradients(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
+                                   std::span<float* const> out) = 0;
 
   virtual float* weights(int table) = 0;                ///< [rows, dim] row-major
   virtual std::vector<StateView> state(int table) = 0;  ///< empty for SGD

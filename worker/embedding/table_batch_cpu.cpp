@@ -50,9 +50,11 @@ std::pair<StateShape, StateShape> StateShapes(OptimizerType type) {
       return {StateShape::kRow, StateShape::kNone};
     case OptimizerType::kAdagrad:
     case OptimizerType::kLarsSgd:
+    case OptimizerType::kRmsprop:
       return {StateShape::kElement, StateShape::kNone};
     case OptimizerType::kAdam:
     case OptimizerType::kLamb:
+    case OptimizerType::kAdadelta:
       return {StateShape::kElement, StateShape::kElement};
     case OptimizerType::kPartialRowwiseAdam:
     case OptimizerType::kPartialRowwiseLamb:
@@ -148,6 +150,31 @@ class CpuTableBatch : public TableBatch {
     });
   }
 
+  void AccumulateGradients(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
+                           std::span<float* const> out) override {
+    std::atomic<int64_t> next{0};
+    pool_.Run([&](int) {
+      for (int64_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < static_cast<int64_t>(tables_.size());) {
+        if (!out[t] || tables_[t].spec.rows == 0) continue;
+        const int64_t dim = tables_[t].spec.dim;
+        for (const int f : tables_[t].features) {
+          const Jagged& ids = jagged[f];
+          for (int64_t b = 0; b < rows; ++b) {
+            const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
+            const float* source = grad + b * grad_stride + features_[f].out_column;
+            const float mean =
+                features_[f].pooling == Pooling::kMean && to > from ? 1.f / static_cast<float>(to - from) : 1.f;
+            for (int64_t i = from; i < to; ++i) {
+              const int64_t row = Clamp(ids.values[i], tables_[t].spec.rows);
+              kernels_.accumulate_gradient(out[t] + row * dim, source, 1.f, 0.f,
+                                           ids.weights ? mean * ids.weights[i] : mean, dim);
+            }
+          }
+        }
+      }
+    });
+  }
+
   float* weights(int table) override { return tables_[table].weights.data(); }
 
   std::vector<StateView> state(int index) override {
@@ -158,7 +185,7 @@ class CpuTableBatch : public TableBatch {
       views.push_back({name, rows.data(), table.spec.rows, shape == StateShape::kRow ? 0 : table.spec.dim});
     };
     add("momentum1", table.shapes.first, table.state1);
-    add("exp_avg_sq", table.shapes.second, table.state2);
+    add(optimizer_.type == OptimizerType::kAdadelta ? "acc_delta" : "exp_avg_sq", table.shapes.second, table.state2);
     return views;
   }
 
