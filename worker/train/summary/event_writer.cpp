@@ -12,6 +12,7 @@
 
 #include "event.pb.h"
 #include "worker/config/error.h"
+#include "worker/train/summary/histogram.h"
 
 namespace anneal::train {
 namespace {
@@ -54,6 +55,24 @@ void EventWriter::Scalar(const std::string& tag, double value, int64_t step) {
   auto* entry = event.mutable_summary()->add_value();
   entry->set_tag(tag);
   entry->set_simple_value(static_cast<float>(value));
+  Record(event.SerializeAsString());
+}
+
+void EventWriter::Histogram(const std::string& tag, std::span<const float> values, int64_t step) {
+  const auto histogram = MakeHistogram(values);
+  summary::Event event;
+  event.set_wall_time(Now());
+  event.set_step(step);
+  auto* entry = event.mutable_summary()->add_value();
+  entry->set_tag(tag);
+  auto* histo = entry->mutable_histo();
+  histo->set_min(histogram.min);
+  histo->set_max(histogram.max);
+  histo->set_num(histogram.count);
+  histo->set_sum(histogram.sum);
+  histo->set_sum_squares(histogram.sum_of_squares);
+  for (const double limit : histogram.limits) histo->add_bucket_limit(limit);
+  for (const double count : histogram.counts) histo->add_bucket(count);
   Record(event.SerializeAsString());
 }
 

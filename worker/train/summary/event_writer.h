@@ -1,4 +1,4 @@
-// TensorBoard event files: TFRecord frames of tensorflow.Event messages (scalars).
+// TensorBoard event files: TFRecord frames of tensorflow.Event messages (scalars, histograms).
 // Format: https://github.com/tensorflow/tensorboard (event_file_writer), record framing with masked CRC-32C.
 #pragma once
 
@@ -18,6 +18,7 @@ class EventWriter {
   EventWriter& operator=(const EventWriter&) = delete;
 
   void Scalar(const std::string& tag, double value, int64_t step);
+  void Histogram(const std::string& tag, std::span<const float> values, int64_t step);
   void Flush();
 
  private:
