@@ -21,8 +21,8 @@ const std::map<std::string, std::set<std::string>>& SupportedMembers() {
       {"MetricConfig.metric", {"auc", "mean_absolute_error", "mean_squared_error", "accuracy"}},
       {"SparseOptimizer.optimizer",
        {"sgd_optimizer", "adagrad_optimizer", "rowwise_adagrad_optimizer", "adam_optimizer",
-        "partial_rowwise_adam_optimizer", "lamb_optimizer", "partial_rowwise_lamb_optimizer", "lars_sgd_optimizer"}},
-      {"DenseOptimizer.optimizer", {"sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "adamw_optimizer"}},
+        "partial_rowwise_adam_optimizer", "lamb_optimizer", "partial_rowwise_lamb_optimizer", "lars_sgd_optimizer",
+        "adadelta_optimizer", "rmsprop_optimizer"}},
       {"DataConfig.sampler", {}},
       {"RawFeature.dense_emb", {}},
   };
@@ -32,16 +32,9 @@ const std::map<std::string, std::set<std::string>>& SupportedMembers() {
 /// Fields that are refused when they are set to more than "off" (false, 0, empty, "none").
 const std::set<std::string>& UnsupportedFields() {
   static const std::set<std::string> fields = {
-      "TrainConfig.is_profiling",
-      "TrainConfig.mixed_precision",
-      "TrainConfig.grad_scaler",
-      "TrainConfig.gradient_accumulation_steps",
       "TrainConfig.save_checkpoints_timestamp_interval",
       "TrainConfig.save_checkpoints_timestamps",
       "TrainConfig.delta_embedding_dump_config",
-      "GradClipping.clipping_type",
-      "DenseOptimizer.part_optimizers",
-      "DenseOptimizer.ema",
       "DataConfig.batch_cost_size",
       "DataConfig.sample_mask_prob",
       "DataConfig.negative_sample_mask_prob",
@@ -61,17 +54,14 @@ const std::set<std::string>& UnsupportedFields() {
   return fields;
 }
 
-/// 0 or 1 means "off" here.
-bool OneIsOff(const std::string& name) { return name == "TrainConfig.gradient_accumulation_steps"; }
-
-bool IsOff(const Message& message, const FieldDescriptor* field, const std::string& name) {
+bool IsOff(const Message& message, const FieldDescriptor* field) {
   const auto* reflection = message.GetReflection();
   if (field->is_repeated()) return reflection->FieldSize(message, field) == 0;
   switch (field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return !reflection->GetBool(message, field);
     case FieldDescriptor::CPPTYPE_UINT32:
-      return reflection->GetUInt32(message, field) <= (OneIsOff(name) ? 1u : 0u);
+      return reflection->GetUInt32(message, field) == 0;
     case FieldDescriptor::CPPTYPE_UINT64:
       return reflection->GetUInt64(message, field) == 0;
     case FieldDescriptor::CPPTYPE_FLOAT:
@@ -105,7 +95,7 @@ void CheckSupported(const Message& message, const std::string& path, const Sourc
       const auto members = SupportedMembers().find(type + "." + oneof->name());
       refused = members != SupportedMembers().end() && !members->second.count(field->name());
     }
-    if (UnsupportedFields().count(name) && !IsOff(message, field, name)) refused = true;
+    if (UnsupportedFields().count(name) && !IsOff(message, field)) refused = true;
     if (refused) {
       const std::string first = field->is_repeated() ? below + "[0]" : below;
       faults.push_back({below, Find(sources, first), "not supported yet"});

@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "worker/config/name_pattern.h"
 #include "worker/config/pipeline.h"
 #include "worker/config/supported.h"
 
@@ -63,15 +64,42 @@ class Validator {
       const std::string path = "train_config.tensorboard_summaries[" + std::to_string(i) + "]", name = train.tensorboard_summaries(i);
       if (std::find(summaries.begin(), summaries.end(), name) == summaries.end()) {
         Fail(path, "'" + name + "' is not one of loss, learning_rate, parameter, global_gradient_norm, gradient_norm, gradient" + DidYouMean(name, summaries));
-      } else if (name != "loss" && name != "learning_rate") {
-        Fail(path, "'" + name + "': not supported yet");
       }
     }
+    const auto& dense = train.dense_optimizer();
+    for (int i = 0; i < dense.part_optimizers_size(); ++i) {
+      const auto& part = dense.part_optimizers(i);
+      const std::string path = "train_config.dense_optimizer.part_optimizers[" + std::to_string(i) + "]";
+      Optimizer(part, path, /*rate_needed=*/false);
+      const std::string problem = NamePattern(part.regex_pattern()).error();
+      if (!problem.empty()) Fail(path + ".regex_pattern", problem);
+    }
+    if (dense.has_ema() && !(dense.ema().decay() >= 0 && dense.ema().decay() <= 1)) {
+      Fail("train_config.dense_optimizer.ema.decay", "must be in [0, 1]");
+    }
+    const std::string mixed = train.mixed_precision();
+    if (!mixed.empty() && mixed != "BF16" && mixed != "FP16") {
+      Fail("train_config.mixed_precision", "'" + mixed + "' is not BF16 or FP16");
+    }
+    std::string clipping = train.grad_clipping().clipping_type();
+    std::transform(clipping.begin(), clipping.end(), clipping.begin(), [](unsigned char c) { return std::toupper(c); });
+    if (clipping != "NORM" && clipping != "VALUE" && clipping != "NONE") {
+      Fail("train_config.grad_clipping.clipping_type", "'" + train.grad_clipping().clipping_type() + "' is not one of norm, value, none");
+    }
+    if (train.has_grad_scaler()) Scaler(train.grad_scaler());
     Constraints(train.global_embedding_constraints(), "train_config.global_embedding_constraints");
   }
 
+  void Scaler(const GradScaler& scaler) {
+    const std::string path = "train_config.grad_scaler";
+    if (!(scaler.init_scale() > 0)) Fail(path + ".init_scale", "must be more than 0");
+    if (!(scaler.growth_factor() > 1)) Fail(path + ".growth_factor", "must be more than 1");
+    if (!(scaler.backoff_factor() > 0 && scaler.backoff_factor() < 1)) Fail(path + ".backoff_factor", "must be more than 0 and less than 1");
+    if (scaler.growth_interval() == 0) Fail(path + ".growth_interval", "must be at least 1");
+  }
+
   template <typename Message>
-  void Optimizer(const Message& optimizer, const std::string& path) {
+  void Optimizer(const Message& optimizer, const std::string& path, bool rate_needed = true) {
     if (optimizer.optimizer_case() == Message::OPTIMIZER_NOT_SET) Fail(path, "no optimizer is set");
     switch (optimizer.learning_rate_case()) {
       case Message::kExponentialDecayLearningRate:
@@ -96,7 +124,7 @@ class Validator {
         if (optimizer.cosine_annealing_warm_restarts_learning_rate().t_0() == 0) Fail(path + ".cosine_annealing_warm_restarts_learning_rate", "T_0 must be positive");
         break;
       case Message::LEARNING_RATE_NOT_SET:
-        Fail(path, "no learning_rate is set (constant_learning_rate, exponential_decay_learning_rate, ...)");
+        if (rate_needed) Fail(path, "no learning_rate is set (constant_learning_rate, exponential_decay_learning_rate, ...)");
         break;
       default:
         break;
@@ -106,8 +134,8 @@ class Validator {
   void Constraints(const ParameterConstraints& constraints, const std::string& path) {
     static const std::vector<std::string> types = {"data_parallel", "table_wise", "column_wise", "row_wise", "table_row_wise", "table_column_wise", "grid_shard"};
     static const std::vector<std::string> kernels = {"dense", "fused", "fused_uvm", "fused_uvm_caching", "key_value"};
-    Names(constraints.sharding_types(), types, {"table_wise", "row_wise"}, path + ".sharding_types");
-    Names(constraints.compute_kernels(), kernels, {"fused"}, path + ".compute_kernels");
+    Names(constraints.sharding_types(), types, {"table_wise", "row_wise", "data_parallel"}, path + ".sharding_types");
+    Names(constraints.compute_kernels(), kernels, {"fused", "dense"}, path + ".compute_kernels");
   }
 
   /// Legal names, of which at least one has to be supported (the planner takes that one).

@@ -5,6 +5,7 @@
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
 #include "worker/eval/evaluator.h"
+#include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/eval/trained_model.h"
 #include "worker/train/progress/log.h"
@@ -23,7 +24,10 @@ int RunEval(const EvalOptions& options) {
   const auto group = dist::Connect(topology);
   const int threads = UseThreads(topology);
   const std::string wanted = options.checkpoint_path.empty() ? config.model_dir() : options.checkpoint_path;
-  const auto model = TrainedModel::Load(config, wanted, *group, threads);
+  const auto model = TrainedModel::Load(config, wanted, *group, threads, UsesDenseEma(config, config.eval_config()));
+  UseTf32Flags(config.train_config());
+  model->network().set_autocast(
+      nn::MixedPrecisionType(config.train_config().mixed_precision(), "train_config.mixed_precision"));
   data::StreamOptions stream_options;
   stream_options.input_path = config.eval_input_path();
   stream_options.mode = data::Mode::kEval;

@@ -76,8 +76,8 @@ void RestoreTensor(const Reader& reader, const nn::NamedTensor& entry, const Nam
 
 void RestoreShard(const Reader& reader, const embedding::Shard& shard, const NameMap& names) {
   const std::string stored = Renamed(shard.name, names);
-  const std::vector<int64_t> shape = shard.dim > 0 ? std::vector<int64_t>{shard.global_rows, shard.dim}
-                                                   : std::vector<int64_t>{shard.global_rows};
+  const std::vector<int64_t> shape =
+      shard.dim > 0 ? std::vector<int64_t>{shard.global_rows, shard.dim} : std::vector<int64_t>{shard.global_rows};
   if (!Wanted(reader, shard.name, stored, shape)) return;
   reader.ReadRows(stored, shard.row_begin, shard.rows, std::max<int64_t>(shard.dim, 1), shard.data);
 }
@@ -90,14 +90,18 @@ std::vector<Piece> ModelPieces(models::Network& network, embedding::ShardedEmbed
     for (const auto& entry : network.DenseParameters()) pieces.push_back(Whole(entry));
     for (const auto& entry : network.Buffers()) pieces.push_back(Whole(entry));
   }
+  if (rank == 0) {
+    for (const auto& entry : tables.dense_tables()) pieces.push_back(Whole(entry));
+  }
   for (const auto& shard : tables.weights()) pieces.push_back(Rows(shard));
   return pieces;
 }
 
-std::vector<Piece> OptimizerPieces(optim::DenseOptimizer& dense, embedding::ShardedEmbedding& tables, int rank) {
+std::vector<Piece> OptimizerPieces(const std::vector<nn::NamedTensor>& dense, embedding::ShardedEmbedding& tables,
+                                   int rank) {
   std::vector<Piece> pieces;
   if (rank == 0) {
-    for (const auto& entry : dense.State()) pieces.push_back(Whole(entry));
+    for (const auto& entry : dense) pieces.push_back(Whole(entry));
   }
   for (const auto& shard : tables.state()) pieces.push_back(Rows(shard));
   return pieces;
@@ -107,12 +111,37 @@ void RestoreModel(const Reader& reader, models::Network& network, embedding::Sha
                   const NameMap& names) {
   for (const auto& entry : network.DenseParameters()) RestoreTensor(reader, entry, names);
   for (const auto& entry : network.Buffers()) RestoreTensor(reader, entry, names);
+  for (const auto& entry : tables.dense_tables()) RestoreTensor(reader, entry, names);
   for (const auto& shard : tables.weights()) RestoreShard(reader, shard, names);
 }
 
-void RestoreOptimizer(const Reader& reader, optim::DenseOptimizer& dense, embedding::ShardedEmbedding& tables,
-                      const NameMap& names) {
-  for (const auto& entry : dense.State()) RestoreTensor(reader, entry, names);
+void RestoreTensors(const Reader& reader, const std::vector<nn::NamedTensor>& tensors, const NameMap& names) {
+  for (const auto& entry : tensors) RestoreTensor(reader, entry, names);
+}
+
+void OverlayDenseEma(const Reader& reader, models::Network& network, embedding::ShardedEmbedding& tables) {
+  bool any = false;
+  auto averaged = [&](const std::string& name) {
+    const bool has = reader.has(name + "//dense_ema");
+    any = any || has;
+    return has;
+  };
+  auto overlay = [&](const nn::NamedTensor& entry) {
+    if (averaged(entry.name)) RestoreTensor(reader, {entry.name + "//dense_ema", entry.tensor}, {});
+  };
+  for (const auto& entry : network.DenseParameters()) overlay(entry);
+  for (const auto& entry : tables.dense_tables()) overlay(entry);
+  for (auto shard : tables.weights()) {
+    if (!averaged(shard.name)) continue;
+    shard.name += "//dense_ema";
+    RestoreShard(reader, shard, {});
+  }
+  if (!any) LogWarning(reader.path() + " has no dense EMA weights: the live ones are used");
+}
+
+void RestoreOptimizer(const Reader& reader, const std::vector<nn::NamedTensor>& dense,
+                      embedding::ShardedEmbedding& tables, const NameMap& names) {
+  for (const auto& entry : dense) RestoreTensor(reader, entry, names);
   for (const auto& shard : tables.state()) RestoreShard(reader, shard, names);
 }
 

@@ -7,7 +7,6 @@
 
 #include "worker/embedding/sharded_embedding.h"
 #include "worker/models/network.h"
-#include "worker/optim/dense_optimizer.h"
 #include "worker/train/checkpoint/checkpoint.h"
 
 namespace anneal::eval {
@@ -17,14 +16,29 @@ using NameMap = std::map<std::string, std::string>;
 
 /// Pieces that this rank saves: rank 0 the dense state, every rank its shards. They point into the live model.
 std::vector<checkpoint::Piece> ModelPieces(models::Network& network, embedding::ShardedEmbedding& tables, int rank);
-std::vector<checkpoint::Piece> OptimizerPieces(optim::DenseOptimizer& dense, embedding::ShardedEmbedding& tables,
-                                               int rank);
+/// `dense`: state of dense optimizers, averages and accumulated gradients, "<parameter>//<key>".
+std::vector<checkpoint::Piece> OptimizerPieces(const std::vector<nn::NamedTensor>& dense,
+                                               embedding::ShardedEmbedding& tables, int rank);
 
 /// Copies a checkpoint's state into the model. What the checkpoint lacks keeps its value with the warning
 /// `Skip restore state [<name>]`; a tensor of another shape throws DataError naming it.
 void RestoreModel(const checkpoint::Reader& reader, models::Network& network, embedding::ShardedEmbedding& tables,
                   const NameMap& names = {});
-void RestoreOptimizer(const checkpoint::Reader& reader, optim::DenseOptimizer& dense,
+void RestoreOptimizer(const checkpoint::Reader& reader, const std::vector<nn::NamedTensor>& dense,
                       embedding::ShardedEmbedding& tables, const NameMap& names = {});
+/// Single tensors, the same way.
+void RestoreTensors(const checkpoint::Reader& reader, const std::vector<nn::NamedTensor>& tensors,
+                    const NameMap& names = {});
+
+/// Puts the averages of dense_optimizer.ema over the restored model. Parameters that the checkpoint has no average of
+/// stay; when it has none at all, a warning says so.
+void OverlayDenseEma(const checkpoint::Reader& reader, models::Network& network, embedding::ShardedEmbedding& tables);
+
+/// Whether a section (eval_config, export_config) asks for the averages: its use_dense_ema, by default whether
+/// dense_optimizer.ema is configured.
+template <typename Section>
+bool UsesDenseEma(const tzrec::protos::EasyRecConfig& config, const Section& section) {
+  return section.has_use_dense_ema() ? section.use_dense_ema() : config.train_config().dense_optimizer().has_ema();
+}
 
 }  // namespace anneal::eval

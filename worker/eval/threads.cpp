@@ -1,5 +1,6 @@
 #include "worker/eval/threads.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -15,6 +16,11 @@ int UseThreads(const dist::Topology& topology) {
   threads = std::max(threads, 1);
   at::set_num_threads(threads);
   return threads;
+}
+
+void UseTf32Flags(const tzrec::protos::TrainConfig& config) {
+  if (config.has_cudnn_allow_tf32()) at::globalContext().setAllowTF32CuDNN(config.cudnn_allow_tf32());
+  if (config.has_cuda_matmul_allow_tf32()) at::globalContext().setAllowTF32CuBLAS(config.cuda_matmul_allow_tf32());
 }
 
 }  // namespace anneal::eval

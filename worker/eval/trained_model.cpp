@@ -12,17 +12,22 @@ namespace anneal::eval {
 TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::ProcessGroup& group, int threads)
     : config_(config), features_(features::FeatureSet::FromConfig(config_)), network_(config_, features_) {
   std::vector<embedding::PlannedTable> tables = embedding::TablesOf(network_.plan());
-  const auto placements =
+  auto placements =
       embedding::PlanTables(tables, config_.train_config().global_embedding_constraints(), group.world_size());
-  // Nothing is trained here, so the tables need no optimizer state.
+  // Nothing is trained here: the tables need no optimizer state, and a table of the dense optimizer is like any other.
+  for (size_t t = 0; t < placements.size(); ++t) {
+    if (placements[t].dense()) {
+      placements[t] = {embedding::ShardingType::kTableWise, {static_cast<int>(t) % group.world_size()}};
+    }
+  }
   embedding_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), placements, embedding::OptimizerSpec{},
                                                              group, threads);
   network_.model().Train(false);
 }
 
 std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecConfig& config,
-                                                 const std::string& checkpoint, dist::ProcessGroup& group,
-                                                 int threads) {
+                                                 const std::string& checkpoint, dist::ProcessGroup& group, int threads,
+                                                 bool use_dense_ema) {
   const auto path = checkpoint::Latest(checkpoint, LogWarning);
   if (!path) {
     throw ConfigError(checkpoint.empty() ? "Eval checkpoint path should be specified."
@@ -33,6 +38,7 @@ std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecCon
   const checkpoint::Reader reader(*path);
   model->embedding_->Initialize(0);
   RestoreModel(reader, model->network_, *model->embedding_);
+  if (use_dense_ema) OverlayDenseEma(reader, model->network_, *model->embedding_);
   model->step_ = reader.step();
   model->checkpoint_ = *path;
   return model;
@@ -47,6 +53,7 @@ models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding&
   const at::Tensor pooled = tables.Forward(batch);
   models::Predictions predictions;
   if (batch.rows > 0) predictions = network.Forward(pooled, DenseTensor(batch, network.plan().dense_width));
+  for (auto& [name, value] : predictions.values) value = value.to(at::kFloat);
   if (training) network.model().Train(true);
   return predictions;
 }

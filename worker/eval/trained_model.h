@@ -18,9 +18,10 @@ class TrainedModel {
  public:
   /// Builds the model of `config` and restores it from `checkpoint` (a model.ckpt-<step> folder, a model_dir whose
   /// newest checkpoint is taken, or a bare .safetensors file). State that the checkpoint lacks stays freshly
-  /// initialised with the warning `Skip restore state [<name>]`. Throws ConfigError when there is no checkpoint.
+  /// initialised with the warning `Skip restore state [<name>]`. `use_dense_ema`: dense parameters are the averages
+  /// (UsesDenseEma). Throws ConfigError when there is no checkpoint.
   static std::unique_ptr<TrainedModel> Load(const tzrec::protos::EasyRecConfig& config, const std::string& checkpoint,
-                                            dist::ProcessGroup& group, int threads);
+                                            dist::ProcessGroup& group, int threads, bool use_dense_ema = false);
 
   /// Predictions of one batch without gradients, model in inference mode. With several ranks a collective.
   models::Predictions Predict(const data::Batch& batch);
@@ -44,6 +45,7 @@ class TrainedModel {
 };
 
 /// A forward pass of any network and tables in inference mode: no gradients, dropout off, batch-norm statistics used.
+/// Predictions are float32 whatever they were computed in.
 models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding& tables, const data::Batch& batch);
 
 /// A batch's dense features as a [rows, dense_width] float32 tensor that shares the batch's memory.

@@ -8,6 +8,7 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/eval/trained_model.h"
 #include "worker/export/torchscript.h"
@@ -133,7 +134,8 @@ int RunExport(const ExportOptions& options) {
   train::Progress progress;
   progress.phase = "export";
   server.Update(progress);
-  const auto model = eval::TrainedModel::Load(config, wanted, *group, eval::UseThreads(topology));
+  const auto model = eval::TrainedModel::Load(config, wanted, *group, eval::UseThreads(topology),
+                                              eval::UsesDenseEma(config, config.export_config()));
   progress.global_step = model->step();
   server.Update(progress);
 

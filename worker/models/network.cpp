@@ -90,6 +90,7 @@ std::vector<std::string> Network::loss_names() const {
 }
 
 Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) {
+  const nn::Autocast autocast(autocast_);
   Groups groups;
   for (const Group& group : plan_.groups) groups.emplace(group.name, Assemble(group, pooled, dense));
   const std::vector<at::Tensor> outputs = model_->Forward(groups);
@@ -104,6 +105,7 @@ Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) 
 }
 
 Losses Network::ComputeLosses(const Predictions& predictions, const data::Batch& batch) const {
+  const nn::Autocast autocast(autocast_);
   Losses losses;
   for (const Head& head : model_->heads()) {
     const at::Tensor weights = RowWeights(head, batch, *this, sample_weight_fields_);

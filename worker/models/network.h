@@ -3,15 +3,18 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "worker/data/batch.h"
 #include "worker/models/model.h"
+#include "worker/nn/autocast.h"
 
 namespace anneal::models {
 
-/// Prediction tensors in a fixed order: logits<suffix>, probs<suffix> per head. [B] float32 (num_class 1).
+/// Prediction tensors in a fixed order: logits<suffix>, probs<suffix> per head. [B] float32 (num_class 1), or of the
+/// autocast type.
 struct Predictions {
   std::vector<std::pair<std::string, at::Tensor>> values;
   const at::Tensor& at(const std::string& name) const;
@@ -28,6 +31,9 @@ class Network {
   const EmbeddingPlan& plan() const { return plan_; }
   Model& model() { return *model_; }
   const std::vector<std::string>& label_fields() const { return label_fields_; }
+
+  /// Computes forward passes and losses under autocast from now on; nullopt: in float32.
+  void set_autocast(std::optional<c10::ScalarType> type) { autocast_ = type; }
 
   /// Names of the predictions, without running anything.
   std::vector<std::string> prediction_names() const;
@@ -51,6 +57,7 @@ class Network {
   EmbeddingPlan plan_;
   std::vector<std::string> label_fields_, sample_weight_fields_;
   std::unique_ptr<Model> model_;
+  std::optional<c10::ScalarType> autocast_;
 };
 
 /// A label column as float32 [B]; shares memory with the batch where it can.

@@ -11,6 +11,7 @@
 #include "worker/config/pipeline.h"
 #include "worker/data/batch_stream.h"
 #include "worker/data/prediction_writer.h"
+#include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/eval/trained_model.h"
 #include "worker/export/scripted_model.h"
@@ -124,7 +125,10 @@ int RunPredict(const PredictOptions& options) {
   data_config.set_drop_remainder(false);
   if (from_checkpoint) {
     const std::string wanted = options.checkpoint_path.empty() ? runner.config.model_dir() : options.checkpoint_path;
-    runner.trained = eval::TrainedModel::Load(runner.config, wanted, *group, threads);
+    runner.trained = eval::TrainedModel::Load(runner.config, wanted, *group, threads,
+                                               eval::UsesDenseEma(runner.config, runner.config.export_config()));
+    runner.trained->network().set_autocast(
+        nn::MixedPrecisionType(runner.config.train_config().mixed_precision(), "train_config.mixed_precision"));
     runner.features = &runner.trained->features();
     runner.step = runner.trained->step();
   } else {

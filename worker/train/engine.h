@@ -1,19 +1,26 @@
-// One training step: lookup, forward, backward, fused table update, dense step. Knows nothing of files or schedules.
+// One training step: lookup, forward, backward, fused table update, dense step (parity/train.md 8-11). Knows nothing
+// of files or schedules.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "tzrec/train.pb.h"
 #include "worker/data/batch.h"
 #include "worker/dist/process_group.h"
 #include "worker/embedding/sharded_embedding.h"
 #include "worker/models/network.h"
-#include "worker/optim/dense_optimizer.h"
+#include "worker/optim/dense_ema.h"
+#include "worker/optim/grad_scaler.h"
+#include "worker/optim/gradient_clipping.h"
+#include "worker/optim/optimizer_groups.h"
+#include "worker/train/learning_rates.h"
 
 namespace anneal::train {
 
-/// What a step leaves behind.
+/// What a step leaves behind. Gradients of the dense parameters stay in .grad() until the next step.
 struct StepResult {
   bool ended = false;       ///< no rank had a row: the pass is over, nothing was trained
   bool stop_asked = false;  ///< some rank asked to stop: every rank sees this after the same step
@@ -24,24 +31,47 @@ struct StepResult {
 /// all have ended, so uneven data ends cleanly.
 class Engine {
  public:
-  Engine(models::Network& network, embedding::ShardedEmbedding& tables, optim::DenseOptimizer& dense_optimizer,
-         dist::ProcessGroup& group, uint64_t seed);
+  /// `optimizers` trains the network's dense parameters and the dense tables. Throws ConfigError.
+  Engine(models::Network& network, embedding::ShardedEmbedding& tables, optim::OptimizerGroups& optimizers,
+         const tzrec::protos::TrainConfig& config, dist::ProcessGroup& group, uint64_t seed);
 
   /// `step` seeds dropout, so that a resumed run draws what an undisturbed one would. `ask_stop`: this rank wants to
   /// stop after the step (SIGTERM).
-  StepResult Step(const data::Batch& batch, int64_t step, double sparse_rate, double dense_rate, bool ask_stop);
+  ///
+  /// Gradient accumulation over N steps: the loss is divided by N, tables are updated in every step, dense parameters
+  /// in every N-th. With a GradScaler a step whose gradients are not all finite changes no dense parameter (at the end
+  /// of its N steps) and no table (in this step).
+  StepResult Step(const data::Batch& batch, int64_t step, const Rates& rates, bool ask_stop);
+
+  optim::DenseEma* ema() { return ema_ ? &*ema_ : nullptr; }
+  optim::GradScaler* scaler() { return scaler_ ? &*scaler_ : nullptr; }
+
+  /// Steps made, of which every N-th updated dense parameters.
+  int64_t accumulated_steps() const { return accumulated_steps_; }
+  void set_accumulated_steps(int64_t steps) { accumulated_steps_ = steps; }
+  /// Gradients of an unfinished accumulation as "<parameter>//accumulated_gradient"; empty between accumulations. With
+  /// `make`, parameters without a gradient get one of zeros (to restore into).
+  std::vector<nn::NamedTensor> AccumulatedGradients(bool make = false);
 
  private:
-  /// Averages dense gradients over ranks; carries the stop request along. Returns true when any rank asked.
-  bool AverageGradients(bool ask_stop);
+  struct Flags {
+    bool stop = false, found_inf = false;
+  };
+  /// Averages dense gradients over ranks and carries the flags along: each is true when any rank's was.
+  Flags AverageGradients(Flags mine);
+  void UpdateDense(const Rates& rates);
 
   models::Network& network_;
   embedding::ShardedEmbedding& tables_;
-  optim::DenseOptimizer& dense_optimizer_;
+  optim::OptimizerGroups& optimizers_;
   dist::ProcessGroup& group_;
-  std::vector<nn::NamedTensor> parameters_;
-  at::Tensor flat_;  ///< all dense gradients side by side and one number for the stop request
+  const int64_t accumulation_;
+  optim::GradientClipping clipping_;
+  std::optional<optim::GradScaler> scaler_;
+  std::optional<optim::DenseEma> ema_;
+  at::Tensor flat_;  ///< all dense gradients side by side and one number for each flag
   uint64_t seed_;
+  int64_t accumulated_steps_ = 0;
 };
 
 }  // namespace anneal::train

@@ -34,6 +34,7 @@ TEST_P(GoldenTraining, LossesWeightsAndEvaluationAgree) {
   options.train_input_path = (kGolden / "data" / (kind + "_train.parquet")).string();
   options.eval_input_path = (kGolden / "data" / (kind + "_eval.parquet")).string();
   options.fine_tune_checkpoint = (expected / "weights_init.safetensors").string();
+  if (fs::exists(expected / "plan.json")) options.sharding_plan = (expected / "plan.json").string();
   options.edit_config_json = R"({"train_config.use_tensorboard": true})";
   ASSERT_EQ(RunTrain(options), 0);
 
@@ -74,7 +75,7 @@ TEST_P(GoldenTraining, LossesWeightsAndEvaluationAgree) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Runs, GoldenTraining, testing::Values("deepfm_fused", "mmoe_fused"));
+INSTANTIATE_TEST_SUITE_P(Runs, GoldenTraining, testing::Values("deepfm_fused", "mmoe_fused", "deepfm"));
 
 }  // namespace
 }  // namespace anneal::train

@@ -1,0 +1,172 @@
+#include "worker/train/learner.h"
+
+#include <ATen/ATen.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "worker/config/error.h"
+#include "worker/eval/threads.h"
+#include "worker/train/progress/log.h"
+
+namespace anneal::train {
+namespace {
+
+using nlohmann::json;
+
+void PrintPlan(const std::vector<embedding::PlannedTable>& tables,
+               const std::vector<embedding::TablePlacement>& placements) {
+  LogInfo("Sharding plan of " + std::to_string(tables.size()) + " tables:");
+  for (size_t i = 0; i < tables.size(); ++i) {
+    std::string ranks;
+    for (const int rank : placements[i].ranks) ranks += (ranks.empty() ? "" : ",") + std::to_string(rank);
+    LogInfo("  " + tables[i].name + "  " + std::to_string(tables[i].rows) + " x " + std::to_string(tables[i].dim) +
+            "  " + embedding::ShardingTypeName(placements[i].type) + (placements[i].dense() ? "  dense" : "  fused") +
+            "  ranks " + ranks);
+  }
+}
+
+/// Makes data-parallel what the checkpoint has as such.
+void KeepDataParallel(const std::string& saved_plan, const std::vector<embedding::PlannedTable>& tables, int world_size,
+                      std::vector<embedding::TablePlacement>& placements) {
+  const json plan = json::parse(saved_plan, nullptr, false);
+  if (!plan.is_object()) return;
+  for (const auto& [module, entries] : plan.items()) {
+    for (size_t t = 0; entries.is_object() && t < tables.size(); ++t) {
+      const auto found = entries.find(tables[t].name);
+      if (found == entries.end() || !found->is_object()) continue;
+      if (found->value("sharding_type", json()) != "data_parallel" || placements[t].dense()) continue;
+      placements[t] = {embedding::ShardingType::kDataParallel, std::vector<int>(world_size)};
+      for (int rank = 0; rank < world_size; ++rank) placements[t].ranks[rank] = rank;
+    }
+  }
+}
+
+/// Parameters of the dense optimizer, in the module order of TorchEasyRec.
+std::vector<nn::NamedTensor> DenseParameters(const models::Network& network,
+                                             const embedding::ShardedEmbedding& tables) {
+  std::vector<nn::NamedTensor> parameters;
+  for (const auto& table : tables.dense_tables()) {
+    if (table.tensor.requires_grad()) parameters.push_back(table);
+  }
+  for (auto& parameter : network.DenseParameters()) parameters.push_back(std::move(parameter));
+  return parameters;
+}
+
+void LogParts(const tzrec::protos::DenseOptimizer& config, const optim::OptimizerGroups& groups) {
+  if (config.part_optimizers_size() == 0) return;
+  for (const auto& group : groups.groups()) {
+    std::string names;
+    for (const auto& parameter : group.optimizer->parameters())
+      names += (names.empty() ? "'" : ", '") + parameter.name + "'";
+    LogInfo((group.part < 0 ? "remaining_params" : "part_optim_params" + std::to_string(group.part)) + ":[" + names +
+            "]");
+  }
+}
+
+}  // namespace
+
+uint64_t SeedOf(const char* variable) {
+  const char* text = std::getenv(variable);
+  return text && *text ? std::strtoull(text, nullptr, 10) : 0;
+}
+
+Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
+                 dist::ProcessGroup& group, const dist::Topology& topology, const std::string& sharding_plan,
+                 const std::string& plan_name, const std::string& saved_plan)
+    : network_((at::manual_seed(SeedOf("TORCH_MANUAL_SEED")), config), features) {
+  const auto& train = config.train_config();
+  const auto planned = embedding::TablesOf(network_.plan());
+  std::vector<embedding::TablePlacement> placements;
+  if (sharding_plan.empty()) {
+    placements = embedding::PlanTables(planned, train.global_embedding_constraints(), topology.world_size);
+    KeepDataParallel(saved_plan, planned, topology.world_size, placements);
+  } else {
+    const json plan = json::parse(sharding_plan, nullptr, false);
+    placements = embedding::PlanFromJson(plan, planned, topology.world_size, plan_name);
+  }
+  if (topology.rank == 0) PrintPlan(planned, placements);
+  tables_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), placements,
+                                                          embedding::MakeOptimizerSpec(train.sparse_optimizer()), group,
+                                                          eval::UseThreads(topology));
+  tables_->Initialize(SeedOf("TORCH_MANUAL_SEED"));
+  optimizers_ = std::make_unique<optim::OptimizerGroups>(train.dense_optimizer(), DenseParameters(network_, *tables_));
+  if (topology.rank == 0) LogParts(train.dense_optimizer(), *optimizers_);
+  const double sparse_base = embedding::SparseBaseLearningRate(train.sparse_optimizer());
+  rates_ = std::make_unique<LearningRates>(optim::MakeSchedule(train.sparse_optimizer(), sparse_base), *optimizers_);
+  engine_ = std::make_unique<Engine>(network_, *tables_, *optimizers_, train, group, SeedOf("TORCH_MANUAL_SEED"));
+}
+
+std::vector<double> Learner::RateGroups(const Rates& rates) const {
+  std::vector<double> groups;
+  for (const double factor : tables_->group_factors()) groups.push_back(factor * rates.sparse);
+  groups.insert(groups.end(), rates.dense.begin(), rates.dense.end());
+  return groups;
+}
+
+std::vector<checkpoint::Piece> Learner::ModelPieces(int rank) { return eval::ModelPieces(network_, *tables_, rank); }
+
+std::vector<checkpoint::Piece> Learner::OptimizerPieces(int rank) {
+  std::vector<nn::NamedTensor> dense = optimizers_->State();
+  if (engine_->ema()) {
+    for (auto& entry : engine_->ema()->State()) dense.push_back(std::move(entry));
+  }
+  for (auto& entry : engine_->AccumulatedGradients()) dense.push_back(std::move(entry));
+  return eval::OptimizerPieces(dense, *tables_, rank);
+}
+
+json Learner::PlanJson() const {
+  return embedding::PlanToJson(models::kTablesPath, embedding::TablesOf(network_.plan()), tables_->placements());
+}
+
+json Learner::StateJson() {
+  json state{{"schedule_steps", rates_->steps()},
+             {"epoch_schedule_steps", rates_->passes()},
+             {"embedding_iteration", tables_->iteration()},
+             {"accumulated_steps", engine_->accumulated_steps()}};
+  if (const auto* ema = engine_->ema()) state["ema_updates"] = ema->updates();
+  if (const auto* scaler = engine_->scaler()) {
+    state["grad_scaler"] = {{"scale", scaler->scale()}, {"growth_tracker", scaler->growth_tracker()}};
+  }
+  return state;
+}
+
+void Learner::RestoreModel(const checkpoint::Reader& reader, const eval::NameMap& names) {
+  eval::RestoreModel(reader, network_, *tables_, names);
+}
+
+void Learner::RestoreEma(const checkpoint::Reader& reader, const eval::NameMap& names) {
+  auto* ema = engine_->ema();
+  if (!ema) return;
+  const auto averages = ema->State();
+  bool any = false;
+  for (const auto& average : averages) any = any || reader.has(average.name);
+  if (!any && names.empty()) {
+    LogWarning(reader.path() + " has no dense EMA weights: they start with the next update");
+    return;
+  }
+  // An average that the checkpoint lacks goes on from the restored parameter.
+  ema->Update();
+  eval::RestoreTensors(reader, averages, names);
+  const json state = json::parse(reader.file("train_state.json").value_or("{}"), nullptr, false);
+  ema->set_updates(state.is_object() ? std::max<int64_t>(state.value("ema_updates", int64_t{1}), 1) : 1);
+}
+
+void Learner::RestoreOptimizer(const checkpoint::Reader& reader, const eval::NameMap& names) {
+  eval::RestoreOptimizer(reader, optimizers_->State(), *tables_, names);
+}
+
+void Learner::RestoreState(const checkpoint::Reader& reader, int64_t next_step) {
+  const json state = json::parse(reader.file("train_state.json").value_or("{}"), nullptr, false);
+  if (!state.is_object()) throw DataError(reader.path() + "/train_state.json is not a JSON object");
+  rates_->Restore(state.value("schedule_steps", next_step), state.value("epoch_schedule_steps", int64_t{0}));
+  tables_->set_iteration(state.value("embedding_iteration", next_step));
+  engine_->set_accumulated_steps(state.value("accumulated_steps", next_step));
+  if (auto* scaler = engine_->scaler(); scaler && state.contains("grad_scaler")) {
+    scaler->Restore(state["grad_scaler"].value("scale", scaler->scale()),
+                    state["grad_scaler"].value("growth_tracker", 0));
+  }
+  eval::RestoreTensors(reader, engine_->AccumulatedGradients(/*make=*/true));
+}
+
+}  // namespace anneal::train

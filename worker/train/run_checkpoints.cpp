@@ -1,0 +1,92 @@
+#include "worker/train/run_checkpoints.h"
+
+#include <nlohmann/json.hpp>
+
+#include "worker/config/error.h"
+#include "worker/train/progress/log.h"
+
+namespace anneal::train {
+
+using nlohmann::json;
+
+bool StepCheckpointDue(const tzrec::protos::TrainConfig& config, int64_t step) {
+  return config.save_checkpoints_epochs() == 0 && config.save_checkpoints_steps() > 0 && step > 0 &&
+         step % config.save_checkpoints_steps() == 0;
+}
+
+bool EpochCheckpointDue(const tzrec::protos::TrainConfig& config, int64_t step, int64_t epoch) {
+  const int64_t every = config.save_checkpoints_epochs();
+  return every > 0 && step > 0 && (epoch + 1) % every == 0;
+}
+
+ReadingPosition ReadPosition(const checkpoint::Reader& reader) {
+  ReadingPosition position;
+  const json state = json::parse(reader.file("dataloader_state.json").value_or("{}"), nullptr, false);
+  if (!state.is_object()) throw DataError(reader.path() + "/dataloader_state.json is not a JSON object");
+  for (const auto& [key, value] : state.items()) {
+    if (key == "__epochs_completed__") {
+      position.epochs_completed = value.get<int64_t>();
+    } else if (value.is_number_integer() && !key.starts_with("__")) {
+      position.rows[key] = value;
+    }
+  }
+  return position;
+}
+
+RunCheckpoints::RunCheckpoints(const tzrec::protos::EasyRecConfig& config, const dist::Topology& topology,
+                               dist::ProcessGroup& group, Learner& learner, int64_t last_saved_step)
+    : config_(config), topology_(topology), group_(group), learner_(learner), last_saved_step_(last_saved_step) {}
+
+// Positions of all ranks, merged by maximum. A collective.
+std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
+  json state = json::object();
+  for (const auto& [source, row] : position.rows) state[source] = row;
+  const std::string mine = state.dump();
+  for (const std::string& text : group_.AllGatherText(mine)) {
+    const json other = json::parse(text);
+    for (const auto& [source, row] : other.items()) {
+      if (!state.contains(source) || state[source] < row) state[source] = row;
+    }
+  }
+  if (config_.train_config().num_epochs() > 0) state["__epochs_completed__"] = position.epochs_completed;
+  return state.dump(2);
+}
+
+bool RunCheckpoints::Save(int64_t step, const ReadingPosition& position) {
+  const std::string& model_dir = config_.model_dir();
+  checkpoint::Contents contents;
+  contents.step = step;
+  contents.model = learner_.ModelPieces(topology_.rank);
+  contents.optimizer = learner_.OptimizerPieces(topology_.rank);
+  contents.files["dataloader_state.json"] = DataloaderState(position);
+  contents.files["plan"] = learner_.PlanJson().dump();
+  json state = learner_.StateJson();
+  state["world_size"] = topology_.world_size;
+  contents.files["train_state.json"] = state.dump();
+  LogLive("");
+  const bool leader = topology_.rank == 0;
+  if (leader) LogInfo("Saving checkpoint to " + checkpoint::CheckpointPath(model_dir, step) + "...");
+  std::string problem;
+  const std::string path = checkpoint::Save(
+      model_dir, contents, {topology_.rank, topology_.world_size, [this] { group_.Barrier(); }}, &problem);
+  if (path.empty()) {
+    LogError("checkpoint of step " + std::to_string(step) + " could not be written: " + problem);
+    return false;
+  }
+  last_saved_step_ = step;
+  last_path_ = path;
+  if (!leader) return true;
+  LogInfo("Saved dataloader state to " + path + "/dataloader_state.json");
+  const int keep = static_cast<int>(config_.train_config().keep_checkpoint_max());
+  for (const std::string& old : checkpoint::Prune(model_dir, keep)) LogInfo("Removing old checkpoint " + old + "...");
+  return true;
+}
+
+void RunCheckpoints::RewritePosition(const ReadingPosition& position) {
+  const std::string state = DataloaderState(position);
+  if (topology_.rank != 0 || last_saved_step_ < 0) return;
+  checkpoint::RewriteFile(checkpoint::CheckpointPath(config_.model_dir(), last_saved_step_), "dataloader_state.json",
+                          state);
+}
+
+}  // namespace anneal::train

@@ -1,0 +1,86 @@
+#include "worker/train/step_log.h"
+
+#include <ATen/ATen.h>
+
+#include <cstdio>
+
+namespace anneal::train {
+namespace {
+
+std::string Fixed(double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.5f", value);
+  return text;
+}
+
+std::span<const float> Values(const at::Tensor& tensor) {
+  return {tensor.const_data_ptr<float>(), static_cast<size_t>(tensor.numel())};
+}
+
+}  // namespace
+
+StepLog::StepLog(const tzrec::protos::TrainConfig& config, const std::string& model_dir, const dist::Topology& topology,
+                 Learner& learner, int64_t first_step)
+    : learner_(learner),
+      console_(topology.local_rank == 0, first_step),
+      rank_(topology.rank),
+      summaries_(config.tensorboard_summaries().begin(), config.tensorboard_summaries().end()) {
+  if (topology.rank == 0 && config.use_tensorboard()) events_ = std::make_unique<EventWriter>(model_dir);
+}
+
+void StepLog::Write(int64_t step, int64_t epoch, const std::vector<std::pair<std::string, double>>& losses,
+                    const Rates& rates) {
+  const std::vector<double> groups = learner_.RateGroups(rates);
+  std::string suffix;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    suffix += "lr_g" + std::to_string(i) + ":" + Fixed(groups[i]) + " ";
+    if (events_) events_->Scalar("lr/g" + std::to_string(i), groups[i], step);
+  }
+  double total = 0;
+  for (const auto& [name, value] : losses) {
+    total += value;
+    suffix += name + ":" + Fixed(value) + " ";
+    if (events_) events_->Scalar("loss/" + name, value, step);
+  }
+  suffix += "total_loss: " + Fixed(total);
+  if (events_) {
+    events_->Scalar("loss/total", total, step);
+    WriteGradients(step);
+    if (summaries_.count("parameter")) WriteParameters(step);
+  }
+  if (console_.Due(step)) {
+    console_.Print("Training Epoch " + std::to_string(epoch), step, suffix);
+    Flush();
+  }
+}
+
+void StepLog::WriteGradients(int64_t step) {
+  const auto& parameters = learner_.optimizers().parameters();
+  if (summaries_.count("global_gradient_norm")) {
+    events_->Scalar("global_gradient_norm", optim::GradientNorm(parameters), step);
+  }
+  const bool norms = summaries_.count("gradient_norm"), histograms = summaries_.count("gradient");
+  for (const auto& parameter : parameters) {
+    if (!(norms || histograms) || !parameter.tensor.grad().defined()) continue;
+    if (norms) events_->Scalar(parameter.name + "/gradient_norm", optim::GradientNorm({parameter}), step);
+    if (histograms)
+      events_->Histogram(parameter.name + "/gradient", Values(parameter.tensor.grad().contiguous()), step);
+  }
+}
+
+void StepLog::WriteParameters(int64_t step) {
+  for (const auto& parameter : learner_.network().DenseParameters()) {
+    events_->Histogram(parameter.name, Values(parameter.tensor), step);
+  }
+  for (const auto& table : learner_.tables().dense_tables()) events_->Histogram(table.name, Values(table.tensor), step);
+  for (const auto& shard : learner_.tables().weights()) {
+    events_->Histogram(shard.name + "/rank:" + std::to_string(rank_),
+                       {shard.data, static_cast<size_t>(shard.rows * shard.dim)}, step);
+  }
+}
+
+void StepLog::Flush() {
+  if (events_) events_->Flush();
+}
+
+}  // namespace anneal::train
