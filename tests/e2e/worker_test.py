@@ -312,6 +312,61 @@ class Options(Case):
         self.assertIn("aten::linear", names)
         self.assertTrue(any("Input Dims" in event.get("args", {}) for event in events))
 
+    def test_fine_tune_parameter_map(self):
+        init = GOLDEN / "zoo/deepfm/weights_init.safetensors"
+        name, old = "model.output_mlp.weight", "model.output_old.weight"
+        raw = init.read_bytes()
+        self.assertEqual(raw.count(name.encode()), 1)
+        (self.dir / "old.safetensors").write_bytes(raw.replace(name.encode(), old.encode()))
+        (self.dir / "map").write_text(f"{name} {old}\n")
+        (self.dir / "bad").write_text(f"{name} {old}\n{name}\n")
+        self.run_program(*self.zoo("plain", "--fine_tune_checkpoint", init, train_config__num_steps=3))
+        renamed = ("--fine_tune_checkpoint", self.dir / "old.safetensors")
+        text = self.run_program(*self.zoo("mapped", *renamed, train_config__num_steps=3,
+                                          train_config__fine_tune_ckpt_param_map=str(self.dir / "map")))
+        self.assertIn(f"Remap restore state [{name}] from [{old}]", text)
+        self.assertNotIn("Skip restore state", text)
+        self.assertEqual(weights(self.dir / "mapped/model.ckpt-2"), weights(self.dir / "plain/model.ckpt-2"))
+        text = self.run_program(*self.zoo("unmapped", *renamed, train_config__num_steps=3))
+        self.assertIn(f"Skip restore state [{name}]", text)
+        text = self.run_program(*self.zoo("bad_map", *renamed, train_config__fine_tune_ckpt_param_map=str(self.dir / "bad")),
+                                expect=64)
+        self.assertIn(f"{self.dir}/bad:2: needs two names", text)
+
+    def test_ignore_restore_optimizer(self):
+        for model, flags in (("with", ()), ("without", ("--ignore_restore_optimizer",))):
+            self.run_program(*self.zoo(model, train_config__num_steps=5))
+            text = self.run_program(*self.zoo(model, "--continue_train", *flags, train_config__num_steps=10))
+            self.assertEqual("Restoring optimizer state" in text, model == "with")
+            self.assertIn("Restoring model state", text)
+        self.assertNotEqual(weights(self.dir / "with/model.ckpt-9"), weights(self.dir / "without/model.ckpt-9"))
+
+    def test_checkpoints_by_step_and_by_epoch(self):
+        text = self.run_program(*self.zoo("steps", train_config__num_steps=20, train_config__save_checkpoints_steps=5,
+                                          train_config__keep_checkpoint_max=2))
+        self.assertEqual(sorted(p.name for p in (self.dir / "steps").glob("model.ckpt-*")), ["model.ckpt-15", "model.ckpt-19"])
+        self.assertEqual(text.count("Removing old checkpoint "), 2)
+        for step in (5, 10, 15, 19):
+            self.assertIn(f"Saving checkpoint to {self.dir}/steps/model.ckpt-{step}...", text)
+            self.assertRegex(text, rf"Eval Result Epoch-0 model-{step}: auc:0\.\d{{6}} binary_cross_entropy:0\.\d{{6}}")
+        lines = (self.dir / "steps/train_eval_result_v2.txt").read_text().splitlines()
+        self.assertEqual([list(json.loads(line)) for line in lines], [["global_step", "auc", "binary_cross_entropy"]] * 4)
+        self.run_program(*self.zoo("epochs", train_config__num_steps=0, train_config__num_epochs=3,
+                                   train_config__save_checkpoints_steps=7, train_config__save_checkpoints_epochs=2))
+        self.assertEqual(sorted(p.name for p in (self.dir / "epochs").glob("model.ckpt-*")), ["model.ckpt-39", "model.ckpt-59"])
+        for step, passes in ((39, 2), (59, 3)):
+            state = json.loads((self.dir / f"epochs/model.ckpt-{step}/dataloader_state.json").read_text())
+            self.assertEqual(state["__epochs_completed__"], passes)
+
+    def test_the_progress_line_names_every_learning_rate(self):
+        command = [c if c != GOLDEN / "zoo/deepfm/pipeline.config" else GOLDEN / "zoo/opt_part/pipeline.config"
+                   for c in self.zoo("m", train_config__num_steps=600)]
+        text = self.run_program(*command)
+        self.assertRegex(text, r"Training Epoch 0: \d+it \[\d+\.\d\dit/s\] lr_g0:0\.01000 lr_g1:0\.00100 lr_g2:\d\.\d{5} "
+                               r"lr_g3:0\.05000 binary_cross_entropy:\d\.\d{5} total_loss: \d\.\d{5}")
+        self.assertRegex(text, r"part_optim_params0:\['model\.final_mlp")
+        self.assertIn("remaining_params:[", text)
+
     def test_everything_that_is_trained_survives_a_kill(self):
         config = {"train_config.num_steps": 40, "train_config.save_checkpoints_steps": 3,
                   "train_config.gradient_accumulation_steps": 4, "train_config.dense_optimizer.ema.decay": 0.8,
