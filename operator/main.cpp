@@ -24,6 +24,16 @@ int WriteCrds(const std::string& folder) {
   return 0;
 }
 
+int WriteApiDocs(const std::string& folder) {
+  fs::create_directories(folder);
+  for (const auto& kind : anneal::api::Kinds()) {
+    const std::string path = folder + "/" + kind.singular + ".md";
+    std::ofstream(path, std::ios::binary) << anneal::api::ApiReference(kind);
+    std::cout << path << "\n";
+  }
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -66,6 +76,11 @@ int main(int argc, char** argv) {
   auto* crds = app.add_subcommand("crds", "write the CustomResourceDefinitions");
   crds->add_option("FOLDER", folder)->capture_default_str();
   crds->callback([&] { status = WriteCrds(folder); });
+
+  std::string docs_folder = "docs/api";
+  auto* api_docs = app.add_subcommand("api-docs", "write the API reference of each kind");
+  api_docs->add_option("FOLDER", docs_folder)->capture_default_str();
+  api_docs->callback([&] { status = WriteApiDocs(docs_folder); });
 
   try {
     app.parse(argc, argv);

@@ -18,9 +18,12 @@ void SetCondition(Json& status, const std::string& type, bool value, const std::
   Json& conditions = status["conditions"];
   if (!conditions.is_array()) conditions = Json::array();
   const std::string text = value ? "True" : "False";
-  Json next = {{"type", type},       {"status", text},
-               {"reason", reason},   {"message", message.substr(0, 1024)},
-               {"observedGeneration", generation}, {"lastTransitionTime", kube::FormatTime(now)}};
+  Json next = {{"type", type},
+               {"status", text},
+               {"reason", reason},
+               {"message", message.substr(0, 1024)},
+               {"observedGeneration", generation},
+               {"lastTransitionTime", kube::FormatTime(now)}};
   const auto found = Find(conditions, type);
   if (found == conditions.end()) {
     conditions.push_back(next);

@@ -19,6 +19,17 @@ void AddRules(Json& schema, const Kind& kind) {
   }
 }
 
+/// States defaults of objects in full: the API server judges a default by the rules before it fills what is inside.
+void CompleteDefaults(Json& schema) {
+  if (schema.contains("items")) CompleteDefaults(schema["items"]);
+  if (!schema.contains("properties")) return;
+  for (auto& [name, field] : schema["properties"].items()) CompleteDefaults(field);
+  if (!schema.contains("default")) return;
+  for (const auto& [name, field] : schema["properties"].items()) {
+    if (field.contains("default") && !schema["default"].contains(name)) schema["default"][name] = field["default"];
+  }
+}
+
 bool Plain(const std::string& text) {
   if (text.empty() || text == "true" || text == "false" || text == "null") return false;
   const std::string first = "-?:,[]{}#&*!|>'\"%@`0123456789.~ ";
@@ -54,25 +65,26 @@ void Emit(const Json& value, int indent, std::string& out) {
 Json CustomResourceDefinition(const Kind& kind) {
   Json spec = kind.spec;
   AddRules(spec, kind);
-  const Json status = {{"type", "object"}, {"description", "What the operator found and did."},
-                       {"x-kubernetes-preserve-unknown-fields", true}};
+  CompleteDefaults(spec);
+  const Json status = StatusSchema(kind);
   Json columns = Json::array();
   for (const PrinterColumn& column : kind.columns) {
     columns.push_back({{"name", column.name}, {"type", column.type}, {"jsonPath", column.json_path}});
     if (column.priority) columns.back()["priority"] = column.priority;
   }
-  Json schema = {{"type", "object"},
-                 {"description", kind.description},
-                 {"required", {"spec"}},
-                 {"properties",
-                  {{"apiVersion", {{"type", "string"}}},
-                   {"kind", {{"type", "string"}}},
-                   {"metadata", {{"type", "object"}}},
-                   {"spec", spec},
-                   {"status", status}}},
-                 {"x-kubernetes-validations",
-                  {{{"rule", "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"},
-                    {"message", "metadata.name must be a lowercase name of at most 40 characters"}}}}};
+  Json schema = {
+      {"type", "object"},
+      {"description", kind.description},
+      {"required", {"spec"}},
+      {"properties",
+       {{"apiVersion", {{"type", "string"}}},
+        {"kind", {{"type", "string"}}},
+        {"metadata", {{"type", "object"}}},
+        {"spec", spec},
+        {"status", status}}},
+      {"x-kubernetes-validations",
+       {{{"rule", "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"},
+         {"message", "metadata.name must be a lowercase name of at most 40 characters"}}}}};
   return {{"apiVersion", "apiextensions.k8s.io/v1"},
           {"kind", "CustomResourceDefinition"},
           {"metadata", {{"name", kind.resource.plural + "." + kind.resource.group}}},

@@ -13,8 +13,8 @@ namespace anneal::api {
 
 /// A rule between fields: CEL for the API server, the same check in C++ for the embedded mode.
 struct Rule {
-  std::string path;     ///< below spec, "" = spec itself
-  std::string cel;      ///< on `self` at that path
+  std::string path;  ///< below spec, "" = spec itself
+  std::string cel;   ///< on `self` at that path
   std::string message;
   std::function<bool(const kube::Json& spec)> holds;  ///< on the whole defaulted spec
 };
@@ -39,6 +39,15 @@ const Kind* FindKind(const kube::Resource& resource);
 /// Fills defaults and checks a job; other objects pass unchanged. Throws ApiError 422 listing every faulty field with
 /// its path.
 kube::Json DefaultAndValidate(const kube::Resource& resource, kube::Json object);
+
+/// What is left of a value without what its schema would fill in: equal for a spec that states a default and one that
+/// does not, and for a spec stored before a field existed.
+kube::Json WithoutDefaults(const kube::Json& schema, const kube::Json& value);
+
+/// OpenAPI schema of a kind's status.
+kube::Json StatusSchema(const Kind& kind);
+/// docs/api/<plural>.md: every field, rule and column.
+std::string ApiReference(const Kind& kind);
 
 /// The CustomResourceDefinition of a kind, and the text of its crds/ file.
 kube::Json CustomResourceDefinition(const Kind& kind);

@@ -2,6 +2,8 @@
 
 #include <openssl/evp.h>
 
+#include "operator/api/schema.h"
+
 namespace anneal::api {
 
 std::string Sha256(const std::string& bytes) {
@@ -17,9 +19,10 @@ std::string Sha256(const std::string& bytes) {
   return hex;
 }
 
-std::string SpecHash(const kube::Json& spec, const kube::Json& inputs) {
-  kube::Json run = spec;
-  for (const char* live : {"suspend", "cleanup", "failurePolicy", "updatePolicy", "historyLimit",
+std::string SpecHash(const kube::Resource& resource, const kube::Json& spec, const kube::Json& inputs) {
+  const Kind* kind = FindKind(resource);
+  kube::Json run = kind ? WithoutDefaults(kind->spec, spec) : spec;
+  for (const char* live : {"suspend", "cleanup", "failurePolicy", "scheduling", "updatePolicy", "historyLimit",
                            "activeDeadlineSeconds", "trigger"}) {
     run.erase(live);
   }

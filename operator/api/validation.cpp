@@ -27,6 +27,10 @@ class Checker {
   }
 
   void Check(const Json& schema, const Json& value, const std::string& path) {
+    if (schema.contains("x-kubernetes-int-or-string") && !value.is_string() && !value.is_number_integer()) {
+      faults.push_back(path + ": must be a quantity (text or integer), is " + value.type_name());
+      return;
+    }
     const std::string type = schema.value("type", "");
     if (!TypeFits(type, value)) {
       faults.push_back(path + ": must be of type " + type + ", is " + value.type_name());
@@ -62,7 +66,9 @@ class Checker {
 
   void CheckText(const Json& schema, const std::string& text, const std::string& path) {
     if (text.size() > schema.value("maxLength", text.size())) faults.push_back(path + ": too long");
-    if (schema.contains("enum") && std::find(schema["enum"].begin(), schema["enum"].end(), text) == schema["enum"].end()) {
+    if (text.size() < schema.value("minLength", size_t{0})) faults.push_back(path + ": must not be empty");
+    if (schema.contains("enum") &&
+        std::find(schema["enum"].begin(), schema["enum"].end(), text) == schema["enum"].end()) {
       faults.push_back(path + ": '" + text + "' is not one of " + schema["enum"].dump());
     }
     if (schema.contains("pattern") && !std::regex_search(text, std::regex(schema["pattern"].get<std::string>()))) {
@@ -83,7 +89,8 @@ class Checker {
 
   void CheckObject(const Json& schema, const Json& value, const std::string& path) {
     for (const auto& name : schema.value("required", Json::array())) {
-      if (!value.contains(name.get<std::string>())) faults.push_back(path + "." + name.get<std::string>() + ": is required");
+      if (!value.contains(name.get<std::string>()))
+        faults.push_back(path + "." + name.get<std::string>() + ": is required");
     }
     if (schema.contains("x-kubernetes-preserve-unknown-fields")) return;
     if (schema.contains("additionalProperties")) {
@@ -134,6 +141,24 @@ void CheckName(const std::string& name, std::vector<std::string>& faults) {
 
 }  // namespace
 
+Json WithoutDefaults(const Json& schema, const Json& value) {
+  if (value.is_array() && schema.contains("items")) {
+    Json list = Json::array();
+    for (const Json& item : value) list.push_back(WithoutDefaults(schema["items"], item));
+    return list;
+  }
+  if (!value.is_object() || !schema.contains("properties")) return value;
+  Json object = Json::object();
+  for (const auto& [name, item] : value.items()) {
+    const Json field = schema["properties"].value(name, Json::object());
+    if (item.is_null()) continue;
+    const Json kept = WithoutDefaults(field, item);
+    if (field.contains("default") && (kept == field["default"] || (kept.is_object() && kept.empty()))) continue;
+    object[name] = kept;
+  }
+  return object;
+}
+
 Json DefaultAndValidate(const kube::Resource& resource, Json object) {
   const Kind* kind = FindKind(resource);
   if (!kind) return object;
@@ -153,7 +178,8 @@ Json DefaultAndValidate(const kube::Resource& resource, Json object) {
     // Rules read fields that the schema has accepted.
     if (checker.faults.empty()) {
       for (const Rule& rule : kind->rules) {
-        if (!rule.holds(object["spec"])) checker.faults.push_back("spec" + (rule.path.empty() ? "" : "." + rule.path) + ": " + rule.message);
+        if (!rule.holds(object["spec"]))
+          checker.faults.push_back("spec" + (rule.path.empty() ? "" : "." + rule.path) + ": " + rule.message);
       }
     }
   }

@@ -5,7 +5,8 @@
 #include "operator/api/conditions.h"
 #include "operator/api/spec_hash.h"
 #include "operator/controllers/policies/failure_policy.h"
-#include "operator/controllers/policies/gates.h"
+#include "operator/controllers/policies/pod_problems.h"
+#include "operator/controllers/policies/progress.h"
 
 namespace anneal::controllers {
 namespace {
@@ -33,7 +34,7 @@ class Decider {
     if (observed_.job["metadata"].contains("deletionTimestamp")) return std::move(decision_);
     Json& status = decision_.status;
     status["observedGeneration"] = generation_;
-    hash_ = observed_.inputs.ready ? api::SpecHash(spec_, observed_.inputs.identity) : "";
+    hash_ = observed_.inputs.ready ? api::SpecHash(traits_.resource, spec_, observed_.inputs.identity) : "";
     if (WantsNewRun()) {
       if (!observed_.inputs.ready) {
         Blocked();
@@ -103,11 +104,17 @@ class Decider {
 
   void BeginRun() {
     int number = 1;
+    Json previous;  // where a warm start finds weights
     if (HasRun()) {
       number = run().value("number", 0) + 1;
       PushHistory();
+      const Json last = status().value("progress", Json::object()).value("lastCheckpoint", Json::object());
+      previous = last.contains("step") ? Json{{"run", run()["number"]}, {"step", last["step"]}}
+                                       : run().value("previous", Json());
     }
-    const std::string trigger = number == 1 ? "Initial" : run().value("specHash", "") != hash_ ? "SpecChange" : "Annotation";
+    const std::string trigger = number == 1                            ? "Initial"
+                                : run().value("specHash", "") != hash_ ? "SpecChange"
+                                                                       : "Annotation";
     status()["run"] = {{"number", number},
                        {"id", "r" + std::to_string(number)},
                        {"specHash", hash_},
@@ -120,11 +127,14 @@ class Decider {
                        {"startTime", kube::FormatTime(observed_.now)},
                        {"attemptTime", kube::FormatTime(observed_.now)}};
     if (!requested_.empty()) run()["requestedAt"] = requested_;
+    if (previous.is_object()) run()["previous"] = previous;
+    if (observed_.inputs.facts.is_object()) run()["facts"] = observed_.inputs.facts;
     status()["phase"] = "Pending";
     for (const char* stale : {"progress", "failure", "problems", "artifact", "gates", "gate", "checkpoint"}) {
       status().erase(stale);
     }
-    for (const char* stale : {"Complete", "Failed", "GatePassed", "Verified", "Published", "SpecChangePending"}) {
+    for (const char* stale : {"Complete", "Failed", "GatePassed", "Verified", "Published", "SpecChangePending",
+                              "CheckpointAvailable", "Admitted"}) {
       api::RemoveCondition(status(), stale);
     }
   }
@@ -147,18 +157,36 @@ class Decider {
 
   void SplitPods() {
     for (const Json& pod : observed_.pods) {
-      const bool current = Label(pod, "anneal.dev/run") == run()["number"] && Label(pod, "anneal.dev/attempt") == run()["attempt"];
+      const bool current =
+          Label(pod, "anneal.dev/run") == run()["number"] && Label(pod, "anneal.dev/attempt") == run()["attempt"];
       (current ? current_ : older_).push_back(pod);
     }
-    std::sort(current_.begin(), current_.end(), [](const Json& a, const Json& b) {
-      return Label(a, "anneal.dev/index") < Label(b, "anneal.dev/index");
-    });
+    std::sort(current_.begin(), current_.end(),
+              [](const Json& a, const Json& b) { return Label(a, "anneal.dev/index") < Label(b, "anneal.dev/index"); });
   }
 
   void Remove(const std::vector<Json>& pods) {
     for (const Json& pod : pods) {
-      if (!Terminating(pod)) decision_.remove.push_back(pod);
+      if (Abandoned(pod)) {
+        decision_.force.push_back(pod);
+      } else if (!Terminating(pod)) {
+        decision_.remove.push_back(pod);
+      }
     }
+  }
+
+  /// A pod that will not end by itself any more; else looks again when it may be one.
+  bool Abandoned(const Json& pod) {
+    const auto due = GiveUpTime(pod, seconds(spec_["failurePolicy"].value("nodeLostTimeoutSeconds", int64_t{300})));
+    if (!due) return false;
+    if (*due <= observed_.now) return true;
+    LookAgain(std::chrono::duration_cast<milliseconds>(*due - observed_.now) + milliseconds(500));
+    return false;
+  }
+
+  void LookAgain(milliseconds wait) {
+    wait = std::max(wait, milliseconds(50));
+    if (!decision_.requeue_after || wait < *decision_.requeue_after) decision_.requeue_after = wait;
   }
 
   void CountWorkers() {
@@ -171,8 +199,12 @@ class Decider {
       if (phase == "Succeeded") ++succeeded;
       if (phase == "Failed") ++failed;
     }
-    status()["workers"] = {{"desired", traits_.pods},   {"pending", pending}, {"running", running},
-                           {"succeeded", succeeded},    {"failed", failed},   {"terminating", terminating},
+    status()["workers"] = {{"desired", traits_.pods},
+                           {"pending", pending},
+                           {"running", running},
+                           {"succeeded", succeeded},
+                           {"failed", failed},
+                           {"terminating", terminating},
                            {"summary", std::to_string(running) + "/" + std::to_string(traits_.pods)}};
   }
 
@@ -203,7 +235,9 @@ class Decider {
       status()["phase"] = "Pending";
       run()["startTime"] = kube::FormatTime(observed_.now);  // deadlines start anew
     }
-    TakeProgress();
+    if (observed_.progress.is_object() && !current_.empty()) {
+      TakeProgress(status(), observed_.progress, generation_, observed_.now);
+    }
     if (Judge()) {
       CountWorkers();
       return;
@@ -224,7 +258,7 @@ class Decider {
     }
     if (const auto wait = WaitForAttempt()) {
       CountWorkers();
-      decision_.requeue_after = *wait;
+      LookAgain(*wait);
       return;
     }
     CreateMissing();
@@ -233,10 +267,29 @@ class Decider {
     const bool all = running == traits_.pods;
     status()["phase"] = all ? "Running" : waiting;
     if (all && !run().contains("runningTime")) run()["runningTime"] = kube::FormatTime(observed_.now);
-    Condition("WorkersReady", all, all ? "AllRunning" : "Waiting",
-              std::to_string(running) + " of " + std::to_string(traits_.pods) + " workers run");
-    Trio(false, true, false, all ? "RunInProgress" : "Creating", "run " + run()["number"].dump() + ", attempt " + run()["attempt"].dump());
+    ReportWorkers(all, running);
     CheckTimeouts(all);
+  }
+
+  void ReportWorkers(bool all, int running) {
+    const std::string summary = std::to_string(running) + " of " + std::to_string(traits_.pods) + " workers run";
+    const std::string doing = "run " + run()["number"].dump() + ", attempt " + run()["attempt"].dump();
+    std::optional<PodProblem> problem = all ? std::nullopt : WhyWaiting(current_);
+    // A create was refused: that is the news until all pods are there.
+    if (!problem && run().contains("blocked"))
+      problem = PodProblem{run()["blocked"]["reason"], run()["blocked"]["message"]};
+    if (problem) {
+      Condition("WorkersReady", false, problem->reason, problem->message);
+      Trio(false, true, false, problem->reason, problem->message);
+    } else {
+      Condition("WorkersReady", all, all ? "AllRunning" : "Waiting", summary);
+      Trio(false, true, false, all ? "RunInProgress" : "Creating", doing);
+    }
+    if (problem && problem->reason == "QuotaPending") {
+      Condition("Admitted", false, "QuotaPending", problem->message);
+    } else if (api::FindCondition(status(), "Admitted").is_object()) {
+      Condition("Admitted", true, "QueueAdmitted", "");
+    }
   }
 
   std::optional<milliseconds> WaitForAttempt() {
@@ -244,12 +297,12 @@ class Decider {
     if (!due || *due <= observed_.now) return std::nullopt;
     status()["phase"] = "Restarting";
     Condition("WorkersReady", false, "BackOff", "next attempt at " + run()["nextAttemptTime"].get<std::string>());
-    Trio(false, true, false, "Restarting", "attempt " + run()["attempt"].dump() + " starts at " + run()["nextAttemptTime"].get<std::string>());
+    Trio(false, true, false, "Restarting",
+         "attempt " + run()["attempt"].dump() + " starts at " + run()["nextAttemptTime"].get<std::string>());
     return std::max(std::chrono::duration_cast<milliseconds>(*due - observed_.now), milliseconds(50));
   }
 
   void CreateMissing() {
-    decision_.prepare_run = true;
     std::vector<bool> there(traits_.pods, false);
     for (const Json& pod : current_) {
       const int index = Label(pod, "anneal.dev/index");
@@ -258,7 +311,9 @@ class Decider {
     for (int i = 0; i < traits_.pods; ++i) {
       if (!there[i]) decision_.create.push_back(i);
     }
-    if (decision_.create.empty()) run()["createdAttempt"] = run()["attempt"];
+    if (!decision_.create.empty()) return;
+    run()["createdAttempt"] = run()["attempt"];
+    run().erase("blocked");
   }
 
   /// Success, failure, or neither (false): then the attempt goes on.
@@ -268,21 +323,44 @@ class Decider {
       Restart(JudgeFailure(spec_["failurePolicy"], failures));
       return true;
     }
-    const auto succeeded = std::count_if(current_.begin(), current_.end(), [](const Json& p) { return PodPhase(p) == "Succeeded"; });
+    const auto succeeded =
+        std::count_if(current_.begin(), current_.end(), [](const Json& p) { return PodPhase(p) == "Succeeded"; });
     if (succeeded == traits_.pods && traits_.pods > 0) {
       Complete();
       return false;
     }
-    const bool created = run().value("createdAttempt", 0) == run()["attempt"];
-    if (created && static_cast<int>(current_.size()) < traits_.pods) {
-      FailureVerdict lost;
-      lost.action = FailureAction::kRestartDoNotCount;
-      lost.reason = "PodLost";
-      lost.message = "a worker pod was deleted from outside";
-      Restart(lost);
+    if (const auto lost = FindLostPod()) {
+      Restart(JudgeFailure(spec_["failurePolicy"], {*lost}));
       return true;
     }
     return false;
+  }
+
+  /// A worker taken from outside: its node is silent, it is being deleted (drain, preemption, a person), or it is gone.
+  std::optional<WorkerFailure> FindLostPod() {
+    for (const Json& pod : current_) {
+      const std::string phase = PodPhase(pod);
+      if (phase == "Succeeded" || phase == "Failed") continue;
+      const bool silent = NodeSilentSince(pod).has_value() && Abandoned(pod);
+      if (!silent && !Terminating(pod)) continue;
+      const Json target = PodCondition(pod, "DisruptionTarget");
+      WorkerFailure lost = FailureOf(pod);
+      lost.reason = silent               ? "NodeLost"
+                    : target.is_object() ? target.value("reason", "DisruptionTarget")
+                                         : "PodDeleted";
+      lost.message = silent ? "node " + lost.node + " is silent; is it powered off?"
+                            : "the pod is being deleted" + (target.is_object() ? ": " + target.value("message", "")
+                                                                               : std::string(" from outside"));
+      lost.lost = true;
+      return lost;
+    }
+    const bool created = run().value("createdAttempt", 0) == run()["attempt"];
+    if (!created || static_cast<int>(current_.size()) >= traits_.pods) return std::nullopt;
+    WorkerFailure gone;
+    gone.reason = "PodDeleted";
+    gone.message = "a worker pod was deleted from outside";
+    gone.lost = true;
+    return gone;
   }
 
   void Restart(const FailureVerdict& verdict) {
@@ -290,11 +368,16 @@ class Decider {
     const int64_t most = spec_["failurePolicy"].value("maxRestarts", int64_t{3});
     if (verdict.action == FailureAction::kFail) return Fail(verdict.reason, verdict.message, verdict.blamed);
     if (verdict.action == FailureAction::kRestart && counted >= most) {
-      return Fail("MaxRestartsExceeded", "after " + std::to_string(counted) + " restarts: " + verdict.message, verdict.blamed);
+      return Fail("MaxRestartsExceeded", "after " + std::to_string(counted) + " restarts: " + verdict.message,
+                  verdict.blamed);
     }
     Json& problems = status()["problems"] = Json::array();
-    problems.push_back({{"rank", verdict.blamed.index}, {"pod", verdict.blamed.pod}, {"node", verdict.blamed.node},
-                        {"reason", verdict.reason}, {"exitCode", verdict.blamed.exit_code}, {"message", verdict.message}});
+    problems.push_back({{"rank", verdict.blamed.index},
+                        {"pod", verdict.blamed.pod},
+                        {"node", verdict.blamed.node},
+                        {"reason", verdict.reason},
+                        {"exitCode", verdict.blamed.exit_code},
+                        {"message", verdict.message}});
     const int restarts = run().value("restarts", 0) + 1;
     run()["restarts"] = restarts;
     if (verdict.action == FailureAction::kRestart) run()["countedRestarts"] = counted + 1;
@@ -303,7 +386,7 @@ class Decider {
     status()["phase"] = "Restarting";
     Condition("WorkersReady", false, verdict.reason, verdict.message);
     Trio(false, true, false, "Restarting", verdict.message);
-    decision_.requeue_after = milliseconds(100);
+    LookAgain(milliseconds(100));
   }
 
   void Fail(const std::string& reason, const std::string& message, const WorkerFailure& blamed) {
@@ -325,11 +408,11 @@ class Decider {
     Json message;
     for (const Json& pod : current_) {
       if (Label(pod, "anneal.dev/index") != 0) continue;
-      const Json::json_pointer path("/status/containerStatuses/0/state/terminated/message");
-      if (pod.contains(path)) message = Json::parse(pod.at(path).get<std::string>(), nullptr, false);
+      const Json ended = WorkerTermination(pod);
+      if (ended.is_object()) message = Json::parse(ended.value("message", ""), nullptr, false);
     }
     if (!message.is_object()) message = Json::object();
-    TakeMetrics(message);
+    TakeResult(status(), message, generation_, observed_.now);
     status()["phase"] = "Complete";
     run()["completionTime"] = kube::FormatTime(observed_.now);
     Condition("WorkersReady", false, "RunComplete", "");
@@ -340,80 +423,39 @@ class Decider {
     status().erase("problems");
   }
 
-  void TakeProgress() {
-    const Json& live = observed_.progress;
-    if (!live.is_object() || current_.empty()) return;
-    Json& progress = status()["progress"];
-    const int64_t before = progress.is_object() ? progress.value("globalStep", int64_t{-1}) : -1;
-    if (!progress.is_object()) progress = Json::object();
-    for (const char* field : {"phase", "totalSteps", "epoch"}) {
-      if (live.contains(field)) progress[field] = live[field];
-    }
-    if (live.contains("samplesPerSecond")) progress["samplesPerSecond"] = static_cast<int64_t>(live.value("samplesPerSecond", 0.0));
-    if (live.contains("etaSeconds")) progress["etaSeconds"] = static_cast<int64_t>(live.value("etaSeconds", 0.0));
-    if (live.contains("percent") && live["percent"].is_number()) {
-      progress["percent"] = std::to_string(static_cast<int>(live["percent"].get<double>())) + "%";
-    }
-    if (live.value("globalStep", int64_t{-1}) != before) progress["lastStepTime"] = kube::FormatTime(observed_.now);
-    TakeMetrics(live);
-    if (live.contains("lastCheckpoint")) TakeCheckpoint(live["lastCheckpoint"]);
-  }
-
-  void TakeMetrics(const Json& source) {
-    Json& progress = status()["progress"];
-    if (!progress.is_object()) progress = Json::object();
-    if (source.contains("globalStep")) progress["globalStep"] = source["globalStep"];
-    if (source.contains("checkpoint")) TakeCheckpoint(source["checkpoint"]);
-    if (!source.contains("metrics") || !source["metrics"].is_object()) return;
-    Json list = Json::array();
-    for (const auto& [name, value] : source["metrics"].items()) {
-      const std::string text = MetricText(value);
-      if (text.empty() || list.size() >= 32) continue;
-      list.push_back({{"name", name}, {"value", text}});
-      if (name == "loss" || name == "total_loss") progress["loss"] = text;
-      if (name == "auc" || (name.starts_with("auc_") && !progress.contains("auc"))) progress["auc"] = text;
-    }
-    progress["metrics"] = list;
-  }
-
-  void TakeCheckpoint(const Json& checkpoint) {
-    if (!checkpoint.is_object() || !checkpoint.contains("step")) return;
-    Json& progress = status()["progress"];
-    const Json step = checkpoint["step"];
-    if (progress.value("lastCheckpoint", Json::object()).value("step", Json()) == step) return;
-    progress["lastCheckpoint"] = {{"step", step}, {"time", kube::FormatTime(observed_.now)}};
-    Condition("CheckpointAvailable", true, "Periodic", "step " + step.dump());
-  }
-
   void CheckTimeouts(bool all_running) {
     auto since = [&](const std::string& text) {
       const auto time = kube::ParseTime(text);
       return time ? std::chrono::duration_cast<seconds>(observed_.now - *time) : seconds(0);
     };
-    auto watch = [&](int64_t limit, seconds passed) {
-      const auto left = seconds(limit) - passed + milliseconds(500);
-      if (!decision_.requeue_after || left < *decision_.requeue_after) decision_.requeue_after = std::max<milliseconds>(left, milliseconds(100));
-    };
+    auto watch = [&](int64_t limit, seconds passed) { LookAgain(seconds(limit) - passed + milliseconds(500)); };
     if (spec_.contains("activeDeadlineSeconds")) {
       const int64_t limit = spec_["activeDeadlineSeconds"];
       const seconds passed = since(run().value("startTime", ""));
-      if (passed >= seconds(limit)) return Fail("DeadlineExceeded", "the run is older than activeDeadlineSeconds " + std::to_string(limit), {});
+      if (passed >= seconds(limit))
+        return Fail("DeadlineExceeded", "the run is older than activeDeadlineSeconds " + std::to_string(limit), {});
       watch(limit, passed);
     }
     const Json& policy = spec_["failurePolicy"];
     if (const int64_t limit = policy.value("pendingTimeoutSeconds", int64_t{0}); limit > 0 && !all_running) {
       const seconds passed = since(run().value("attemptTime", ""));
-      if (passed >= seconds(limit)) return Fail("PendingTimeout", "not all workers ran within " + std::to_string(limit) + " s", {});
+      if (passed >= seconds(limit)) {
+        const Json ready = api::FindCondition(status(), "WorkersReady");
+        return Fail("PendingTimeout",
+                    "not all workers ran within " + std::to_string(limit) + " s: " + ready.value("message", ""), {});
+      }
       watch(limit, passed);
     }
     if (const int64_t limit = policy.value("progressTimeoutSeconds", int64_t{0}); limit > 0 && all_running) {
-      const std::string moved = status().value("progress", Json::object()).value("lastStepTime", run().value("runningTime", ""));
+      const std::string moved =
+          status().value("progress", Json::object()).value("lastStepTime", run().value("runningTime", ""));
       const seconds passed = since(std::max(moved, run().value("attemptTime", "")));
       if (passed >= seconds(limit)) {
-        FailureVerdict hang;
+        WorkerFailure hang;
         hang.reason = "HangTimeout";
         hang.message = "the step did not move for " + std::to_string(limit) + " s";
-        return Restart(hang);
+        hang.lost = true;
+        return Restart(JudgeFailure(policy, {hang}));
       }
       watch(limit, passed);
     }
@@ -425,18 +467,20 @@ class Decider {
     for (const Json& pod : observed_.pods) {
       const std::string phase = PodPhase(pod);
       const bool ended = phase == "Succeeded" || phase == "Failed";
-      if (Terminating(pod)) continue;
-      if (policy == "All" || (policy == "Running" && !ended)) decision_.remove.push_back(pod);
+      const bool old =
+          Label(pod, "anneal.dev/run") != run()["number"] || Label(pod, "anneal.dev/attempt") != run()["attempt"];
+      if (policy == "All" || old || Terminating(pod) || (policy == "Running" && !ended)) Remove({pod});
     }
     if (!cleanup.contains("ttlSecondsAfterFinished")) return;
     const auto ended = kube::ParseTime(run().value("completionTime", ""));
     if (!ended) return;
     const auto due = *ended + seconds(cleanup["ttlSecondsAfterFinished"].get<int64_t>());
     if (due > observed_.now) {
-      decision_.requeue_after = std::chrono::duration_cast<milliseconds>(due - observed_.now) + milliseconds(100);
+      LookAgain(std::chrono::duration_cast<milliseconds>(due - observed_.now) + milliseconds(100));
       return;
     }
     decision_.remove.clear();
+    decision_.force.clear();
     Remove(observed_.pods);
     decision_.remove_run_objects = true;
   }

@@ -24,11 +24,12 @@ struct RunInputs {
   bool invalid = false;         ///< the config is wrong: the run fails without a pod
   std::string reason, message;  ///< why not ready (WaitingForSource, ReferenceNotFound, GateFailed, ConfigInvalid)
   kube::Json identity;          ///< enters the spec hash and is kept in status.run.inputs
+  kube::Json facts;             ///< kept in status.run.facts at the run's begin, not hashed (baselines of gates)
   std::string config;           ///< pipeline.config text
 };
 
 struct Observed {
-  kube::Json job;                ///< with defaulted spec
+  kube::Json job;  ///< with defaulted spec
   RunInputs inputs;
   std::vector<kube::Json> pods;  ///< of this job's UID, all runs and attempts
   kube::Json progress;           ///< last poll of rank 0, or null
@@ -37,15 +38,16 @@ struct Observed {
 
 struct Decision {
   kube::Json status;                ///< the whole new status
-  bool prepare_run = false;         ///< Service, claim and config snapshot of the run have to exist
-  std::vector<int> create;          ///< worker indices of the current attempt to create
+  std::vector<int> create;          ///< workers of the current attempt; Service, claim and snapshot come first
   std::vector<kube::Json> remove;   ///< pods to delete (by UID)
-  bool remove_run_objects = false;  ///< TTL: Service and config snapshots go
+  std::vector<kube::Json> force;    ///< pods to delete without grace: nobody will answer for them
+  bool remove_run_objects = false;  ///< TTL: Service, config snapshots and pod groups go
   std::optional<std::chrono::milliseconds> requeue_after;
 };
 
 /// What differs between the kinds.
 struct KindTraits {
+  kube::Resource resource;
   int pods = 1;
   bool rerun_on_change = true;  ///< after the run ended
   /// Takes the results of a run whose workers all succeeded into status; `message` is w0's termination message. Sets

@@ -1,5 +1,6 @@
 // EvalJob: one evaluation per run of its TrainJob, and the gates.
 #include "operator/api/conditions.h"
+#include "operator/controllers/policies/baselines.h"
 #include "operator/controllers/policies/gates.h"
 #include "operator/controllers/reconcilers.h"
 
@@ -23,7 +24,23 @@ std::vector<kube::Key> Followers(kube::Api& api, const kube::Resource& follower,
 std::vector<std::pair<kube::Resource, std::function<std::vector<kube::Key>(const Json&)>>> EvalJobReconciler::watches()
     const {
   return {{kube::resources::kTrainJob,
-           [this](const Json& train) { return Followers(api_, kube::resources::kEvalJob, "trainJobRef", train); }}};
+           [this](const Json& train) { return Followers(api_, kube::resources::kEvalJob, "trainJobRef", train); }},
+          {kube::resources::kEvalJob, [this](const Json& baseline) { return RelativeTo(baseline); }}};
+}
+
+std::vector<kube::Key> EvalJobReconciler::RelativeTo(const Json& baseline) const {
+  std::vector<kube::Key> keys;
+  const std::string ns = baseline["metadata"].value("namespace", "");
+  for (const Json& job : api_.List(kube::resources::kEvalJob, ns, {}).items) {
+    const Json gates = job["spec"].value("gates", Json::array());
+    for (const Json& gate : gates) {
+      const Json reference = gate.value("relativeTo", Json::object()).value("evalJobRef", Json::object());
+      if (reference.value("name", "") != baseline["metadata"]["name"]) continue;
+      keys.push_back({ns, job["metadata"]["name"]});
+      break;
+    }
+  }
+  return keys;
 }
 
 RunInputs EvalJobReconciler::Gather(const Json& job) {
@@ -31,11 +48,15 @@ RunInputs EvalJobReconciler::Gather(const Json& job) {
   const auto model = ResolveTrainJob(api_, job["metadata"].value("namespace", "default"),
                                      job["spec"]["source"]["trainJobRef"], inputs);
   if (!model) return inputs;
-  if (job["spec"].contains("config") && (job["spec"]["config"].contains("inline") || job["spec"]["config"].contains("configMapRef"))) {
+  if (job["spec"].contains("config") &&
+      (job["spec"]["config"].contains("inline") || job["spec"]["config"].contains("configMapRef"))) {
     if (!ResolveConfig(job, inputs)) return inputs;
   } else {
     inputs.config = model->config;
   }
+  const auto baselines = ResolveBaselines(api_, job, inputs);
+  if (!baselines) return inputs;
+  if (!baselines->empty()) inputs.facts = {{"baselines", *baselines}};
   inputs.identity = model->identity;
   inputs.ready = true;
   return inputs;
@@ -53,7 +74,8 @@ WorkerPlan EvalJobReconciler::Plan(const Json& job) {
   edits["model_dir"] = source["modelDir"];
   add({"eval", "--pipeline_config_path", kConfigPath, "--checkpoint_path", checkpoint, "--edit_config_json",
        EditJson(source["edits"], edits)});
-  const std::string input = spec.value("data", Json::object()).value("evalInputPath", source["evalInputPath"].get<std::string>());
+  const std::string input =
+      spec.value("data", Json::object()).value("evalInputPath", source["evalInputPath"].get<std::string>());
   if (!input.empty()) add({"--eval_input_path", input});
   AddDataVolumes(plan, spec);
   return plan;
@@ -61,6 +83,7 @@ WorkerPlan EvalJobReconciler::Plan(const Json& job) {
 
 KindTraits EvalJobReconciler::Traits(const Json& job) {
   KindTraits traits;
+  traits.resource = resource();
   traits.pods = job["spec"]["workers"]["numNodes"];
   traits.rerun_on_change = job["spec"]["trigger"] == "EachRun";
   const Json gates = job["spec"].value("gates", Json::array());
@@ -68,10 +91,12 @@ KindTraits EvalJobReconciler::Traits(const Json& job) {
   traits.complete = [gates, generation, now = clock_.Now()](Json& status, const Json& message) -> std::string {
     const Json metrics = message.value("metrics", Json::object());
     if (metrics.empty()) return "the evaluation reported no metrics";
-    const GateResult result = JudgeGates(gates, metrics);
+    const GateResult result =
+        JudgeGates(gates, metrics, status["run"].value("facts", Json::object()).value("baselines", Json()));
     const Json& source = status["run"]["inputs"];
-    status["checkpoint"] = {{"step", std::atoll(source["step"].get<std::string>().c_str())},
-                            {"path", source["modelDir"].get<std::string>() + "/model.ckpt-" + source["step"].get<std::string>()}};
+    status["checkpoint"] = {
+        {"step", std::atoll(source["step"].get<std::string>().c_str())},
+        {"path", source["modelDir"].get<std::string>() + "/model.ckpt-" + source["step"].get<std::string>()}};
     status["gates"] = result.gates;
     status["gate"] = gates.empty() ? "none" : result.passed ? "passed" : "failed";
     const std::string reason = result.passed ? "GatePassed" : "GateFailed";

@@ -42,7 +42,9 @@ RunInputs ExportJobReconciler::Gather(const Json& job) {
     if (phase == "Failed" || !api::IsTrue(status, "GatePassed")) {
       const Json gate = api::FindCondition(status, "GatePassed");
       inputs.reason = phase == "Failed" ? "SourceFailed" : "GateFailed";
-      inputs.message = "EvalJob " + name + ": " + (gate.is_object() ? gate.value("message", "") : status.value("failure", Json::object()).value("message", ""));
+      inputs.message =
+          "EvalJob " + name + ": " +
+          (gate.is_object() ? gate.value("message", "") : status.value("failure", Json::object()).value("message", ""));
       inputs.stalled = true;
       return inputs;
     }
@@ -78,13 +80,24 @@ WorkerPlan ExportJobReconciler::Plan(const Json& job) {
   std::string uri = artifact.value("uri", "");
   if (artifact.contains("claimName")) {
     AddMount(plan, "artifacts", {{"persistentVolumeClaim", {{"claimName", artifact["claimName"]}}}}, kArtifacts, false);
-    uri = std::string("file://") + kArtifacts + "/" + artifact.value("path", job["metadata"]["name"].get<std::string>());
+    uri =
+        std::string("file://") + kArtifacts + "/" + artifact.value("path", job["metadata"]["name"].get<std::string>());
   }
   // One attempt's scratch folder is never another's.
   const std::string folder = std::string(kScratch) + "/a" + job["status"]["run"]["attempt"].dump();
-  plan.args = {"export", "--pipeline_config_path", kConfigPath, "--checkpoint_path", checkpoint, "--edit_config_json",
-               EditJson(source["edits"], edits), "--export_dir", folder, "--verify_max_abs_diff",
-               spec["verify"]["maxAbsDiff"], "--publish_uri", uri};
+  plan.args = {"export",
+               "--pipeline_config_path",
+               kConfigPath,
+               "--checkpoint_path",
+               checkpoint,
+               "--edit_config_json",
+               EditJson(source["edits"], edits),
+               "--export_dir",
+               folder,
+               "--verify_max_abs_diff",
+               spec["verify"]["maxAbsDiff"],
+               "--publish_uri",
+               uri};
   const std::string input = spec["verify"].value("inputPath", source["evalInputPath"].get<std::string>());
   if (!input.empty()) plan.args.insert(plan.args.end(), {"--verify_input_path", input});
   AddDataVolumes(plan, spec);
@@ -93,6 +106,7 @@ WorkerPlan ExportJobReconciler::Plan(const Json& job) {
 
 KindTraits ExportJobReconciler::Traits(const Json& job) {
   KindTraits traits;
+  traits.resource = resource();
   traits.rerun_on_change = job["spec"]["trigger"] == "EachRun";
   const int64_t generation = job["metadata"].value("generation", int64_t{1});
   const std::string format = job["spec"]["format"];

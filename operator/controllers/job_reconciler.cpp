@@ -1,7 +1,12 @@
 #include "operator/controllers/job_reconciler.h"
 
+#include <algorithm>
+
+#include "operator/api/conditions.h"
 #include "operator/api/schema.h"
 #include "operator/controllers/config_check.h"
+#include "operator/controllers/gang.h"
+#include "operator/controllers/policies/pod_problems.h"
 
 namespace anneal::controllers {
 
@@ -23,13 +28,9 @@ kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
   kube::ListOptions mine;
   mine.label_selector = JobSelector(observed.job);
   for (Json& pod : api_.List(resources::kPod, key.ns, mine).items) {
-    for (const Json& owner : pod["metadata"].value("ownerReferences", Json::array())) {
-      if (owner.value("uid", "") == observed.job["metadata"]["uid"]) {
-        observed.pods.push_back(std::move(pod));
-        break;
-      }
-    }
+    if (Owns(observed.job, pod)) observed.pods.push_back(std::move(pod));
   }
+  ConfirmPods(observed);
   observed.progress = poller_.Latest(resource_, key, observed.pods, observed.job.value("status", Json::object()));
   const Decision decision = Decide(observed, Traits(observed.job));
 
@@ -52,44 +53,113 @@ kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
     job["metadata"] = api_.MergePatchStatus(resource_, key.ns, key.name, patch)["metadata"];
   }
   job["status"] = decision.status;
-  Act(job, decision, observed.inputs);
+  try {
+    Act(job, decision, observed.inputs);
+  } catch (const ApiError& error) {
+    if (!error.conflict()) Report(job, error);
+    throw;
+  }
   return {decision.requeue_after};
+}
+
+// A list may be older than what this operator did: a pod that seems to be gone is asked for by name before it counts as
+// lost.
+void JobReconciler::ConfirmPods(Observed& observed) {
+  const Json run = observed.job.value("status", Json::object()).value("run", Json::object());
+  if (!run.contains("createdAttempt") || run["createdAttempt"] != run["attempt"]) return;
+  const std::string phase = observed.job["status"].value("phase", "");
+  if (phase == "Complete" || phase == "Failed" || phase == "Suspended") return;
+  const int pods = Traits(observed.job).pods;
+  for (int index = 0; index < pods; ++index) {
+    const std::string name = PodName(observed.job, run["number"], run["attempt"], index);
+    if (std::any_of(observed.pods.begin(), observed.pods.end(),
+                    [&](const Json& pod) { return pod["metadata"]["name"] == name; }))
+      continue;
+    auto pod = Find(resources::kPod, observed.job["metadata"].value("namespace", "default"), name);
+    if (pod && Owns(observed.job, *pod)) observed.pods.push_back(std::move(*pod));
+  }
+}
+
+bool JobReconciler::Owns(const Json& job, const Json& object) {
+  const Json owners = object["metadata"].value("ownerReferences", Json::array());
+  return std::any_of(owners.begin(), owners.end(),
+                     [&](const Json& owner) { return owner.value("uid", "") == job["metadata"]["uid"]; });
+}
+
+// What could not be done is in status, not only in the log: a user reads the job.
+void JobReconciler::Report(const Json& job, const ApiError& error) {
+  const PodProblem problem = WhyRefused(error);
+  if (error.status() >= 500 || error.status() == 429) return;  // passes by itself: no write for every hiccup
+  Json status = job["status"];
+  const Json blocked = {{"reason", problem.reason}, {"message", problem.message.substr(0, 1024)}};
+  if (!status.contains("run") || status["run"].value("blocked", Json()) == blocked) return;
+  status["run"]["blocked"] = blocked;
+  const int64_t generation = job["metadata"].value("generation", int64_t{1});
+  for (const auto& [type, value] :
+       {std::pair{"WorkersReady", false}, {"Ready", false}, {"Reconciling", true}, {"Stalled", false}}) {
+    api::SetCondition(status, type, value, problem.reason, problem.message, generation, clock_.Now());
+  }
+  const Json patch = {{"metadata", {{"resourceVersion", job["metadata"]["resourceVersion"]}}},
+                      {"status", {{"run", {{"blocked", blocked}}}, {"conditions", status["conditions"]}}}};
+  try {
+    api_.MergePatchStatus(resource_, job["metadata"].value("namespace", "default"), job["metadata"]["name"], patch);
+  } catch (const ApiError&) {
+    // The create's own error is the one to hand on.
+  }
 }
 
 void JobReconciler::Act(const Json& job, const Decision& decision, const RunInputs& inputs) {
   const std::string ns = job["metadata"].value("namespace", "default");
-  for (const Json& pod : decision.remove) {
-    kube::Preconditions same;
-    same.uid = pod["metadata"]["uid"].get<std::string>();
-    try {
-      api_.Delete(resources::kPod, ns, pod["metadata"]["name"], same, std::nullopt);
-    } catch (const ApiError& error) {
-      if (!error.not_found() && !error.conflict()) throw;  // gone already, or another pod of the name
-    }
-  }
-  if (decision.remove_run_objects) {
-    auto remove = [&](const kube::Resource& resource, const std::string& name) {
-      try {
-        api_.Delete(resource, ns, name, {}, std::nullopt);
-      } catch (const ApiError& error) {
-        if (!error.not_found()) throw;
-      }
-    };
-    remove(resources::kService, ServiceName(job));
-    remove(resources::kConfigMap, SnapshotName(job["metadata"]["name"], job["status"]["run"]["number"]));
-  }
-  if (decision.prepare_run && !decision.create.empty()) {
-    Ensure(resources::kService, job, HeadlessService(job));
-    const std::string snapshot = SnapshotName(job["metadata"]["name"], job["status"]["run"]["number"]);
-    if (!Find(resources::kConfigMap, ns, snapshot)) {
-      if (!inputs.ready) throw std::runtime_error("config snapshot " + snapshot + " is gone and its source is not ready");
-      Ensure(resources::kConfigMap, job, ConfigSnapshot(job, inputs.config));
-    }
-    PrepareMore(job);
-  }
+  for (const Json& pod : decision.remove) Remove(resources::kPod, pod, std::nullopt);
+  for (const Json& pod : decision.force) Remove(resources::kPod, pod, 0);
+  if (decision.remove_run_objects) ForgetRuns(job, job["status"]["run"]["number"].get<int>() + 1);
   if (decision.create.empty()) return;
+  // Pods follow from the job that was read: were it an old copy, they would be pods of an attempt that is over.
+  const auto now = Find(resource_, ns, job["metadata"]["name"]);
+  if (!now || (*now)["metadata"]["resourceVersion"] != job["metadata"]["resourceVersion"]) {
+    throw ApiError(409, "Conflict", "the job has been modified since it was read");
+  }
+  Ensure(resources::kService, job, HeadlessService(job));
+  const int run = job["status"]["run"]["number"];
+  const std::string snapshot = SnapshotName(job["metadata"]["name"], run);
+  if (!Find(resources::kConfigMap, ns, snapshot)) {
+    if (!inputs.ready) throw std::runtime_error("config snapshot " + snapshot + " is gone and its source is not ready");
+    Ensure(resources::kConfigMap, job, ConfigSnapshot(job, inputs.config));
+  }
+  ForgetRuns(job, run - job["spec"].value("historyLimit", 5));
+  PrepareMore(job);
   const WorkerPlan plan = Plan(job);
+  if (UsesVolcano(job)) Ensure(kPodGroup, job, VolcanoPodGroup(job, WorkerPod(job, 0, plan)));
   for (const int index : decision.create) Ensure(resources::kPod, job, WorkerPod(job, index, plan));
+}
+
+void JobReconciler::Remove(const kube::Resource& resource, const Json& object, std::optional<int64_t> grace) {
+  kube::Preconditions same;
+  same.uid = object["metadata"]["uid"].get<std::string>();
+  try {
+    api_.Delete(resource, object["metadata"].value("namespace", "default"), object["metadata"]["name"], same, grace);
+  } catch (const ApiError& error) {
+    if (!error.not_found() && !error.conflict()) throw;  // gone already, or another object of the name
+  }
+}
+
+// Config snapshots and pod groups of runs before `first`; the Service too when none is left.
+void JobReconciler::ForgetRuns(const Json& job, int first) {
+  const std::string ns = job["metadata"].value("namespace", "default");
+  kube::ListOptions mine;
+  mine.label_selector = JobSelector(job);
+  std::vector<kube::Resource> kinds = {resources::kConfigMap};
+  if (UsesVolcano(job)) kinds.push_back(kPodGroup);
+  for (const kube::Resource& kind : kinds) {
+    for (const Json& object : api_.List(kind, ns, mine).items) {
+      const int run = std::atoi(object["metadata"]["labels"].value("anneal.dev/run", "0").c_str());
+      if (Owns(job, object) && run < first) Remove(kind, object, std::nullopt);
+    }
+  }
+  if (first <= job["status"]["run"]["number"]) return;
+  if (const auto service = Find(resources::kService, ns, ServiceName(job)); service && Owns(job, *service)) {
+    Remove(resources::kService, *service, std::nullopt);
+  }
 }
 
 void JobReconciler::Ensure(const kube::Resource& resource, const Json& job, const Json& object) {
@@ -102,14 +172,13 @@ void JobReconciler::Ensure(const kube::Resource& resource, const Json& job, cons
     const auto there = Find(resource, ns, name);
     if (!there) throw;
     if (!object["metadata"].contains("ownerReferences")) return;
-    for (const Json& owner : (*there)["metadata"].value("ownerReferences", Json::array())) {
-      if (owner.value("uid", "") == job["metadata"]["uid"]) return;
-    }
+    if (Owns(job, *there)) return;
     throw ApiError(409, "AlreadyExists", resource.kind + " " + name + " exists and belongs to something else");
   }
 }
 
-std::optional<Json> JobReconciler::Find(const kube::Resource& resource, const std::string& ns, const std::string& name) {
+std::optional<Json> JobReconciler::Find(const kube::Resource& resource, const std::string& ns,
+                                        const std::string& name) {
   try {
     return api_.Get(resource, ns, name);
   } catch (const ApiError& error) {
@@ -146,9 +215,18 @@ bool JobReconciler::ResolveConfig(const Json& job, RunInputs& inputs) {
 std::vector<std::string> LaunchArguments(const Json& job) {
   const Json& workers = job["spec"]["workers"];
   const int processes = workers.value("procsPerNode", std::max(1, workers["gpusPerNode"].get<int>()));
-  return {"launch", "--nnodes", workers["numNodes"].dump(), "--node-rank", "{index}", "--nproc-per-node",
-          std::to_string(processes), "--master-addr", MasterAddress(job), "--master-port",
-          job["spec"]["rendezvous"]["port"].dump(), "--"};
+  return {"launch",
+          "--nnodes",
+          workers["numNodes"].dump(),
+          "--node-rank",
+          "{index}",
+          "--nproc-per-node",
+          std::to_string(processes),
+          "--master-addr",
+          MasterAddress(job),
+          "--master-port",
+          job["spec"]["rendezvous"]["port"].dump(),
+          "--"};
 }
 
 std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns, const Json& reference,
@@ -171,8 +249,8 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
   const Json status = train.value("status", Json::object());
   const std::string phase = status.value("phase", "Pending");
   if (phase == "Failed") {
-    return wait("SourceFailed", "TrainJob " + name + " failed: " +
-                status.value("failure", Json::object()).value("message", ""), true);
+    return wait("SourceFailed",
+                "TrainJob " + name + " failed: " + status.value("failure", Json::object()).value("message", ""), true);
   }
   if (phase != "Complete") return wait("WaitingForSource", "TrainJob " + name + " is " + phase, false);
   const Json& spec = train["spec"];
@@ -190,7 +268,9 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
                     {"step", step},
                     {"mount", spec["checkpoint"]["modelDir"]},
                     {"modelDir", spec["checkpoint"]["modelDir"].get<std::string>() + "/r" + std::to_string(run)},
-                    {"claim", volume.contains("claimName") ? volume["claimName"] : volume.contains("claimTemplate") ? Json(ClaimName(name)) : Json("")},
+                    {"claim", volume.contains("claimName")       ? volume["claimName"]
+                              : volume.contains("claimTemplate") ? Json(ClaimName(name))
+                                                                 : Json("")},
                     {"subPath", volume.value("subPath", "")},
                     {"image", spec["image"]},
                     {"evalInputPath", spec.value("data", Json::object()).value("evalInputPath", "")},

@@ -40,6 +40,11 @@ class JobReconciler : public kube::Reconciler {
   const kube::Clock& clock_;
 
  private:
+  void ConfirmPods(Observed& observed);
+  void Report(const kube::Json& job, const kube::ApiError& error);
+  void Remove(const kube::Resource& resource, const kube::Json& object, std::optional<int64_t> grace);
+  void ForgetRuns(const kube::Json& job, int first);
+  static bool Owns(const kube::Json& job, const kube::Json& object);
   void Act(const kube::Json& job, const Decision& decision, const RunInputs& inputs);
 
   ProgressPoller& poller_;

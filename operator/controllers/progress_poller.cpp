@@ -55,7 +55,8 @@ Json ProgressPoller::Latest(const kube::Resource& resource, const kube::Key& key
   const std::lock_guard lock(mutex_);
   for (const Json& pod : pods) {
     const Json& labels = pod["metadata"]["labels"];
-    if (labels.value("anneal.dev/index", "") != "0" || labels.value("anneal.dev/run", "") != run.value("number", Json(0)).dump() ||
+    if (labels.value("anneal.dev/index", "") != "0" ||
+        labels.value("anneal.dev/run", "") != run.value("number", Json(0)).dump() ||
         labels.value("anneal.dev/attempt", "") != run.value("attempt", Json(0)).dump() ||
         pod.value("status", Json::object()).value("phase", "") != "Running") {
       continue;

@@ -29,6 +29,10 @@ class EvalJobReconciler : public JobReconciler {
   RunInputs Gather(const kube::Json& job) override;
   WorkerPlan Plan(const kube::Json& job) override;
   KindTraits Traits(const kube::Json& job) override;
+
+ private:
+  /// EvalJobs whose gates are relative to that one.
+  std::vector<kube::Key> RelativeTo(const kube::Json& baseline) const;
 };
 
 /// Follows the passed gates of an EvalJob, or the runs of a TrainJob.

@@ -40,8 +40,9 @@ WorkerPlan TrainJobReconciler::Plan(const Json& job) {
   if (data.contains("evalInputPath")) add({"--eval_input_path", data["evalInputPath"].get<std::string>()});
   if (spec["config"].contains("edits")) add({"--edit_config_json", spec["config"]["edits"].dump()});
   const Json warm = spec.value("warmStart", Json::object());
-  if (warm.value("previousRun", false) && run > 1) {
-    add({"--fine_tune_checkpoint", RunFolder(job, run - 1)});
+  const Json previous = job["status"]["run"].value("previous", Json());
+  if (warm.value("previousRun", false) && previous.is_object()) {
+    add({"--fine_tune_checkpoint", RunFolder(job, previous["run"])});
   } else if (warm.contains("path")) {
     add({"--fine_tune_checkpoint", warm["path"].get<std::string>()});
   }
@@ -59,6 +60,7 @@ WorkerPlan TrainJobReconciler::Plan(const Json& job) {
 
 KindTraits TrainJobReconciler::Traits(const Json& job) {
   KindTraits traits;
+  traits.resource = resource();
   traits.pods = job["spec"]["workers"]["numNodes"];
   traits.rerun_on_change = job["spec"]["updatePolicy"]["finished"] == "Rerun";
   traits.complete = [](Json&, const Json&) { return std::string(); };
@@ -73,9 +75,11 @@ void TrainJobReconciler::PrepareMore(const Json& job) {
                 {"spec",
                  {{"accessModes", claim_template["accessModes"]},
                   {"resources", {{"requests", {{"storage", claim_template["size"]}}}}}}}};
-  if (claim_template.contains("storageClassName")) claim["spec"]["storageClassName"] = claim_template["storageClassName"];
+  if (claim_template.contains("storageClassName"))
+    claim["spec"]["storageClassName"] = claim_template["storageClassName"];
   // Retained claims have no owner: they outlive the job.
-  if (job["spec"]["checkpoint"]["retention"] == "Delete") claim["metadata"]["ownerReferences"] = {OwnerReference(job)};
+  if (job["spec"]["checkpoint"]["retention"] == "Delete")
+    claim["metadata"]["ownerReferences"] = Json::array({OwnerReference(job)});
   Ensure(kube::resources::kPersistentVolumeClaim, job, claim);
 }
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "operator/controllers/gang.h"
+#include "operator/controllers/pod_overlay.h"
+
 namespace anneal::controllers {
 namespace {
 
@@ -10,11 +13,18 @@ using kube::Json;
 std::string NameOf(const Json& job) { return job["metadata"]["name"]; }
 
 void AddEnv(Json& env, const std::string& name, const std::string& value) {
+  for (Json& variable : env) {
+    if (variable["name"] == name) {
+      variable["value"] = value;  // the later one wins: a user's own
+      return;
+    }
+  }
   env.push_back({{"name", name}, {"value", value}});
 }
 
 std::string Replace(std::string text, const std::string& what, const std::string& by) {
-  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size()) text.replace(at, what.size(), by);
+  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size())
+    text.replace(at, what.size(), by);
   return text;
 }
 
@@ -32,21 +42,35 @@ Json Environment(const Json& job, int index) {
     AddEnv(env, "NCCL_SOCKET_IFNAME", rendezvous["interface"]);
     AddEnv(env, "GLOO_SOCKET_IFNAME", rendezvous["interface"]);
   }
+  const Json hcas = rendezvous.value("rdma", Json::object()).value("hcas", Json::array());
+  std::string adapters;
+  for (const Json& hca : hcas) adapters += (adapters.empty() ? "" : ",") + hca.get<std::string>();
+  if (!adapters.empty()) AddEnv(env, "NCCL_IB_HCA", adapters);
   for (const Json& variable : rendezvous.value("env", Json::array())) {
     AddEnv(env, variable["name"], variable.value("value", ""));
   }
   return env;
 }
 
-Json Resources(const Json& workers) {
+Json Resources(const Json& spec) {
+  const Json& workers = spec["workers"];
   Json resources = workers.value("resources", Json::object());
-  const int gpus = workers["gpusPerNode"];
-  if (gpus > 0) {
-    const std::string name = workers["gpuResourceName"];
-    resources["requests"][name] = std::to_string(gpus);
-    resources["limits"][name] = std::to_string(gpus);
-  }
+  // Extended resources cannot be overcommitted: request and limit are the same.
+  auto add = [&resources](const std::string& name, int64_t count) {
+    if (count <= 0) return;
+    resources["requests"][name] = std::to_string(count);
+    resources["limits"][name] = std::to_string(count);
+  };
+  add(workers["gpuResourceName"], workers["gpusPerNode"]);
+  const Json rdma = spec["rendezvous"].value("rdma", Json::object());
+  if (rdma.contains("resourceName")) add(rdma["resourceName"], rdma.value("count", int64_t{1}));
   return resources;
+}
+
+Json ContainerSecurity(const Json& spec) {
+  Json capabilities = {{"drop", {"ALL"}}};
+  if (spec["rendezvous"].contains("rdma")) capabilities["add"] = {"IPC_LOCK"};  // registers memory with the adapter
+  return {{"allowPrivilegeEscalation", false}, {"readOnlyRootFilesystem", true}, {"capabilities", capabilities}};
 }
 
 }  // namespace
@@ -74,8 +98,8 @@ std::string JobSelector(const Json& job) {
 }
 
 Json OwnerReference(const Json& job) {
-  return {{"apiVersion", job["apiVersion"]}, {"kind", job["kind"]},       {"name", job["metadata"]["name"]},
-          {"uid", job["metadata"]["uid"]},   {"controller", true},        {"blockOwnerDeletion", true}};
+  return {{"apiVersion", job["apiVersion"]}, {"kind", job["kind"]}, {"name", job["metadata"]["name"]},
+          {"uid", job["metadata"]["uid"]},   {"controller", true},  {"blockOwnerDeletion", true}};
 }
 
 void AddMount(WorkerPlan& plan, const std::string& name, const Json& source, const std::string& path, bool read_only,
@@ -93,11 +117,23 @@ void AddMount(WorkerPlan& plan, const std::string& name, const Json& source, con
 
 void AddDataVolumes(WorkerPlan& plan, const Json& spec) {
   for (const Json& volume : spec.value("data", Json::object()).value("volumes", Json::array())) {
-    const Json source = volume.contains("claimName")
+    const bool cache = volume.contains("ephemeralCache");
+    const Json source = cache ? Json{{"emptyDir", {{"sizeLimit", volume["ephemeralCache"]["size"]}}}}
+                        : volume.contains("claimName")
                             ? Json{{"persistentVolumeClaim", {{"claimName", volume["claimName"]}}}}
                             : Json{{"hostPath", {{"path", volume["hostPath"]}}}};
-    AddMount(plan, "data-" + volume["name"].get<std::string>(), source, volume["mountPath"], volume.value("readOnly", true),
-             volume.value("subPath", ""));
+    AddMount(plan, "data-" + volume["name"].get<std::string>(), source, volume["mountPath"],
+             !cache && volume.value("readOnly", true), volume.value("subPath", ""));
+  }
+  int number = 0;
+  for (const Json& secret : spec.value("data", Json::object()).value("credentials", Json::array())) {
+    const std::string name = secret["secretRef"]["name"];
+    if (secret.value("as", "Env") == "Env") {
+      plan.env_from.push_back({{"secretRef", {{"name", name}}}});
+    } else {
+      AddMount(plan, "secret-" + std::to_string(number++), {{"secret", {{"secretName", name}, {"defaultMode", 0440}}}},
+               secret["mountPath"], true);
+    }
   }
 }
 
@@ -117,14 +153,12 @@ Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
                     {"command", {"anneal"}},
                     {"args", args},
                     {"env", Environment(job, index)},
-                    {"resources", Resources(workers)},
+                    {"resources", Resources(spec)},
                     {"ports", {{{"name", "progress"}, {"containerPort", kProgressPort}}}},
                     {"terminationMessagePolicy", "FallbackToLogsOnError"},
-                    {"securityContext",
-                     {{"allowPrivilegeEscalation", false},
-                      {"readOnlyRootFilesystem", true},
-                      {"capabilities", {{"drop", {"ALL"}}}}}},
+                    {"securityContext", ContainerSecurity(spec)},
                     {"volumeMounts", full.mounts}};
+  if (!full.env_from.empty()) container["envFrom"] = full.env_from;
   if (spec.contains("imagePullPolicy")) container["imagePullPolicy"] = spec["imagePullPolicy"];
   Json pod_spec = {{"restartPolicy", "Never"},
                    {"hostname", NameOf(job) + "-w" + std::to_string(index)},
@@ -136,33 +170,23 @@ Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
                     {{"runAsNonRoot", true},
                      {"runAsUser", 65532},
                      {"fsGroup", 65532},
+                     {"fsGroupChangePolicy", "OnRootMismatch"},  // else every start walks the whole checkpoint volume
                      {"seccompProfile", {{"type", "RuntimeDefault"}}}}},
                    {"volumes", full.volumes}};
-  for (const char* field : {"nodeSelector", "tolerations", "affinity"}) {
+  for (const char* field : {"nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"}) {
     if (workers.contains(field)) pod_spec[field] = workers[field];
   }
-  if (spec.contains("serviceAccountName")) pod_spec["serviceAccountName"] = spec["serviceAccountName"];
-  Json pod = {{"metadata", {{"labels", Json::object()}}}, {"spec", pod_spec}};
-  if (workers.contains("podTemplate")) {
-    // A template's container named "worker" overlays ours; its others are kept beside it.
-    Json overlay = workers["podTemplate"];
-    if (overlay.contains("spec") && overlay["spec"].contains("containers")) {
-      Json others = Json::array();
-      for (const Json& extra : overlay["spec"]["containers"]) {
-        if (extra.value("name", "") == "worker") {
-          container.merge_patch(extra);
-        } else {
-          others.push_back(extra);
-        }
-      }
-      overlay["spec"].erase("containers");
-      pod["spec"]["containers"] = others;
-    }
-    pod.merge_patch(overlay);
+  if (workers.value("hostNetwork", false)) {
+    pod_spec["hostNetwork"] = true;
+    pod_spec["dnsPolicy"] = "ClusterFirstWithHostNet";  // the Service's names have to resolve
   }
-  Json& containers = pod["spec"]["containers"];
-  if (!containers.is_array()) containers = Json::array();
-  containers.insert(containers.begin(), container);
+  for (const char* field : {"serviceAccountName", "imagePullSecrets"}) {
+    if (spec.contains(field)) pod_spec[field] = spec[field];
+  }
+  pod_spec["containers"] = Json::array({container});
+  Json pod = {{"metadata", {{"labels", Json::object()}}}, {"spec", pod_spec}};
+  ApplyScheduling(job, pod);
+  if (workers.contains("podTemplate")) pod = StrategicMerge(pod, workers["podTemplate"]);
   pod["spec"]["restartPolicy"] = "Never";
   pod["spec"]["hostname"] = pod_spec["hostname"];
   pod["spec"]["subdomain"] = pod_spec["subdomain"];
@@ -172,7 +196,7 @@ Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
   metadata["labels"]["anneal.dev/run"] = std::to_string(number);
   metadata["labels"]["anneal.dev/attempt"] = std::to_string(attempt);
   metadata["labels"]["anneal.dev/index"] = std::to_string(index);
-  metadata["ownerReferences"] = {OwnerReference(job)};
+  metadata["ownerReferences"] = Json::array({OwnerReference(job)});
   return pod;
 }
 

@@ -14,6 +14,7 @@ struct WorkerPlan {
   std::string image;
   std::vector<std::string> args;  ///< of one worker; "{index}" stands for its number
   kube::Json volumes = kube::Json::array(), mounts = kube::Json::array();
+  kube::Json env_from = kube::Json::array();  ///< Secrets as environment
 };
 
 inline constexpr const char* kConfigFolder = "/etc/anneal";
@@ -36,7 +37,7 @@ kube::Json OwnerReference(const kube::Json& job);
 /// Adds volume `name` with its mount to the plan; an existing volume of that name is shared.
 void AddMount(WorkerPlan& plan, const std::string& name, const kube::Json& source, const std::string& path,
               bool read_only, const std::string& sub_path = "");
-/// spec.data.volumes.
+/// spec.data.volumes and spec.data.credentials.
 void AddDataVolumes(WorkerPlan& plan, const kube::Json& spec);
 
 kube::Json WorkerPod(const kube::Json& job, int index, const WorkerPlan& plan);

@@ -69,6 +69,11 @@ PathMap MakeVolumes(kube::Api& api, const Json& pod, const std::string& state, c
   for (const Json& volume : pod["spec"].value("volumes", Json::array())) {
     const std::string name = volume["name"];
     fs::path folder = own / "volumes" / name;
+    if (volume.contains("secret")) {
+      throw std::runtime_error("Secret " + volume["secret"].value("secretName", "") +
+                               ": the embedded mode has no Secrets; mount a folder with data.volumes[].hostPath instead, and give "
+                               "environment credentials in this shell");
+    }
     if (volume.contains("persistentVolumeClaim")) {
       folder = ProcessRunner::ClaimPath(state, ns, volume["persistentVolumeClaim"]["claimName"]);
     } else if (volume.contains("hostPath")) {

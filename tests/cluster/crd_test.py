@@ -32,30 +32,62 @@ def merge(target, changes):
 
 # kind, changes that break one rule, changes that keep it, message
 VOLUME = {"name": "d", "mountPath": "/d"}
-WORKER_RULES = [
+ONE_VOLUME = "exactly one of claimName, hostPath and ephemeralCache"
+ONE_MATCHER = "exactly one of onExitCodes, onPodConditions and onReasons"
+SECRET = {"secretRef": {"name": "s"}}
+COMMON_RULES = [
     ({"workers": {"gpusPerNode": 0}, "rendezvous": {"backend": "nccl"}}, {"workers": {"gpusPerNode": 1}, "rendezvous": {"backend": "nccl"}},
      "workers without GPUs need rendezvous.backend gloo"),
-    ({"data": {"volumes": [{**VOLUME, "claimName": "c", "hostPath": "/h"}]}}, {"data": {"volumes": [{**VOLUME, "hostPath": "/h"}]}},
-     "a volume is one of claimName and hostPath"),
-    ({"data": {"volumes": [VOLUME]}}, {"data": {"volumes": [{**VOLUME, "claimName": "c"}]}}, "a volume is one of claimName and hostPath"),
+    ({"workers": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}, {"workers": {"resources": {"limits": {"cpu": 2, "memory": "1Gi"}}}},
+     "GPUs are asked for with gpusPerNode, not in resources"),
+    ({"workers": {"gpuResourceName": "a/b", "resources": {"requests": {"a/b": 1}}}}, {"workers": {"resources": {"requests": {"a/b": 1}}}},
+     "GPUs are asked for with gpusPerNode, not in resources"),
+    ({"data": {"volumes": [{**VOLUME, "claimName": "c", "hostPath": "/h"}]}}, {"data": {"volumes": [{**VOLUME, "hostPath": "/h"}]}}, ONE_VOLUME),
+    ({"data": {"volumes": [VOLUME]}}, {"data": {"volumes": [{**VOLUME, "ephemeralCache": {"size": "1Gi"}}]}}, ONE_VOLUME),
+    ({"data": {"credentials": [{**SECRET, "as": "File"}]}}, {"data": {"credentials": [{**SECRET, "as": "File", "mountPath": "/s"}]}},
+     "mountPath is needed for File, and only there"),
+    ({"data": {"credentials": [{**SECRET, "mountPath": "/s"}]}}, {"data": {"credentials": [SECRET]}}, "mountPath is needed for File, and only there"),
+    ({"failurePolicy": {"rules": [{"action": "Fail"}]}}, {"failurePolicy": {"rules": [{"action": "Fail", "onReasons": ["OOMKilled"]}]}}, ONE_MATCHER),
+    ({"failurePolicy": {"rules": [{"action": "Fail", "onReasons": ["x"], "onExitCodes": {"values": [1]}}]}},
+     {"failurePolicy": {"rules": [{"action": "Fail", "onPodConditions": [{"type": "DisruptionTarget"}]}]}}, ONE_MATCHER),
+    ({"failurePolicy": {"backoff": {"initialSeconds": 9, "maxSeconds": 1}}}, {"failurePolicy": {"backoff": {"initialSeconds": 1, "maxSeconds": 1}}},
+     "initialSeconds is at most maxSeconds"),
+    ({"scheduling": {"gang": {"mode": "Kueue"}}}, {"scheduling": {"queueName": "q", "gang": {"mode": "Kueue"}}}, "gang.mode Kueue needs queueName"),
+    ({"scheduling": {"queueName": "q", "gang": {"mode": "Volcano"}}}, {"scheduling": {"gang": {"mode": "Volcano", "queue": "q"}}},
+     "queueName is Kueue's; for gang.mode Volcano set gang.queue"),
+    ({"scheduling": {"gang": {"queue": "q"}}}, {"scheduling": {"queueName": "q"}}, "gang.queue belongs to gang.mode Volcano"),
 ]
-RULES = [(kind, *rule) for kind in KINDS for rule in WORKER_RULES] + [
+TEMPLATE = {"volume": {"claimTemplate": {"size": "1Gi"}}}
+CLAIM = {"volume": {"claimName": "c"}}
+ONE_BASELINE = "exactly one of evalJobRef and baselineConfigMap"
+RULES = [(kind, *rule) for kind in KINDS for rule in COMMON_RULES] + [
     ("TrainJob", {"config": {"configMapRef": {"name": "c"}}}, {"config": {"inline": None, "configMapRef": {"name": "c"}}},
-     "exactly one of config.inline and config.configMapRef"),
-    ("TrainJob", {"config": {"inline": None}}, {}, "exactly one of config.inline and config.configMapRef"),
-    ("TrainJob", {"checkpoint": {"volume": {}}}, {"checkpoint": {"volume": {"claimName": "c"}}},
-     "checkpoint.volume is one of claimName and claimTemplate"),
-    ("TrainJob", {"checkpoint": {"volume": {"claimName": "c", "claimTemplate": {"size": "1Gi"}}}},
-     {"checkpoint": {"volume": {"claimTemplate": {"size": "1Gi"}}}}, "checkpoint.volume is one of claimName and claimTemplate"),
-    ("TrainJob", {"workers": {"numNodes": 2}}, {"workers": {"numNodes": 2}, "checkpoint": {"volume": {"claimName": "c"}}},
-     "several nodes need a shared checkpoint.volume"),
+     "exactly one of inline and configMapRef"),
+    ("TrainJob", {"config": {"inline": None}}, {}, "exactly one of inline and configMapRef"),
+    ("TrainJob", {"checkpoint": {"volume": {}}}, {"checkpoint": CLAIM}, "exactly one of claimName and claimTemplate"),
+    ("TrainJob", {"checkpoint": {"volume": {"claimName": "c", "claimTemplate": {"size": "1Gi"}}}}, {"checkpoint": TEMPLATE},
+     "exactly one of claimName and claimTemplate"),
+    ("TrainJob", {"checkpoint": {**CLAIM, "retention": "Delete"}}, {"checkpoint": {**TEMPLATE, "retention": "Delete"}},
+     "retention Delete is for a claimTemplate: an existing claim is never deleted"),
+    ("TrainJob", {"warmStart": {"previousRun": True}}, {"warmStart": {"previousRun": True}, "checkpoint": CLAIM},
+     "warmStart.previousRun needs a checkpoint.volume"),
+    ("TrainJob", {"warmStart": {"previousRun": True, "path": "/x"}, "checkpoint": CLAIM}, {"warmStart": {"path": "/x"}},
+     "at most one of previousRun and path"),
+    ("TrainJob", {"workers": {"numNodes": 2}}, {"workers": {"numNodes": 2}, "checkpoint": CLAIM}, "several nodes need a shared checkpoint.volume"),
+    ("EvalJob", {"gates": [{"metric": "auc"}]}, {"gates": [{"metric": "auc", "threshold": "0.7"}]}, "exactly one of threshold and relativeTo"),
+    ("EvalJob", {"gates": [{"metric": "auc", "relativeTo": {}}]}, {"gates": [{"metric": "auc", "relativeTo": {"evalJobRef": {"name": "e"}}}]},
+     ONE_BASELINE),
+    ("EvalJob", {"gates": [{"metric": "auc", "relativeTo": {"evalJobRef": {"name": "e"}, "baselineConfigMap": {"name": "c", "key": "k"}}}]},
+     {"gates": [{"metric": "auc", "relativeTo": {"baselineConfigMap": {"name": "c", "key": "k"}, "maxDrop": "0.001"}}]}, ONE_BASELINE),
+    ("ExportJob", {"workers": {"numNodes": 2}}, {}, "an export runs in one pod"),
     ("ExportJob", {"source": {"trainJobRef": {"name": "t"}}}, {"source": {"evalJobRef": None, "trainJobRef": {"name": "t"}}},
-     "exactly one of source.evalJobRef and source.trainJobRef"),
-    ("ExportJob", {"source": {"evalJobRef": None}}, {}, "exactly one of source.evalJobRef and source.trainJobRef"),
-    ("ExportJob", {"artifact": {"claimName": "c"}}, {"artifact": {"uri": None, "claimName": "c"}},
-     "exactly one of artifact.uri and artifact.claimName"),
-    ("ExportJob", {"artifact": {"uri": None}}, {}, "exactly one of artifact.uri and artifact.claimName"),
+     "exactly one of evalJobRef and trainJobRef"),
+    ("ExportJob", {"source": {"evalJobRef": None}}, {}, "exactly one of evalJobRef and trainJobRef"),
+    ("ExportJob", {"artifact": {"claimName": "c"}}, {"artifact": {"uri": None, "claimName": "c"}}, "exactly one of uri and claimName"),
+    ("ExportJob", {"artifact": {"uri": None}}, {}, "exactly one of uri and claimName"),
 ]
+# A rule on a change: what it says of a new object is nothing.
+IMMUTABLE = ("TrainJob", "claimTemplate is immutable: the claim exists")
 
 
 class CustomResources(kubernetes.ClusterTest):
@@ -120,10 +152,11 @@ class CustomResources(kubernetes.ClusterTest):
     def test_defaults(self):
         spec = self.create(job("TrainJob", "defaults"))[0]["spec"]
         self.assertEqual(spec["workers"], {"numNodes": 1, "gpusPerNode": 0, "gpuResourceName": "nvidia.com/gpu", "shmSize": "16Gi",
-                                           "terminationGracePeriodSeconds": 300})
+                                           "terminationGracePeriodSeconds": 300, "hostNetwork": False})
         self.assertEqual(spec["rendezvous"], {"backend": "gloo", "port": 29500, "timeoutSeconds": 1800})
         self.assertEqual(spec["failurePolicy"], {"maxRestarts": 3, "backoff": {"initialSeconds": 10, "maxSeconds": 600},
-                                                 "pendingTimeoutSeconds": 0, "progressTimeoutSeconds": 0})
+                                                 "pendingTimeoutSeconds": 0, "progressTimeoutSeconds": 0, "nodeLostTimeoutSeconds": 300})
+        self.assertEqual(spec["scheduling"], {"gang": {"mode": "None"}})
         self.assertEqual(spec["checkpoint"], {"modelDir": "/mnt/model", "retention": "Retain"})
         self.assertEqual(spec["updatePolicy"], {"finished": "Rerun", "running": "Queue"})
         self.assertEqual((spec["suspend"], spec["historyLimit"], spec["cleanup"]), (False, 5, {"podPolicy": "Running"}))
@@ -147,7 +180,13 @@ class CustomResources(kubernetes.ClusterTest):
             # Every rule of the schema has an example above.
             for message in self.messages(self.schema(kind)):
                 if not message.startswith("metadata.name"):
-                    self.assertIn((kind, message), tested)
+                    self.assertIn((kind, message), tested | {IMMUTABLE})
+
+    def test_a_claim_template_is_immutable(self):
+        self.create(job("TrainJob", "claim", checkpoint=TEMPLATE))
+        grow = json.dumps({"spec": {"checkpoint": {"volume": {"claimTemplate": {"size": "2Gi"}}}}})
+        self.assertIn(IMMUTABLE[1], self.kubectl("patch", "atj", "claim", "--type=merge", "-p", grow, fails=True))
+        self.kubectl("patch", "atj", "claim", "--type=merge", "-p", '{"spec":{"image":"worker:2"}}')
 
     def messages(self, schema):
         if isinstance(schema, list):

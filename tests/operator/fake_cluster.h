@@ -70,6 +70,8 @@ class FakeCluster {
   local::MemoryApi api;
   controllers::ProgressPoller poller;
   int crashes = 0;
+  bool hold_pending = false;  ///< pods stay Pending
+  bool hold_deleted = false;  ///< deleted pods stay Terminating
 
  private:
   void Reconcile(kube::Reconciler& reconciler, const kube::Key& key) {
@@ -86,8 +88,8 @@ class FakeCluster {
       const std::string name = pod["metadata"]["name"];
       try {
         if (pod["metadata"].contains("deletionTimestamp")) {
-          api.Delete(resources::kPod, "default", name, {}, 0);
-        } else if (!pod.contains("status") || pod["status"].value("phase", "") == "Pending") {
+          if (!hold_deleted) api.Delete(resources::kPod, "default", name, {}, 0);
+        } else if (!hold_pending && (!pod.contains("status") || pod["status"].value("phase", "") == "Pending")) {
           api.MergePatchStatus(resources::kPod, "default", name, {{"status", {{"phase", "Running"}, {"startTime", kube::FormatTime(clock.now)}}}});
         }
       } catch (const kube::ApiError&) {

@@ -1,5 +1,6 @@
 // Kinds: defaults, faults with paths, spec hash, and the committed CRDs.
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "operator/api/spec_hash.h"
@@ -54,27 +55,80 @@ TEST(Kinds, RulesBetweenFields) {
   EXPECT_NE(FaultsOf(job).find("need rendezvous.backend gloo"), std::string::npos);
   job = Minimal();
   job["spec"]["config"]["configMapRef"] = {{"name", "m"}};
-  EXPECT_NE(FaultsOf(job).find("exactly one of config.inline"), std::string::npos);
+  EXPECT_NE(FaultsOf(job).find("spec.config: exactly one of inline and configMapRef"), std::string::npos);
   job = Minimal();
   job["spec"]["workers"]["numNodes"] = 2;
   EXPECT_NE(FaultsOf(job).find("shared checkpoint.volume"), std::string::npos);
   job = Minimal();
   job["spec"]["data"] = {{"volumes", {{{"name", "v"}, {"mountPath", "/v"}}}}};
-  EXPECT_NE(FaultsOf(job).find("one of claimName and hostPath"), std::string::npos);
+  EXPECT_NE(FaultsOf(job).find("exactly one of claimName, hostPath and ephemeralCache"), std::string::npos);
+}
+
+TEST(Kinds, EachContradictionIsRefusedByItsRule) {
+  struct Case {
+    const char* patch;
+    const char* want;
+  };
+  for (const Case& c : {
+           Case{R"({"workers":{"gpuResourceName":"amd.com/gpu","resources":{"limits":{"amd.com/gpu":"1"}}}})", "spec.workers: GPUs are asked for"},
+           Case{R"({"workers":{"gpuResourceName":"a/b","resources":{"requests":{"a/b":1}}}})", "spec.workers: GPUs are asked for"},
+           Case{R"({"workers":{"resources":{"limits":{"cpu":true}}}})", "spec.workers.resources.limits[cpu]: must be a quantity"},
+           Case{R"({"workers":{"shmSize":"16 GB"}})", "spec.workers.shmSize"},
+           Case{R"({"data":{"volumes":[{"name":"a","mountPath":"/a","claimName":"c","hostPath":"/h"}]}})", "exactly one of claimName"},
+           Case{R"({"data":{"credentials":[{"secretRef":{"name":"s"},"as":"File"}]}})", "mountPath is needed for File"},
+           Case{R"({"data":{"credentials":[{"secretRef":{"name":"s"},"mountPath":"/s"}]}})", "mountPath is needed for File"},
+           Case{R"({"failurePolicy":{"rules":[{"action":"Fail"}]}})", "exactly one of onExitCodes, onPodConditions and onReasons"},
+           Case{R"({"failurePolicy":{"rules":[{"action":"Fail","onReasons":["x"],"onExitCodes":{"values":[1]}}]}})", "exactly one of onExitCodes"},
+           Case{R"({"failurePolicy":{"backoff":{"initialSeconds":9,"maxSeconds":1}}})", "initialSeconds is at most maxSeconds"},
+           Case{R"({"scheduling":{"gang":{"mode":"Kueue"}}})", "gang.mode Kueue needs queueName"},
+           Case{R"({"scheduling":{"queueName":"q","gang":{"mode":"Volcano"}}})", "queueName is Kueue's"},
+           Case{R"({"scheduling":{"gang":{"queue":"q"}}})", "gang.queue belongs to gang.mode Volcano"},
+           Case{R"({"checkpoint":{"volume":{"claimName":"a","claimTemplate":{"size":"1Gi"}}}})", "exactly one of claimName and claimTemplate"},
+           Case{R"({"checkpoint":{"retention":"Delete","volume":{"claimName":"a"}}})", "an existing claim is never deleted"},
+           Case{R"({"warmStart":{"previousRun":true}})", "warmStart.previousRun needs a checkpoint.volume"},
+           Case{R"({"warmStart":{"previousRun":true,"path":"/x"},"checkpoint":{"volume":{"claimName":"a"}}})", "at most one of previousRun and path"},
+           Case{R"({"imagePullPolicy":"Sometimes"})", "'Sometimes' is not one of"},
+       }) {
+    Json job = Minimal();
+    job["spec"].merge_patch(Json::parse(c.patch));
+    EXPECT_NE(FaultsOf(job).find(c.want), std::string::npos) << c.patch << "\n" << FaultsOf(job);
+  }
+}
+
+TEST(Kinds, GatesAreAbsoluteOrRelative) {
+  const Json eval = {{"apiVersion", "anneal.dev/v1alpha1"}, {"kind", "EvalJob"}, {"metadata", {{"name", "e"}}},
+                     {"spec", {{"source", {{"trainJobRef", {{"name", "t"}}}}}, {"workers", {{"gpusPerNode", 0}}}, {"rendezvous", {{"backend", "gloo"}}}}}};
+  auto faults = [&](const char* gate) {
+    Json job = eval;
+    job["spec"]["gates"] = Json::array({Json::parse(gate)});
+    try {
+      api::DefaultAndValidate(resources::kEvalJob, job);
+    } catch (const kube::ApiError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(faults(R"({"metric":"auc","threshold":"0.7"})"), "");
+  EXPECT_EQ(faults(R"({"metric":"auc","relativeTo":{"evalJobRef":{"name":"o"},"maxDrop":"0.001"}})"), "");
+  EXPECT_NE(faults(R"({"metric":"auc"})").find("exactly one of threshold and relativeTo"), std::string::npos);
+  EXPECT_NE(faults(R"({"metric":"auc","relativeTo":{}})").find("exactly one of evalJobRef and baselineConfigMap"), std::string::npos);
+  EXPECT_NE(faults(R"({"metric":"auc","relativeTo":{"evalJobRef":{"name":"o"},"maxDrop":"-1"}})").find("maxDrop"), std::string::npos);
 }
 
 TEST(Kinds, SpecHashKnowsRunFieldsFromLiveOnes) {
   const Json spec = api::DefaultAndValidate(resources::kTrainJob, Minimal())["spec"];
-  const std::string hash = api::SpecHash(spec, {});
+  const std::string hash = api::SpecHash(resources::kTrainJob, spec, {});
   // Pinned: a changed hash would retrain every finished job of a cluster at an upgrade.
-  EXPECT_EQ(hash.substr(0, 3), "v1:");
+  EXPECT_EQ(hash, "v1:" + api::Sha256(R"({"inputs":null,"spec":{"config":{"inline":"y"},"image":"x","rendezvous":{"backend":"gloo"},"workers":{"gpusPerNode":0}}})"));
+  // A stored spec that lacks a field with a default, as before an upgrade, is the same spec.
+  EXPECT_EQ(api::SpecHash(resources::kTrainJob, Minimal()["spec"], {}), hash);
   Json live = spec;
   live["suspend"] = true;
   live["failurePolicy"]["maxRestarts"] = 9;
-  EXPECT_EQ(api::SpecHash(live, {}), hash);
+  EXPECT_EQ(api::SpecHash(resources::kTrainJob, live, {}), hash);
   Json run = spec;
   run["image"] = "z";
-  EXPECT_NE(api::SpecHash(run, {}), hash);
+  EXPECT_NE(api::SpecHash(resources::kTrainJob, run, {}), hash);
   EXPECT_EQ(api::Sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
@@ -85,6 +139,38 @@ TEST(Crds, CommittedFilesAreCurrentAndSmall) {
     text << std::ifstream(path).rdbuf();
     EXPECT_EQ(text.str(), api::CrdYaml(kind)) << path << " is old: run build/bin/anneal-operator crds";
     EXPECT_LT(text.str().size(), 60000u);
+  }
+}
+
+TEST(Crds, ApiReferenceIsCurrent) {
+  for (const auto& kind : api::Kinds()) {
+    const std::string path = std::string(ANNEAL_SOURCE_DIR) + "/docs/api/" + kind.singular + ".md";
+    std::ostringstream text;
+    text << std::ifstream(path).rdbuf();
+    EXPECT_EQ(text.str(), api::ApiReference(kind)) << path << " is old: run build/bin/anneal-operator api-docs";
+  }
+}
+
+/// Kubeflow's and KubeRay's short names, and those of Kubernetes that begin alike.
+TEST(Crds, ShortNamesAreOurs) {
+  std::set<std::string> seen = {"tj", "trj", "tjob", "rj", "jobset", "js", "po", "pytorchjob", "ej", "xj", "mpijob", "vcjob", "vj"};
+  for (const auto& kind : api::Kinds()) EXPECT_TRUE(seen.insert(kind.short_name).second) << kind.short_name;
+}
+
+/// `kubectl explain` shows a description for every field.
+void Described(const Json& schema, const std::string& path) {
+  if (schema.contains("items")) Described(schema["items"], path + "[]");
+  const Json properties = schema.value("properties", Json::object());
+  for (const auto& [name, field] : properties.items()) {
+    EXPECT_GT(field.value("description", "").size(), 3u) << path << "." << name;
+    Described(field, path + "." + name);
+  }
+}
+
+TEST(Crds, EveryFieldIsDescribed) {
+  for (const auto& kind : api::Kinds()) {
+    Described(kind.spec, kind.resource.kind + ".spec");
+    Described(api::StatusSchema(kind), kind.resource.kind + ".status");
   }
 }
 

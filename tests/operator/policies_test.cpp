@@ -37,6 +37,40 @@ TEST(FailurePolicy, Verdicts) {
   }
 }
 
+TEST(FailurePolicy, ReasonsAndPodConditions) {
+  const Json target = Json::parse(R"([{"type":"DisruptionTarget","status":"True","reason":"PreemptionByScheduler"}])");
+  WorkerFailure preempted = Failed(0, 137, "1");
+  preempted.conditions = target;
+  WorkerFailure oom = Failed(0, 137, "1");
+  oom.reason = "OOMKilled";
+  WorkerFailure hang = Failed(0, 0, "");
+  hang.reason = "HangTimeout";
+  hang.lost = true;
+  WorkerFailure gone = hang;
+  gone.reason = "PodDeleted";
+  const Json none = Json::object();
+  auto rules = [](const char* text) { return Json{{"rules", Json::array({Json::parse(text)})}}; };
+  struct Case {
+    Json policy;
+    WorkerFailure failure;
+    FailureAction action;
+    const char* reason;
+  };
+  for (const Case& c : {Case{none, preempted, FailureAction::kRestartDoNotCount, "Disrupted"}, Case{none, oom, FailureAction::kFail, "OutOfMemory"},
+                        Case{none, hang, FailureAction::kRestart, "HangTimeout"}, Case{none, gone, FailureAction::kRestartDoNotCount, "PodDeleted"},
+                        Case{none, Failed(0, 2, "1"), FailureAction::kFail, "ConfigInvalid"},
+                        Case{rules(R"({"action":"Restart","onReasons":["x","OOMKilled"]})"), oom, FailureAction::kRestart, "RuleMatched"},
+                        Case{rules(R"({"action":"Fail","onReasons":["PodDeleted"]})"), gone, FailureAction::kFail, "RuleMatched"},
+                        Case{rules(R"({"action":"Fail","onPodConditions":[{"type":"DisruptionTarget","reason":"PreemptionByScheduler"}]})"), preempted, FailureAction::kFail, "RuleMatched"},
+                        Case{rules(R"({"action":"Fail","onPodConditions":[{"type":"DisruptionTarget","reason":"Other"}]})"), preempted, FailureAction::kRestartDoNotCount, "Disrupted"},
+                        // A hung or lost worker has no exit code that a rule could match.
+                        Case{rules(R"({"action":"Fail","onExitCodes":{"operator":"NotIn","values":[3]}})"), gone, FailureAction::kRestartDoNotCount, "PodDeleted"}}) {
+    const auto verdict = JudgeFailure(c.policy, {c.failure});
+    EXPECT_EQ(verdict.action, c.action) << c.policy << c.failure.reason;
+    EXPECT_EQ(verdict.reason, c.reason) << c.policy;
+  }
+}
+
 TEST(FailurePolicy, Backoff) {
   const Json policy = Json::parse(R"({"backoff":{"initialSeconds":10,"maxSeconds":600}})");
   for (const auto& [restarts, wait] : std::vector<std::pair<int, int>>{{1, 10}, {2, 20}, {3, 40}, {7, 600}, {1000, 600}}) {

@@ -15,17 +15,23 @@ struct WorkerFailure {
   int index = 0;
   std::string pod, node, reason, message;
   int exit_code = 0;
-  std::string finished_at;  ///< RFC 3339; orders by text
+  std::string finished_at;                      ///< RFC 3339; orders by text
+  kube::Json conditions = kube::Json::array();  ///< of its pod
+  bool lost = false;  ///< taken from outside or hung, not ended by itself: there is no exit code
 };
 
 enum class FailureAction { kFail, kRestart, kRestartDoNotCount };
 
 struct FailureVerdict {
   FailureAction action = FailureAction::kRestart;
-  std::string reason;   ///< RuleMatched, ConfigInvalid, DataInvalid, Stopped, WorkerFailed, PodLost
+  std::string reason;  ///< RuleMatched, Disrupted, OutOfMemory, ConfigInvalid, DataInvalid, Stopped, WorkerFailed, or a
+                       ///< lost pod's
   std::string message;
   WorkerFailure blamed;
 };
+
+/// The facts of one pod, whatever its phase.
+WorkerFailure FailureOf(const kube::Json& pod);
 
 /// Failures among the pods of an attempt, in the order of worker index.
 std::vector<WorkerFailure> FindFailures(const std::vector<kube::Json>& pods);
@@ -33,7 +39,9 @@ std::vector<WorkerFailure> FindFailures(const std::vector<kube::Json>& pods);
 /// The first to end with a code of its own is to blame; 76 says "a peer failed" and is blamed only when all say so.
 const WorkerFailure& Blame(const std::vector<WorkerFailure>& failures);
 
-/// Applies spec.failurePolicy.rules, then the built-in ones: 64 and 78 fail, 143 restarts without counting.
+/// Applies spec.failurePolicy.rules, then the built-in ones: a pod condition DisruptionTarget (drain, preemption,
+/// eviction), a pod deleted from outside or a lost node restart without counting; OOMKilled, 2, 64 and 78 fail; 143
+/// restarts without counting; anything else restarts.
 FailureVerdict JudgeFailure(const kube::Json& failure_policy, const std::vector<WorkerFailure>& failures);
 
 /// Wait before restart number `restarts` (1, 2, ...): initial x 2^(restarts-1), at most max.

@@ -14,25 +14,41 @@ std::string MetricText(const Json& value) {
   return text;
 }
 
-GateResult JudgeGates(const Json& gates, const Json& metrics) {
+GateResult JudgeGates(const Json& gates, const Json& metrics, const Json& baselines) {
   GateResult result;
-  for (const Json& gate : gates) {
+  for (size_t i = 0; i < gates.size(); ++i) {
+    const Json& gate = gates[i];
     const std::string metric = gate["metric"], op = gate.value("op", "GTE");
-    const double threshold = std::strtod(gate["threshold"].get<std::string>().c_str(), nullptr);
-    Json entry = {{"metric", metric}, {"op", op}, {"threshold", gate["threshold"]}};
-    bool passed = false;
-    if (metrics.is_object() && metrics.contains(metric) && metrics[metric].is_number()) {
-      const double value = metrics[metric];
-      passed = op == "GTE" ? value >= threshold : op == "GT" ? value > threshold : op == "LTE" ? value <= threshold : value < threshold;
-      entry["value"] = MetricText(metrics[metric]);
+    Json entry = {{"metric", metric}, {"op", op}};
+    double threshold = 0;
+    bool known = true;
+    if (gate.contains("threshold")) {
+      threshold = std::strtod(gate["threshold"].get<std::string>().c_str(), nullptr);
+      entry["threshold"] = gate["threshold"];
     } else {
-      entry["value"] = "";
+      const std::string baseline = baselines.is_object() ? baselines.value(std::to_string(i), "") : "";
+      known = !baseline.empty();
+      const double drop = std::strtod(gate["relativeTo"].value("maxDrop", "0").c_str(), nullptr);
+      threshold = std::strtod(baseline.c_str(), nullptr) + (op == "GTE" || op == "GT" ? -drop : drop);
+      entry["baseline"] = baseline;
+      entry["threshold"] = known ? MetricText(threshold) : "";
+    }
+    bool passed = false;
+    entry["value"] = metrics.is_object() && metrics.contains(metric) ? MetricText(metrics[metric]) : "";
+    const std::string value = entry["value"];
+    if (known && !value.empty()) {
+      const double found = metrics[metric];
+      passed = op == "GTE"   ? found >= threshold
+               : op == "GT"  ? found > threshold
+               : op == "LTE" ? found <= threshold
+                             : found < threshold;
     }
     entry["passed"] = passed;
     if (!passed) {
-      const std::string value = entry["value"].get<std::string>();
-      result.message += (result.message.empty() ? "" : "; ") + metric + " is " + (value.empty() ? "not reported" : value) +
-                        ", must be " + op + " " + gate["threshold"].get<std::string>();
+      result.message +=
+          (result.message.empty() ? "" : "; ") + metric + " is " + (value.empty() ? "not reported" : value) +
+          (known ? ", must be " + op + " " + entry["threshold"].get<std::string>() : ", its baseline is unknown") +
+          (gate.contains("relativeTo") ? " (baseline " + entry["baseline"].get<std::string>() + ")" : "");
     }
     result.passed = result.passed && passed;
     result.gates.push_back(std::move(entry));
