@@ -7,6 +7,7 @@
 #include "worker/dist/launcher.h"
 #include "worker/eval/eval.h"
 #include "worker/export/export.h"
+#include "worker/export/verify.h"
 #include "worker/predict/predict.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
@@ -78,7 +79,7 @@ int main(int argc, char** argv) {
   eval_command->add_option("--edit_config_json", eval.edit_config_json, "JSON object of config edits: path -> value");
 
   anneal::exporting::ExportOptions exporting;
-  auto* export_command = app.add_subcommand("export", "export a checkpoint as TorchScript (tzrec.export)");
+  auto* export_command = app.add_subcommand("export", "export a checkpoint (tzrec.export)");
   LastWins(export_command);
   export_command->add_option("--pipeline_config_path", exporting.pipeline_config_path, "the config")->required();
   export_command->add_option("--checkpoint_path", exporting.checkpoint_path, "default: as export_config.exporter_type says");
@@ -86,9 +87,20 @@ int main(int argc, char** argv) {
   export_command->add_option("--asset_files", exporting.asset_files, "comma list of files to put beside the model");
   export_command->add_option("--additional_export_config", exporting.additional_export_config, "JSON object merged into model_acc.json");
   export_command->add_option("--edit_config_json", exporting.edit_config_json, "JSON object of config edits: path -> value");
+  export_command->add_option("--format", exporting.settings.format, "TorchScript | AOT | AOTUnified | TensorRT | RTP | Distributed (default: ENABLE_AOT, ENABLE_TRT, USE_RTP, ...)");
+  export_command->add_option("--quantization", exporting.settings.quantization, "pooled tables: FP32 | FP16 | INT8 | INT4 | INT2 (default: $QUANT_EMB, INT8)");
+  export_command->add_option("--sequence_quantization", exporting.settings.sequence_quantization, "sequence tables (default: $QUANT_EC_EMB, FP32)");
+  export_command->add_option("--input_tile", exporting.settings.input_tile, "0 | 2 | 3 (default: $INPUT_TILE, 0)");
   export_command->add_option("--verify_input_path", exporting.verify_input_path, "rows to compare on (default: eval_input_path)");
   export_command->add_option("--verify_max_abs_diff", exporting.verify_max_abs_diff, "largest difference allowed")->capture_default_str();
   export_command->add_option("--publish_uri", exporting.publish_uri, "file:// URI to publish a version to");
+
+  anneal::exporting::VerifyOptions verify;
+  auto* verify_command = app.add_subcommand("verify-export", "compare an export with the answers of its model (run by export)");
+  verify_command->add_option("FOLDER", verify.folder, "the export")->required();
+  verify_command->add_option("--input_path", verify.input_path, "rows")->required();
+  verify_command->add_option("--expected", verify.expected, "safetensors file of the expected outputs")->required();
+  verify_command->add_option("--report", verify.report, "JSON file to write")->required();
 
   anneal::predict::PredictOptions predict;
   auto* predict_command = app.add_subcommand("predict", "predict with an exported model or a checkpoint (tzrec.predict)");
@@ -144,6 +156,8 @@ int main(int argc, char** argv) {
     } else if (*export_command) {
       WarnAboutExtras(export_command);
       status = anneal::exporting::RunExport(exporting);
+    } else if (*verify_command) {
+      status = anneal::exporting::RunVerify(verify);
     } else if (*predict_command) {
       WarnAboutExtras(predict_command);
       status = anneal::predict::RunPredict(predict);

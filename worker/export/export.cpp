@@ -1,6 +1,6 @@
 #include "worker/export/export.h"
 
-#include <cstdlib>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -8,6 +8,7 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/eval/evaluator.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/eval/trained_model.h"
@@ -27,27 +28,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr int64_t kVerifyBatches = 20;
-
-std::string Env(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
-/// Switches of TorchEasyRec that choose an export we do not have are refused, not ignored.
-void CheckEnvironment() {
-  for (const char* name : {"ENABLE_AOT", "UNIFIED_AOT", "ENABLE_TRT", "USE_RTP", "USE_DISTRIBUTED_EMBEDDING"}) {
-    const std::string value = Env(name);
-    if (!value.empty() && value[0] != '0') throw ConfigError(std::string("environment variable ") + name + "=" + value + ": not supported yet");
-  }
-  const std::string tile = Env("INPUT_TILE");
-  if (!tile.empty() && (tile[0] == '2' || tile[0] == '3')) throw ConfigError("environment variable INPUT_TILE=" + tile + ": not supported yet");
-  for (const char* name : {"QUANT_EMB", "QUANT_EC_EMB"}) {
-    const std::string value = Env(name);
-    if (value.empty() || value[0] == '0' || value == "FP32") continue;
-    throw ConfigError(std::string("environment variable ") + name + "=" + value + ": quantised tables are not supported yet");
-  }
-  if (Env("QUANT_EMB").empty()) LogInfo("tables are exported as FP32: quantisation is not supported yet");
-}
+constexpr int64_t kMetricBatches = 200;
 
 /// The checkpoint that exporter_type names when none is given (parity/export.md 1).
 std::string ChooseCheckpoint(const tzrec::protos::EasyRecConfig& config, const std::string& given) {
@@ -68,10 +49,12 @@ std::string ChooseCheckpoint(const tzrec::protos::EasyRecConfig& config, const s
     if (!result.is_object() || !result.contains("global_step")) continue;
     std::string metric = settings.best_exporter_metric();
     if (!settings.has_best_exporter_metric()) {
-      if (result.size() > 2) throw ConfigError("export_config.best_exporter_metric must be set: " + results + " holds several metrics");
+      if (result.size() > 2)
+        throw ConfigError("export_config.best_exporter_metric must be set: " + results + " holds several metrics");
       for (const auto& [name, value] : result.items()) metric = name == "global_step" ? metric : name;
     }
-    if (!result.contains(metric)) throw ConfigError("export_config.best_exporter_metric: " + results + " has no '" + metric + "'");
+    if (!result.contains(metric))
+      throw ConfigError("export_config.best_exporter_metric: " + results + " has no '" + metric + "'");
     if (!result[metric].is_number()) continue;
     const double value = result[metric];
     if (!best || (settings.metric_larger_is_better() ? value > *best : value < *best)) {
@@ -82,11 +65,9 @@ std::string ChooseCheckpoint(const tzrec::protos::EasyRecConfig& config, const s
   return step < 0 ? config.model_dir() : checkpoint::CheckpointPath(config.model_dir(), step);
 }
 
-ordered_json ModelAcc(const std::string& additional) {
+ordered_json ModelAcc(const Settings& settings, const std::string& additional) {
   ordered_json acc = {{"SPARSE_INT64", "1"}};
-  for (const char* name : {"INPUT_TILE", "QUANT_EMB", "QUANT_EC_EMB", "MAX_EXPORT_BATCH_SIZE"}) {
-    if (std::getenv(name)) acc[name] = Env(name);
-  }
+  for (const auto& [name, value] : settings.acceleration) acc[name] = value;
   if (additional.empty()) return acc;
   const ordered_json more = ordered_json::parse(additional, nullptr, false);
   if (!more.is_object()) throw ConfigError("--additional_export_config is not a JSON object");
@@ -112,13 +93,79 @@ data::BatchStream OpenStream(const eval::TrainedModel& model, const std::string&
   return data::BatchStream(model.config(), model.features(), options);
 }
 
+/// Metrics of the evaluation data, or why there are none. A metric that is not a number becomes null.
+ordered_json Metrics(eval::TrainedModel& model, const std::string& rows, dist::ProcessGroup& group) {
+  data::StreamOptions stream_options;
+  stream_options.input_path = rows;
+  stream_options.mode = data::Mode::kEval;
+  stream_options.num_workers = 1;
+  eval::EvaluationSettings settings;
+  settings.num_steps = kMetricBatches;
+  settings.log = false;
+  ordered_json metrics;
+  try {
+    data::BatchStream stream(model.config(), model.features(), stream_options);
+    for (const auto& [name, value] : eval::Evaluate(model.network(), model.embedding(), stream, group, settings))
+      metrics[name] = value;
+  } catch (const Error& error) {
+    // Rows to compare on need no labels.
+    return std::string("none: ") + error.what();
+  }
+  return metrics;
+}
+
+/// Compares the artefact with the model and writes export_report.json. Throws when they are further apart than allowed.
+///
+/// Rounding of tables is wanted, so the artefact is held against the model with its tables rounded alike; what the
+/// rounding costs is reported beside it.
+Difference Check(eval::TrainedModel& model, const Settings& settings, const ExportOptions& options,
+                 const fs::path& folder, const std::string& rows, dist::ProcessGroup& group, ordered_json& report) {
+  Answers expected = Ask(model, rows, kVerifyBatches);
+  if (settings.pooled != TableType::kFp32) {
+    ordered_json loss = {{"pooled_tables", TableTypeName(settings.pooled)}};
+    const ordered_json before = Metrics(model, rows, group);
+    RoundTables(model, settings.pooled);
+    const Answers rounded = Ask(model, rows, kVerifyBatches);
+    const Difference lost = Compare(expected, rounded);
+    loss["max_abs_diff"] = lost.max;
+    loss["mean_abs_diff"] = lost.mean;
+    loss["metrics_before"] = before;
+    loss["metrics_after"] = before.is_object() ? Metrics(model, rows, group) : before;
+    report["quantization"] = loss;
+    std::ostringstream text;
+    text << "tables as " << TableTypeName(settings.pooled) << ": outputs move by " << lost.max << " at most, "
+         << lost.mean << " on average";
+    LogInfo(text.str());
+    expected = rounded;
+  }
+  const Difference difference = VerifyInFreshProcess(options.program, folder, rows, expected);
+  const bool passed = difference.max <= options.verify_max_abs_diff;
+  report["batches"] = expected.batches;
+  report["rows"] = expected.rows;
+  report["max_abs_diff"] = std::isfinite(difference.max) ? ordered_json(difference.max) : ordered_json("inf");
+  report["limit"] = options.verify_max_abs_diff;
+  report["passed"] = passed;
+  checkpoint::WriteFileSynced(folder / "export_report.json", report.dump(2));
+  std::ostringstream text;
+  text << difference.max << " on " << expected.rows << " rows";
+  if (!passed) {
+    throw Error(ExitCode::kInternal, "the exported model differs from the trained one by " + text.str() +
+                                         "; nothing was published. See " + (folder / "export_report.json").string());
+  }
+  LogInfo("verified in a fresh process: largest difference " + text.str());
+  return difference;
+}
+
 }  // namespace
 
 int RunExport(const ExportOptions& options) {
   config::Overrides overrides;
   overrides.edit_config_json = options.edit_config_json;
   const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
-  CheckEnvironment();
+  const Settings settings = ReadSettings(options.settings);
+  if (settings.format != Format::kTorchScript) {
+    throw ConfigError(std::string("export format ") + FormatName(settings.format) + ": not supported yet");
+  }
   dist::Topology topology = dist::Topology::FromEnvironment();
   if (topology.rank != 0) {
     LogWarning("an export runs in one process; rank " + std::to_string(topology.rank) + " has nothing to do");
@@ -151,38 +198,21 @@ int RunExport(const ExportOptions& options) {
     const auto sample = sample_stream.Next();
     if (!sample) throw DataError(rows + " has no rows to trace the model with");
     LogInfo("Exporting step " + std::to_string(model->step()) + " to " + target.string());
-    WriteTorchScript(*model, *sample, folder);
+    WriteTorchScript(*model, *sample, settings, folder);
   }
   checkpoint::WriteFileSynced(folder / "fg.json", features::FgJson(config).dump(4));
-  checkpoint::WriteFileSynced(folder / "model_acc.json", ModelAcc(options.additional_export_config).dump(4));
+  checkpoint::WriteFileSynced(folder / "model_acc.json", ModelAcc(settings, options.additional_export_config).dump(4));
   config::SavePipelineConfig(config, folder / "pipeline.config");
   CopyAssets(options.asset_files, folder);
 
-  data::BatchStream verify_stream = OpenStream(*model, rows);
-  const VerifyReport report = Verify(*model, folder, verify_stream, kVerifyBatches);
-  const bool passed = report.max_abs_diff <= options.verify_max_abs_diff;
-  checkpoint::WriteFileSynced(folder / "export_report.json", json{{"format", "TorchScript"},
-                                                                  {"step", model->step()},
-                                                                  {"batches", report.batches},
-                                                                  {"rows", report.rows},
-                                                                  {"max_abs_diff", report.max_abs_diff},
-                                                                  {"limit", options.verify_max_abs_diff},
-                                                                  {"passed", passed}}
-                                                                 .dump(2));
-  std::ostringstream difference;
-  difference << report.max_abs_diff;
-  if (!passed) {
-    throw Error(ExitCode::kInternal, "the exported model differs from the trained one by " + difference.str() +
-                                         " on " + std::to_string(report.rows) + " rows; nothing was published. See " +
-                                         (folder / "export_report.json").string());
-  }
-  LogInfo("verified on " + std::to_string(report.rows) + " rows: largest difference " + difference.str());
+  ordered_json report = {{"format", FormatName(settings.format)}, {"step", model->step()}};
+  const Difference difference = Check(*model, settings, options, folder, rows, *group, report);
   checkpoint::SyncFolder(folder);
   fs::rename(folder, target);
 
   train::TerminationMessage message;
   message.global_step = model->step();
-  message.metrics["max_abs_diff"] = report.max_abs_diff;
+  message.metrics["max_abs_diff"] = difference.max;
   if (!options.publish_uri.empty()) {
     const io::Published published = io::Publish(target, options.publish_uri, model->step());
     LogInfo("Published " + published.uri);

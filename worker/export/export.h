@@ -3,16 +3,20 @@
 
 #include <string>
 
+#include "worker/export/settings.h"
+
 namespace anneal::exporting {
 
 /// The command line; names are tzrec.export's (parity/train.md 20), the last three are Anneal's own.
 struct ExportOptions {
   std::string pipeline_config_path, checkpoint_path, export_dir, asset_files, additional_export_config;
   std::string edit_config_json;
-  std::string verify_input_path;       ///< rows to compare on; default eval_input_path, then train_input_path
-  double verify_max_abs_diff = 1e-5;   ///< probabilities are float32 sums of a few hundred terms: 1e-5 is far above
-                                       ///< their rounding and far below what a ranking notices
-  std::string publish_uri;             ///< file:// URI: versioned copy and `latest` pointer
+  std::string verify_input_path;  ///< rows to compare on; default eval_input_path, then train_input_path
+  SettingFlags settings;
+  std::string program = "/proc/self/exe";  ///< the anneal executable, which checks the artefact in a fresh process
+  double verify_max_abs_diff = 1e-5;       ///< probabilities are float32 sums of a few hundred terms: 1e-5 is far above
+                                           ///< their rounding and far below what a ranking notices
+  std::string publish_uri;                 ///< file:// URI: versioned copy and `latest` pointer
 };
 
 /// Writes the artefact, checks it, publishes it. Returns 0; throws Error otherwise, and then nothing is published.

@@ -2,12 +2,15 @@
 
 #include <ATen/ATen.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/frontend/resolver.h>
+#include <torch/csrc/jit/frontend/sugared_value.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 
 #include <fstream>
 #include <sstream>
 
 #include "worker/config/error.h"
+#include "worker/export/lookup_source.h"
 #include "worker/train/checkpoint/safetensors.h"
 
 namespace anneal::exporting {
@@ -39,71 +42,30 @@ void Register(Module root, const std::string& name, const at::Tensor& tensor, bo
   at.register_parameter(parts.back(), tensor, buffer);
 }
 
-std::string Quote(const std::string& text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    quoted += c;
+/// `quantized` is no name of the stock resolver.
+struct OperatorResolver : torch::jit::Resolver {
+  std::shared_ptr<torch::jit::SugaredValue> resolveValue(const std::string& name, torch::jit::GraphFunction& method,
+                                                         const torch::jit::SourceRange& at) override {
+    if (name == "quantized") return std::make_shared<torch::jit::BuiltinModule>("quantized");
+    return torch::jit::nativeResolver()->resolveValue(name, method, at);
   }
-  return quoted + "\"";
-}
+  c10::TypePtr resolveType(const std::string& name, const torch::jit::SourceRange& at) override {
+    return torch::jit::nativeResolver()->resolveType(name, at);
+  }
+};
 
-/// TorchScript for a tensor by its dotted name. getattr, because names may be numbers.
-std::string Attribute(const std::string& name) {
-  std::string text = "self";
-  for (const std::string& part : SplitName(name)) text = "getattr(" + text + ", " + Quote(part) + ")";
-  return text;
-}
-
-// Scalar types are written as their numbers (4: int64, 6: float32): Module::define knows no torch.int64.
-/// The source of forward: dictionary in, lookups, dense columns, dense model, dictionary out.
-std::string ForwardSource(eval::TrainedModel& model) {
-  const auto& plan = model.network().plan();
-  const auto& features = model.features();
+/// forward: dictionary in, lookups, dense model, dictionary out.
+std::string ForwardSource(const std::vector<std::string>& names) {
   std::ostringstream s;
   s << R"(
-def bag(self, table: Tensor, values: Tensor, lengths: Tensor, weights: Optional[Tensor], mean: bool) -> Tensor:
-    rows = table.size(0)
-    ids = torch.where((values < 0) | (values >= rows), torch.zeros_like(values), values)
-    offsets = torch.cumsum(lengths, 0) - lengths
-    pooled = torch.embedding_bag(table, ids, offsets, False, 0, False, weights, False)[0]
-    if mean:
-        pooled = pooled / torch.clamp(lengths, min=1).to(pooled.dtype).unsqueeze(1)
-    return pooled
-
 def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Tensor]:
-    d = torch.device(device)
+    pooled, dense = self.lookup(data, device)
+    outputs = self.model.dense_forward(pooled, dense)
+    return {
 )";
-  for (const auto* feature : features.sparse()) {
-    const std::string i = std::to_string(feature->index), key = feature->name;
-    s << "    values_" << i << " = data[" << Quote(key + ".values") << "].to(d, 4)\n"
-      << "    lengths_" << i << " = data[" << Quote(key + ".lengths") << "].to(d, 4)\n";
-    if (features.weighted()) {
-      s << "    weights_" << i << " = data[" << Quote(key + ".weights") << "].to(d, 6)\n";
-    }
+  for (size_t i = 0; i < names.size(); ++i) {
+    s << "        " << Quote(names[i]) << ": outputs[" << i << "]" << (i + 1 < names.size() ? "," : "") << "\n";
   }
-  s << "    pooled = torch.cat([\n";
-  for (const auto& lookup : plan.lookups) {
-    const auto& table = plan.tables[lookup.table];
-    const std::string i = std::to_string(lookup.feature);
-    s << "        self.bag(" << Attribute(table.state_name()) << ", values_" << i << ", lengths_" << i << ", "
-      << (features.weighted() ? "weights_" + i : "None") << ", "
-      << (table.pooling == features::Pooling::kMean ? "True" : "False") << "),\n";
-  }
-  s << "    ], 1)\n";
-  if (features.dense().empty()) {
-    s << "    dense = torch.zeros([pooled.size(0), 0])\n";
-  } else {
-    s << "    dense = torch.cat([\n";
-    for (const auto* feature : features.dense()) {
-      s << "        data[" << Quote(feature->name + ".values") << "].to(d, 6).reshape([-1, "
-        << feature->value_dim << "]),\n";
-    }
-    s << "    ], 1)\n";
-  }
-  s << "    outputs = self.model.dense_forward(pooled, dense)\n    return {\n";
-  const auto names = model.network().prediction_names();
-  for (size_t i = 0; i < names.size(); ++i) s << "        " << Quote(names[i]) << ": outputs[" << i << "]" << (i + 1 < names.size() ? "," : "") << "\n";
   s << "    }\n";
   return s.str();
 }
@@ -137,31 +99,48 @@ void CheckNames(const models::EmbeddingPlan& plan) {
 
 }  // namespace
 
-void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, const std::string& folder) {
-  auto& network = model.network();
-  CheckNames(network.plan());
-  Module root("AnnealModel");
-  for (auto& entry : network.DenseParameters()) {
-    entry.tensor.set_requires_grad(false);
-    Register(root, entry.name, entry.tensor, /*buffer=*/false);
-  }
-  for (const auto& entry : network.Buffers()) Register(root, entry.name, entry.tensor, /*buffer=*/true);
-  for (const auto& shard : model.embedding().weights()) {
-    if (shard.rows != shard.global_rows) throw ConfigError("an export runs in one process");
-    Register(root, shard.name, at::from_blob(shard.data, {shard.rows, shard.dim}, at::kFloat), /*buffer=*/false);
-  }
-  TraceDense(model, root.attr("model").toModule(), sample);
-  const std::string source = ForwardSource(model);
-  root.define(source);
-  root.eval();
-  const std::string path = folder + "/scripted_model.pt";
+void Define(Module& module, const std::string& source) { module.define(source, std::make_shared<OperatorResolver>()); }
+
+void SaveModule(Module& module, const std::string& path) {
   try {
-    root.save(path);
+    module.save(path);
   } catch (const std::exception& error) {
     throw TemporaryError("cannot write " + path + ": " + error.what());
   }
-  const auto method = root.attr("model").toModule().get_method("dense_forward");
-  checkpoint::WriteFileSynced(folder + "/gm.code", source.substr(1) + "\n# dense_forward, traced\n" + method.graph()->toString());
+}
+
+ScriptedParts BuildModule(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings) {
+  auto& network = model.network();
+  CheckNames(network.plan());
+  ScriptedParts parts{Module("AnnealModel"), LookupSource(network.plan(), model.features(), settings)};
+  for (auto& entry : network.DenseParameters()) {
+    entry.tensor.set_requires_grad(false);
+    Register(parts.root, entry.name, entry.tensor, /*buffer=*/false);
+  }
+  for (const auto& entry : network.Buffers()) Register(parts.root, entry.name, entry.tensor, /*buffer=*/true);
+  for (const auto& shard : model.embedding().weights()) {
+    if (shard.rows != shard.global_rows) throw ConfigError("an export runs in one process");
+    const at::Tensor weights = at::from_blob(shard.data, {shard.rows, shard.dim}, at::kFloat);
+    // Packed bytes cannot be a parameter: those are floating point.
+    Register(parts.root, shard.name, PackTable(weights, settings.pooled, shard.name),
+             settings.pooled != TableType::kFp32);
+  }
+  TraceDense(model, parts.root.attr("model").toModule(), sample);
+  Define(parts.root, parts.lookup_source);
+  parts.root.eval();
+  return parts;
+}
+
+void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
+                      const std::string& folder) {
+  ScriptedParts parts = BuildModule(model, sample, settings);
+  const std::string source = ForwardSource(model.network().prediction_names());
+  Define(parts.root, source);
+  parts.root.eval();
+  SaveModule(parts.root, folder + "/scripted_model.pt");
+  const auto method = parts.root.attr("model").toModule().get_method("dense_forward");
+  checkpoint::WriteFileSynced(folder + "/gm.code", parts.lookup_source.substr(1) + source +
+                                                       "\n# dense_forward, traced\n" + method.graph()->toString());
 }
 
 }  // namespace anneal::exporting

@@ -1,18 +1,35 @@
 // A trained model as a TorchScript module that stock LibTorch or Python torch loads, with no code of ours.
 //
-// Parameters carry the checkpoint's state names. The lookups are TorchScript source; the dense model is traced, so that a
-// new model needs no export code of its own.
+// Parameters carry the checkpoint's state names. The lookups are TorchScript source; the dense model is traced, so that
+// a new model needs no export code of its own.
 #pragma once
+
+#include <torch/csrc/jit/api/module.h>
 
 #include <string>
 
 #include "worker/data/batch.h"
 #include "worker/eval/trained_model.h"
+#include "worker/export/settings.h"
 
 namespace anneal::exporting {
 
-/// Writes scripted_model.pt and gm.code (its source) into `folder`. `sample` is any batch with rows: it traces the
-/// graph and sizes nothing. Interface: parity/export.md 4.
-void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, const std::string& folder);
+/// A module with the methods `lookup` (lookup_source.h) and model.dense_forward(pooled, dense) -> outputs in the order
+/// of prediction_names(). `sample` is any batch with rows: it traces the graph and sizes nothing.
+struct ScriptedParts {
+  torch::jit::Module root;
+  std::string lookup_source;
+};
+ScriptedParts BuildModule(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings);
+
+/// Compiles methods into a module; `quantized.` is known in their source.
+void Define(torch::jit::Module& module, const std::string& source);
+
+/// Writes scripted_model.pt and gm.code (its source) into `folder`. Interface: parity/export.md 4.
+void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
+                      const std::string& folder);
+
+/// Saves a module. Throws TemporaryError naming the file.
+void SaveModule(torch::jit::Module& module, const std::string& path);
 
 }  // namespace anneal::exporting

@@ -2,31 +2,145 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
 
+#include "worker/config/error.h"
+#include "worker/config/pipeline.h"
+#include "worker/data/batch_stream.h"
+#include "worker/export/child_process.h"
 #include "worker/export/scripted_model.h"
+#include "worker/train/checkpoint/safetensors.h"
 
 namespace anneal::exporting {
+namespace {
 
-VerifyReport Verify(eval::TrainedModel& model, const std::string& folder, data::BatchStream& stream, int64_t batches) {
-  const ScriptedModel exported(folder);
-  VerifyReport report;
-  while (report.batches < batches) {
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+data::BatchStream Open(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
+                       const std::string& path) {
+  data::StreamOptions options;
+  options.input_path = path;
+  options.mode = data::Mode::kPredict;
+  options.num_workers = 1;
+  return data::BatchStream(config, features, options);
+}
+
+/// Runs `predict` over the first batches.
+template <typename Predict>
+Answers Collect(data::BatchStream& stream, int64_t batches, Predict predict) {
+  std::map<std::string, std::vector<at::Tensor>> parts;
+  Answers answers;
+  for (; answers.batches < batches; ++answers.batches) {
     auto batch = stream.Next();
     if (!batch) break;
-    const auto expected = model.Predict(*batch);
-    const auto got = exported.Predict(*batch, model.features());
-    for (const auto& [name, value] : expected.values) {
-      const double difference = (got.at(name) - value).abs().max().item<double>();
-      // A NaN on one side only compares as no difference at all: it is the largest one.
-      const bool nan = at::isnan(got.at(name)).ne(at::isnan(value)).any().item<bool>();
-      report.max_abs_diff = std::max(report.max_abs_diff, nan ? std::numeric_limits<double>::infinity() : difference);
-    }
-    ++report.batches;
-    report.rows += batch->rows;
+    for (const auto& [name, value] : predict(*batch).values) parts[name].push_back(value.clone());
+    answers.rows += batch->rows;
     stream.Recycle(std::move(batch));
   }
-  return report;
+  if (answers.rows == 0) throw DataError("there are no rows to verify the export on");
+  for (const auto& [name, values] : parts) answers.values.emplace_back(name, at::cat(values, 0));
+  return answers;
+}
+
+void Write(const Answers& answers, const std::string& path) {
+  std::vector<at::Tensor> kept;
+  std::vector<checkpoint::TensorView> views;
+  for (const auto& [name, value] : answers.values) {
+    kept.push_back(value.to(at::kFloat).contiguous());
+    views.push_back({name, checkpoint::DType::kF32, kept.back().sizes().vec(), kept.back().const_data_ptr()});
+  }
+  checkpoint::WriteSafetensors(path, views);
+}
+
+Answers Read(const std::string& path) {
+  const checkpoint::SafetensorsFile file(path);
+  Answers answers;
+  for (const auto& [name, view] : file.tensors()) {
+    answers.values.emplace_back(name, at::from_blob(const_cast<void*>(view.data), view.shape, at::kFloat).clone());
+  }
+  return answers;
+}
+
+}  // namespace
+
+Answers Ask(eval::TrainedModel& model, const std::string& input_path, int64_t batches) {
+  data::BatchStream stream = Open(model.config(), model.features(), input_path);
+  return Collect(stream, batches, [&model](const data::Batch& batch) { return model.Predict(batch); });
+}
+
+Difference Compare(const Answers& a, const Answers& b) {
+  Difference difference;
+  double sum = 0, count = 0;
+  if (a.values.size() != b.values.size())
+    throw Error(ExitCode::kInternal, "the exported model has other outputs than the trained one");
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    const auto& [name, left] = a.values[i];
+    const auto& [other, right] = b.values[i];
+    if (name != other || left.sizes() != right.sizes()) {
+      throw Error(ExitCode::kInternal,
+                  "output " + name + " of the exported model has another name or shape than the trained one's");
+    }
+    const at::Tensor x = left.to(at::kDouble), y = right.to(at::kDouble);
+    // A NaN on one side only compares as no difference at all: it is the largest one.
+    if (at::isnan(x).ne(at::isnan(y)).any().item<bool>()) difference.max = std::numeric_limits<double>::infinity();
+    const at::Tensor apart = at::nan_to_num((x - y).abs(), 0.0);
+    difference.max = std::max(difference.max, apart.max().item<double>());
+    sum += apart.sum().item<double>();
+    count += static_cast<double>(apart.numel());
+  }
+  difference.mean = std::isinf(difference.max) ? difference.max : sum / std::max(count, 1.0);
+  return difference;
+}
+
+void RoundTables(eval::TrainedModel& model, TableType type) {
+  for (const auto& shard : model.embedding().weights()) {
+    at::Tensor weights = at::from_blob(shard.data, {shard.rows, shard.dim}, at::kFloat);
+    weights.copy_(UnpackTable(PackTable(weights, type, shard.name), type));
+  }
+}
+
+int RunVerify(const VerifyOptions& options) {
+  const auto loaded = config::LoadPipelineConfig(options.folder + "/pipeline.config");
+  const auto features = features::FeatureSet::FromConfig(loaded.config);
+  const ScriptedModel exported(options.folder);
+  const Answers expected = Read(options.expected);
+  const int64_t wanted = expected.values.front().second.size(0);
+  data::BatchStream stream = Open(loaded.config, features, options.input_path);
+  const int64_t batches = (wanted + stream.batch_size() - 1) / stream.batch_size();
+  const Answers got =
+      Collect(stream, batches, [&](const data::Batch& batch) { return exported.Predict(batch, features); });
+  const Difference difference = Compare(expected, got);
+  // JSON has no infinity.
+  const auto number = [](double value) { return std::isfinite(value) ? json(value) : json("inf"); };
+  checkpoint::WriteFileSynced(options.report, json{{"max_abs_diff", number(difference.max)},
+                                                   {"mean_abs_diff", number(difference.mean)},
+                                                   {"batches", got.batches},
+                                                   {"rows", got.rows}}
+                                                  .dump(1));
+  return 0;
+}
+
+Difference VerifyInFreshProcess(const std::string& program, const std::string& folder, const std::string& input_path,
+                                const Answers& expected) {
+  const std::string answers = folder + ".expected.safetensors", report = folder + ".verify.json";
+  fs::remove(report);
+  Write(expected, answers);
+  const ChildResult child = RunChild(
+      {program, "verify-export", folder, "--input_path", input_path, "--expected", answers, "--report", report});
+  fs::remove(answers);
+  if (child.status != 0) throw Error(ExitCode::kInternal, "a fresh process cannot run the export: " + child.last_lines);
+  const json result = json::parse(std::ifstream(report));
+  fs::remove(report);
+  const auto number = [&result](const char* name) {
+    return result[name].is_number() ? result[name].get<double>() : std::numeric_limits<double>::infinity();
+  };
+  return {number("max_abs_diff"), number("mean_abs_diff")};
 }
 
 }  // namespace anneal::exporting

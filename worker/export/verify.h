@@ -1,19 +1,44 @@
 // Whether an exported model says the same as the model it came from.
+//
+// The exporting process writes down what the model answers on real batches; a fresh process (`anneal verify-export`),
+// which knows nothing but the artefact, answers the same batches.
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
-#include "worker/data/batch_stream.h"
 #include "worker/eval/trained_model.h"
+#include "worker/export/settings.h"
 
 namespace anneal::exporting {
 
-struct VerifyReport {
+/// Answers on the first batches of an input, rows of all batches one after another.
+struct Answers {
+  std::vector<std::pair<std::string, at::Tensor>> values;  ///< output name -> [rows, ...]
   int64_t batches = 0, rows = 0;
-  double max_abs_diff = 0;  ///< over all outputs
 };
 
-/// Loads the export anew and compares it on at most `batches` batches of the stream.
-VerifyReport Verify(eval::TrainedModel& model, const std::string& folder, data::BatchStream& stream, int64_t batches);
+struct Difference {
+  double max = 0, mean = 0;  ///< absolute, over all outputs; infinite where only one of the two is NaN
+};
+
+Answers Ask(eval::TrainedModel& model, const std::string& input_path, int64_t batches);
+Difference Compare(const Answers& a, const Answers& b);
+
+/// Rounds the model's tables in place as an export of that type does.
+void RoundTables(eval::TrainedModel& model, TableType type);
+
+/// `anneal verify-export`: loads the artefact in `folder`, answers the rows of `input_path` and compares with the
+/// answers in the file `expected`. Writes {max_abs_diff, mean_abs_diff, batches, rows} to `report`.
+struct VerifyOptions {
+  std::string folder, input_path, expected, report;
+};
+int RunVerify(const VerifyOptions& options);
+
+/// Runs `anneal verify-export` in a process of its own. `program` is the anneal executable. Throws Error with the last
+/// lines of the process when it fails.
+Difference VerifyInFreshProcess(const std::string& program, const std::string& folder, const std::string& input_path,
+                                const Answers& expected);
 
 }  // namespace anneal::exporting

@@ -24,13 +24,37 @@ using nlohmann::json;
 const fs::path kZoo = fs::path(ANNEAL_SOURCE_DIR) / "../shared/golden/zoo";
 const fs::path kGolden = kZoo / "deepfm/export/QUANT_EMB=0";
 
+using Variables = std::vector<std::pair<std::string, std::string>>;
+
+/// Sets environment variables for a scope.
+class Environment {
+ public:
+  explicit Environment(Variables values) : values_(std::move(values)) {
+    for (const auto& [name, value] : values_) setenv(name.c_str(), value.c_str(), 1);
+  }
+  ~Environment() {
+    for (const auto& [name, value] : values_) unsetenv(name.c_str());
+  }
+
+ private:
+  Variables values_;
+};
+
 at::Tensor ToTensor(const checkpoint::TensorView& view) {
   const auto type = view.dtype == checkpoint::DType::kI64 ? at::kLong : at::kFloat;
   return at::from_blob(const_cast<void*>(view.data), view.shape, type).clone();
 }
 
+c10::Dict<std::string, at::Tensor> Dictionary(const fs::path& file) {
+  const checkpoint::SafetensorsFile tensors(file.string());
+  c10::Dict<std::string, at::Tensor> dictionary;
+  for (const auto& [name, view] : tensors.tensors()) dictionary.insert(name, ToTensor(view));
+  return dictionary;
+}
+
 ExportOptions Options(const std::string& folder) {
   ExportOptions options;
+  options.program = ANNEAL_BINARY_DIR "/bin/anneal";
   options.pipeline_config_path = (kZoo / "deepfm/pipeline.config").string();
   options.checkpoint_path = (kGolden / "scripted_state.safetensors").string();
   options.export_dir = folder;
@@ -102,12 +126,12 @@ TEST_F(ExportTest, AnyBatchSize) {
 
 TEST_F(ExportTest, RefusesAndLeavesNothing) {
   EXPECT_THROW(RunExport(Options("exported")), ConfigError);  // directory already exists
-  setenv("ENABLE_AOT", "1", 1);
-  EXPECT_THROW(RunExport(Options("other")), ConfigError);
-  unsetenv("ENABLE_AOT");
-  setenv("QUANT_EMB", "INT4", 1);
+  setenv("QUANT_EMB", "INT3", 1);
   EXPECT_THROW(RunExport(Options("other")), ConfigError);
   setenv("QUANT_EMB", "0", 1);
+  auto contradiction = Options("other");
+  contradiction.settings.quantization = "INT8";
+  EXPECT_THROW(RunExport(contradiction), ConfigError);
   auto options = Options("other");
   options.checkpoint_path = "nowhere";
   EXPECT_THROW(RunExport(options), ConfigError);
@@ -117,6 +141,78 @@ TEST_F(ExportTest, RefusesAndLeavesNothing) {
   EXPECT_THROW(RunExport(options), Error);
   EXPECT_FALSE(fs::exists("never"));
   EXPECT_FALSE(fs::exists("other"));
+}
+
+/// TorchEasyRec's artefacts with each number type of tables: same outputs, same model_acc.json.
+TEST_F(ExportTest, QuantisedTablesGiveTheReferencesOutputs) {
+  unsetenv("QUANT_EMB");
+  const auto exact = torch::jit::load("exported/scripted_model.pt");
+  for (const std::string type : {"default", "QUANT_EMB=FP16", "QUANT_EMB=INT4"}) {
+    SCOPED_TRACE(type);
+    const fs::path golden = kZoo / "deepfm/export" / type;
+    const size_t equals = type.find('=');
+    const Environment environment(equals == std::string::npos ? Variables{} : Variables{{"QUANT_EMB", type.substr(equals + 1)}});
+    const std::string folder = "exported." + type;
+    fs::remove_all(folder);
+    ASSERT_EQ(RunExport(Options(folder)), 0);
+    auto module = torch::jit::load(folder + "/scripted_model.pt");
+    const auto got = module.forward({Dictionary(golden / "inputs32.safetensors")}).toGenericDict();
+    for (const auto& entry : Dictionary(golden / "outputs32.safetensors")) {
+      EXPECT_LE((got.at(entry.key()).toTensor() - entry.value()).abs().max().item<double>(), 1e-6) << entry.key();
+    }
+    EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json")), json::parse(std::ifstream(golden / "model_acc.json")));
+    EXPECT_LT(fs::file_size(folder + "/scripted_model.pt"), fs::file_size("exported/scripted_model.pt"));
+    const json report = json::parse(std::ifstream(folder + "/export_report.json"));
+    EXPECT_TRUE(report["passed"].get<bool>());
+    // The loss is real (INT4 is coarse) and what the rounding costs is known for the metric, too.
+    EXPECT_GT(report["quantization"]["max_abs_diff"].get<double>(), 0);
+    EXPECT_LE(report["quantization"]["mean_abs_diff"], report["quantization"]["max_abs_diff"]);
+    EXPECT_LT(report["quantization"]["max_abs_diff"].get<double>(), type == "QUANT_EMB=INT4" ? 5e-2 : 1e-3);
+    EXPECT_NEAR(report["quantization"]["metrics_before"]["auc"], report["quantization"]["metrics_after"]["auc"],
+                type == "QUANT_EMB=INT4" ? 2e-2 : 2e-3);
+  }
+}
+
+TEST_F(ExportTest, TwoBitTables) {
+  const Environment environment(Variables{{"QUANT_EMB", "INT2"}});
+  fs::remove_all("exported.INT2");
+  ASSERT_EQ(RunExport(Options("exported.INT2")), 0);  // checked against the tables as LibTorch unpacks them
+  EXPECT_EQ(json::parse(std::ifstream("exported.INT2/model_acc.json"))["QUANT_EMB"], "INT2");
+}
+
+/// One user, 32 items: what INPUT_TILE takes is what the plain model says of the user's features repeated.
+TEST_F(ExportTest, UserFeaturesAreTiled) {
+  setenv("QUANT_EMB", "0", 1);
+  const auto whole = Dictionary(kGolden / "inputs32.safetensors");
+  c10::Dict<std::string, at::Tensor> one_user, repeated;
+  for (const auto& entry : whole) {
+    const std::string name = entry.key(), feature = name.substr(0, name.rfind('.'));
+    const bool user = feature == "user_id" || feature == "city" || feature == "age" || feature == "hist";
+    const bool values = whole.contains(feature + ".lengths") && !name.ends_with(".lengths");
+    at::Tensor value = entry.value();
+    if (user) {
+      value = values ? value.narrow(0, 0, whole.at(feature + ".lengths")[0].item<int64_t>()) : value.narrow(0, 0, 1);
+      std::vector<int64_t> repeats(value.dim(), 1);
+      repeats[0] = 32;
+      repeated.insert(name, value.repeat(repeats));
+    } else {
+      repeated.insert(name, value);
+    }
+    one_user.insert(name, value);
+  }
+  one_user.insert("batch_size", at::scalar_tensor(32, at::kLong));
+  auto plain = torch::jit::load("exported/scripted_model.pt");
+  const at::Tensor expected = plain.forward({repeated}).toGenericDict().at("logits").toTensor();
+  for (const std::string mode : {"2", "3"}) {
+    const Environment environment(Variables{{"INPUT_TILE", mode}});
+    const std::string folder = "exported.tile" + mode;
+    fs::remove_all(folder);
+    ASSERT_EQ(RunExport(Options(folder)), 0);
+    auto module = torch::jit::load(folder + "/scripted_model.pt");
+    const at::Tensor got = module.forward({one_user}).toGenericDict().at("logits").toTensor();
+    EXPECT_LE((got - expected).abs().max().item<double>(), 1e-6) << mode;
+    EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json"))["INPUT_TILE"], mode);
+  }
 }
 
 TEST_F(ExportTest, PublishesVersionsAndMovesThePointerLast) {

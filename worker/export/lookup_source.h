@@ -1,0 +1,26 @@
+// The lookups of a model as TorchScript source: input dictionary -> pooled matrix and dense matrix.
+#pragma once
+
+#include <string>
+
+#include "worker/export/settings.h"
+#include "worker/features/feature_set.h"
+#include "worker/models/embedding_group.h"
+
+namespace anneal::exporting {
+
+/// A TorchScript string literal.
+std::string Quote(const std::string& text);
+
+/// Source of the method
+///   lookup(self, data: Dict[str, Tensor], device: str) -> Tuple[Tensor, Tensor]
+/// and what it calls: pooled [B, plan.pooled_width], dense [B, plan.dense_width], both float32. Tables are attributes
+/// under their state names, packed as settings.pooled says. Only operators of stock LibTorch are used; the source
+/// needs a resolver that knows the namespace `quantized`.
+///
+/// settings.input_tile (parity/export.md 7): user-side features come once, `batch_size` says how often they count. 2:
+/// ids are tiled before the lookup; 3: looked up once, the embeddings are tiled.
+std::string LookupSource(const models::EmbeddingPlan& plan, const features::FeatureSet& features,
+                         const Settings& settings);
+
+}  // namespace anneal::exporting

@@ -1,0 +1,119 @@
+#include "worker/export/settings.h"
+
+#include <cstdlib>
+#include <optional>
+
+#include "worker/config/error.h"
+
+namespace anneal::exporting {
+namespace {
+
+constexpr Format kFormats[] = {Format::kTorchScript, Format::kAot, Format::kAotUnified,
+                               Format::kTensorRt,    Format::kRtp, Format::kDistributed};
+
+/// Empty: not set.
+std::string Env(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+bool On(const char* name) {
+  const std::string value = Env(name);
+  return !value.empty() && value[0] != '0';
+}
+
+[[noreturn]] void Contradiction(const std::string& flag, const std::string& value, const std::string& variable) {
+  throw ConfigError(flag + " " + value + " contradicts the environment variable " + variable + "; unset one of them");
+}
+
+/// The format the environment asks for (precedence: parity/export.md 1 and 3), with the variable that says so.
+std::optional<std::pair<Format, std::string>> EnvironmentFormat() {
+  const auto found = [](Format format, const char* name) { return std::pair(format, name + ("=" + Env(name))); };
+  if (On("USE_RTP")) return found(Format::kRtp, "USE_RTP");
+  if (On("USE_DISTRIBUTED_EMBEDDING")) return found(Format::kDistributed, "USE_DISTRIBUTED_EMBEDDING");
+  if (On("ENABLE_TRT")) return found(Format::kTensorRt, "ENABLE_TRT");
+  if (On("UNIFIED_AOT")) return found(Format::kAotUnified, "UNIFIED_AOT");
+  if (!On("ENABLE_AOT")) return std::nullopt;
+  const std::string aot = Env("ENABLE_AOT");
+  if (aot != "1" && aot != "2") throw ConfigError("environment variable ENABLE_AOT='" + aot + "': one of 0, 1, 2");
+  return found(aot == "2" ? Format::kAotUnified : Format::kAot, "ENABLE_AOT");
+}
+
+Format ChooseFormat(const std::string& flag) {
+  const auto environment = EnvironmentFormat();
+  if (flag.empty()) return environment ? environment->first : Format::kTorchScript;
+  for (const Format format : kFormats) {
+    if (flag != FormatName(format)) continue;
+    if (environment && environment->first != format) Contradiction("--format", flag, environment->second);
+    return format;
+  }
+  throw ConfigError("--format '" + flag + "': one of TorchScript, AOT, AOTUnified, TensorRT, RTP, Distributed");
+}
+
+TableType ChooseType(const char* flag, const std::string& given, const char* variable, TableType otherwise) {
+  const std::string text = Env(variable);
+  const TableType environment =
+      text.empty() ? otherwise : ParseTableType(text, std::string("environment variable ") + variable);
+  if (given.empty()) return environment;
+  const TableType type = ParseTableType(given, flag);
+  if (!text.empty() && environment != type) Contradiction(flag, given, std::string(variable) + "=" + text);
+  return type;
+}
+
+int TileOf(const std::string& text) { return text[0] == '2' ? 2 : text[0] == '3' ? 3 : 0; }
+
+int ChooseTile(const std::string& flag) {
+  const std::string environment = Env("INPUT_TILE");
+  if (flag.empty()) return TileOf(environment);
+  if (flag != "0" && flag != "1" && flag != "2" && flag != "3")
+    throw ConfigError("--input_tile '" + flag + "': one of 0, 1, 2, 3");
+  if (!environment.empty() && TileOf(environment) != TileOf(flag)) {
+    Contradiction("--input_tile", flag, "INPUT_TILE=" + environment);
+  }
+  return TileOf(flag);
+}
+
+}  // namespace
+
+const char* FormatName(Format format) {
+  switch (format) {
+    case Format::kAot:
+      return "AOT";
+    case Format::kAotUnified:
+      return "AOTUnified";
+    case Format::kTensorRt:
+      return "TensorRT";
+    case Format::kRtp:
+      return "RTP";
+    case Format::kDistributed:
+      return "Distributed";
+    default:
+      return "TorchScript";
+  }
+}
+
+Settings ReadSettings(const SettingFlags& flags) {
+  Settings settings;
+  settings.format = ChooseFormat(flags.format);
+  settings.input_tile = ChooseTile(flags.input_tile);
+  settings.pooled = ChooseType("--quantization", flags.quantization, "QUANT_EMB", TableType::kInt8);
+  settings.sequence =
+      ChooseType("--sequence_quantization", flags.sequence_quantization, "QUANT_EC_EMB", TableType::kFp32);
+  if (On("INPUT_TILE_3_ONLINE")) throw ConfigError("environment variable INPUT_TILE_3_ONLINE: not supported yet");
+
+  const auto say = [&settings](const char* name, const std::string& flag) {
+    const std::string text = Env(name);
+    if (!text.empty() || !flag.empty()) settings.acceleration.emplace_back(name, text.empty() ? flag : text);
+  };
+  say("INPUT_TILE", flags.input_tile);
+  say("QUANT_EMB", flags.quantization);
+  say("QUANT_EC_EMB", flags.sequence_quantization);
+  say("ENABLE_TRT", settings.format == Format::kTensorRt ? "1" : "");
+  say("AOTI_AUTOTUNE_WITH_SAMPLE_INPUTS", "");
+  say("MAX_EXPORT_BATCH_SIZE", "");
+  if (settings.format == Format::kAot) settings.acceleration.emplace_back("ENABLE_AOT", "1");
+  if (settings.format == Format::kAotUnified) settings.acceleration.emplace_back("ENABLE_AOT", "2");
+  return settings;
+}
+
+}  // namespace anneal::exporting

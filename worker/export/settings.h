@@ -1,0 +1,37 @@
+// What an export is to be: command line and TorchEasyRec's environment variables, read once and checked against each
+// other (parity/export.md 7-9, 14).
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/export/table_type.h"
+
+namespace anneal::exporting {
+
+enum class Format { kTorchScript, kAot, kAotUnified, kTensorRt, kRtp, kDistributed };
+
+/// As --format and ExportJob's spec.format say it: TorchScript, AOT, AOTUnified, TensorRT, RTP, Distributed.
+const char* FormatName(Format format);
+
+/// The command line's side; empty: not given, the environment decides.
+struct SettingFlags {
+  std::string format, quantization, sequence_quantization, input_tile;
+};
+
+struct Settings {
+  Format format = Format::kTorchScript;
+  TableType pooled = TableType::kInt8;    ///< QUANT_EMB: on by default
+  TableType sequence = TableType::kFp32;  ///< QUANT_EC_EMB: off by default
+  int input_tile = 0;                     ///< 0, 2 or 3
+  /// What model_acc.json says of the above, in its order: the environment's own text where it is set.
+  std::vector<std::pair<std::string, std::string>> acceleration;
+};
+
+/// A flag wins over an unset variable; a flag and a variable that say different things are a ConfigError that names
+/// both. Variables: ENABLE_AOT, UNIFIED_AOT, ENABLE_TRT, USE_RTP, USE_DISTRIBUTED_EMBEDDING, QUANT_EMB, QUANT_EC_EMB,
+/// DIST_QUANT, INPUT_TILE, INPUT_TILE_3_ONLINE, MAX_EXPORT_BATCH_SIZE, AOTI_AUTOTUNE_WITH_SAMPLE_INPUTS.
+Settings ReadSettings(const SettingFlags& flags);
+
+}  // namespace anneal::exporting
