@@ -431,7 +431,7 @@ class Predict(Case):
     def test_export_and_checkpoint_predict_what_eval_sees(self):
         self.run_program(*train_command(self, "m", train_config__num_steps=10))
         common = ["--pipeline_config_path", TRAIN / "deepfm_fused.config", "--edit_config_json", edits(model_dir=str(self.dir / "m"))]
-        self.run_program(ANNEAL, "export", *common, "--export_dir", self.dir / "x", "--verify_input_path", TRAIN / "data/deepfm_eval.parquet")
+        self.run_program(ANNEAL, "export", *common, "--quantization", "FP32", "--export_dir", self.dir / "x", "--verify_input_path", TRAIN / "data/deepfm_eval.parquet")
         rows = ["--predict_input_path", TRAIN / "data/deepfm_eval.parquet", "--reserved_columns", "label"]
         self.run_program(ANNEAL, "predict", "--scripted_model_path", self.dir / "x", *rows, "--predict_output_path", self.dir / "p1")
         self.run_program(ANNEAL, "predict", *common, *rows, "--predict_output_path", self.dir / "p2", "--batch_size", "1000")
