@@ -45,6 +45,7 @@ find_package(prometheus-cpp REQUIRED)
 find_package(OpenSSL REQUIRED)
 
 add_library(anneal_cpprest INTERFACE)
+target_compile_definitions(anneal_cpprest INTERFACE _TURN_OFF_PLATFORM_STRING)  # its macro U breaks others' templates
 target_link_libraries(anneal_cpprest INTERFACE anneal_openssl cpprest OpenSSL::SSL OpenSSL::Crypto Threads::Threads)
 add_library(anneal::cpprest ALIAS anneal_cpprest)
 add_library(anneal_yaml INTERFACE)

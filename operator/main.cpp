@@ -6,6 +6,7 @@
 
 #include "operator/api/schema.h"
 #include "operator/local/run_command.h"
+#include "operator/serve/serve_command.h"
 #include "worker/config/error.h"
 
 namespace {
@@ -71,6 +72,36 @@ int main(int argc, char** argv) {
   logs->add_option("NAME", name, "pod or job")->required();
   logs->add_flag("-f,--follow", follow, "keep printing what is added (one pod)");
   logs->callback([&] { status = anneal::local::LogsCommand(state, name, follow); });
+
+  anneal::serve::ServeOptions serve;
+  auto* server = app.add_subcommand("serve", "run the jobs of a Kubernetes cluster, until SIGTERM");
+  server->footer(
+      "Without --kubeconfig: KUBECONFIG, then the pod's service account, then ~/.kube/config.\n"
+      "Logs are JSON lines on stderr. /healthz and /readyz answer on the health address, /metrics on the metrics "
+      "address.\n"
+      "Exit codes: 0 stopped by a signal, 1 the lease was lost (start it again), 64 wrong configuration.");
+  server->add_option("--kubeconfig", serve.kubeconfig, "kubeconfig file");
+  server->add_option("--context", serve.context, "context of the kubeconfig (default: its current one)");
+  server
+      ->add_option("--watch-namespaces", serve.namespaces, "only these namespaces, separated by commas (default: all)")
+      ->delimiter(',');
+  server->add_option("--workers", serve.workers, "reconciles at a time, per kind")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  server->add_option("--metrics-address", serve.metrics_address, "host:port of /metrics; 0: none")
+      ->capture_default_str();
+  server->add_option("--health-address", serve.health_address, "host:port of /healthz and /readyz")
+      ->capture_default_str();
+  server->add_flag("--leader-elect,!--no-leader-elect", serve.leader_elect,
+                   "only one replica at a time works (default: on)");
+  server->add_option("--lease-namespace", serve.lease_namespace,
+                     "namespace of the lease (default: the operator's own)");
+  server
+      ->add_option("--progress-seconds", serve.progress_seconds,
+                   "seconds between two looks at a running job's progress")
+      ->check(CLI::Range(1, 3600))
+      ->capture_default_str();
+  server->callback([&] { status = anneal::serve::ServeCommand(serve, ANNEAL_VERSION); });
 
   std::string folder = "crds";
   auto* crds = app.add_subcommand("crds", "write the CustomResourceDefinitions");

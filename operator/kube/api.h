@@ -18,10 +18,10 @@ using Json = nlohmann::json;
 
 /// A kind of object and where it lives.
 struct Resource {
-  std::string group;    ///< "" for core
-  std::string version;  ///< "v1"
-  std::string kind;     ///< "Pod"
-  std::string plural;   ///< "pods"
+  std::string group;       ///< "" for core
+  std::string version;     ///< "v1"
+  std::string kind;        ///< "Pod"
+  std::string plural;      ///< "pods"
   bool has_status = true;  ///< has a status subresource
 
   std::string api_version() const { return group.empty() ? version : group + "/" + version; }
@@ -53,8 +53,8 @@ struct Preconditions {
 };
 
 struct ListOptions {
-  std::string label_selector;    ///< "a=b,c!=d,e" as kubectl's
-  int64_t limit = 0;             ///< 0 = everything
+  std::string label_selector;  ///< "a=b,c!=d,e" as kubectl's
+  int64_t limit = 0;           ///< 0 = everything
   std::string continue_token;
   std::string resource_version;  ///< "" = newest
 };
@@ -114,6 +114,7 @@ inline const Resource kService{"", "v1", "Service", "services"};
 inline const Resource kConfigMap{"", "v1", "ConfigMap", "configmaps", false};
 inline const Resource kPersistentVolumeClaim{"", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"};
 inline const Resource kEvent{"", "v1", "Event", "events", false};
+inline const Resource kLease{"coordination.k8s.io", "v1", "Lease", "leases", false};
 }  // namespace resources
 
 }  // namespace anneal::kube

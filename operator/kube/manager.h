@@ -1,8 +1,11 @@
-// Runs reconcilers: list-watch of what each cares about, a work queue per kind, a few workers.
+// Runs reconcilers: one list-watch per kind and namespace, a work queue per reconciler, a few workers.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,10 +16,25 @@
 
 namespace anneal::kube {
 
+struct ManagerOptions {
+  std::vector<std::string> namespaces{""};  ///< "" = all
+  /// Children are listed and watched by this label only: what others own costs nothing.
+  std::string child_selector;
+  int64_t page = 250;  ///< objects of one list request; bounds the memory of a list
+  std::chrono::milliseconds first_backoff{800}, longest_backoff{30'000};
+  /// After each reconcile: kind, "success", "requeue_after", "requeue" or "error", seconds.
+  std::function<void(const std::string& kind, const std::string& result, double seconds)> reconciled;
+  /// A watch began anew: plural, why.
+  std::function<void(const std::string& plural, const std::string& reason)> reconnected;
+};
+
+/// No objects are kept: of each object only its name and whom its going concerns. Reconcilers read what they need from
+/// the API, so that nothing is decided on stale data.
 class Manager {
  public:
-  /// `log` receives one line per failed reconcile.
-  Manager(Api& api, std::vector<Reconciler*> reconcilers, int workers, std::function<void(const std::string&)> log);
+  /// `log` receives one line per failed reconcile or watch.
+  Manager(Api& api, std::vector<Reconciler*> reconcilers, int workers, std::function<void(const std::string&)> log,
+          ManagerOptions options = {});
   ~Manager();
 
   void Start();
@@ -24,6 +42,12 @@ class Manager {
   void Stop();
   /// Queues a key from outside (the progress poller).
   void Enqueue(const Resource& resource, const Key& key);
+  /// Every kind was listed once; no reconcile runs before.
+  bool synced() const { return unsynced_ == 0; }
+  /// Keys waiting in the queue of each kind.
+  std::map<std::string, size_t> depths() const;
+  /// Objects followed.
+  size_t followed() const { return followed_; }
 
  private:
   struct Controller {
@@ -31,16 +55,41 @@ class Manager {
     WorkQueue queue;
   };
   using Mapper = std::function<std::vector<Key>(const Json&)>;
+  struct Route {
+    WorkQueue* queue;
+    Mapper mapper;
+  };
+  struct Source {
+    Resource resource;
+    std::string ns, selector;
+    std::vector<Route> routes;
+  };
+  struct Concern {
+    WorkQueue* queue;
+    Key key;
+  };
+  using Known = std::map<Key, std::vector<Concern>>;
 
-  void Follow(const Resource& resource, WorkQueue& queue, const Mapper& mapper);
+  void Follow(const Source& source);
+  std::string Relist(const Source& source, Known& known, bool first);
+  /// Handles events until the stream ends; false = the version is too old, list again.
+  bool Drain(const Source& source, Watch& watch, Known& known, std::string& version, size_t& events);
+  std::vector<Concern> Concerns(const Source& source, const Json& object);
+  void Wait(std::chrono::milliseconds time);
   void Work(Controller& controller);
 
   Api& api_;
   int workers_;
   std::function<void(const std::string&)> log_;
+  ManagerOptions options_;
   std::vector<std::unique_ptr<Controller>> controllers_;
+  std::vector<Source> sources_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
+  std::atomic<int> unsynced_{1};
+  std::atomic<size_t> followed_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_;
 };
 
 }  // namespace anneal::kube

@@ -4,15 +4,24 @@
 
 namespace anneal::kube {
 
-void WorkQueue::Add(const Key& key) {
+void WorkQueue::Add(const Key& key, Priority priority) {
   const std::lock_guard lock(mutex_);
-  if (stopped_ || queued_.count(key)) return;
+  if (!stopped_) Insert(key, priority);
+}
+
+void WorkQueue::Insert(const Key& key, Priority priority) {
   if (processing_.count(key)) {
     again_.insert(key);
     return;
   }
-  queued_[key] = ++sequence_;
-  ready_.emplace(sequence_, key);
+  const auto found = queued_.find(key);
+  if (found != queued_.end()) {
+    if (found->second.first <= priority) return;
+    ready_.erase({found->second, key});
+  }
+  const Place place{priority, ++sequence_};
+  queued_[key] = place;
+  ready_.emplace(place, key);
   changed_.notify_one();
 }
 
@@ -20,7 +29,14 @@ void WorkQueue::AddAfter(const Key& key, std::chrono::milliseconds delay) {
   if (delay.count() <= 0) return Add(key);
   const std::lock_guard lock(mutex_);
   if (stopped_) return;
-  delayed_.emplace(Steady::now() + delay, key);
+  const auto due = Steady::now() + delay;
+  const auto found = due_.find(key);
+  if (found != due_.end()) {
+    if (found->second <= due) return;
+    delayed_.erase({found->second, key});
+  }
+  due_[key] = due;
+  delayed_.emplace(due, key);
   changed_.notify_one();
 }
 
@@ -45,14 +61,19 @@ void WorkQueue::Promote() {
   while (!delayed_.empty() && delayed_.begin()->first <= now) {
     const Key key = delayed_.begin()->second;
     delayed_.erase(delayed_.begin());
-    if (queued_.count(key)) continue;
-    if (processing_.count(key)) {
-      again_.insert(key);
-      continue;
-    }
-    queued_[key] = ++sequence_;
-    ready_.emplace(sequence_, key);
+    due_.erase(key);
+    Insert(key, Priority::kFresh);
   }
+}
+
+size_t WorkQueue::depth() const {
+  const std::lock_guard lock(mutex_);
+  return ready_.size();
+}
+
+size_t WorkQueue::active() const {
+  const std::lock_guard lock(mutex_);
+  return processing_.size();
 }
 
 std::optional<Key> WorkQueue::Get() {

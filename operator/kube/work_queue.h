@@ -17,7 +17,10 @@ class WorkQueue {
  public:
   using Steady = std::chrono::steady_clock;
 
-  void Add(const Key& key);
+  enum class Priority { kFresh, kInitial };  ///< what changed now goes before what a first list brought
+
+  void Add(const Key& key, Priority priority = Priority::kFresh);
+  /// A key waits for one time only, the earliest that was asked for: else every event would leave a timer behind.
   void AddAfter(const Key& key, std::chrono::milliseconds delay);
   /// Back-off 5 ms x 2^n up to 1000 s (client-go's default) until Forget.
   void AddRateLimited(const Key& key);
@@ -27,16 +30,23 @@ class WorkQueue {
   std::optional<Key> Get();
   void Done(const Key& key);
   void ShutDown();
+  /// Keys that are due, and keys being processed.
+  size_t depth() const;
+  size_t active() const;
 
  private:
+  using Place = std::pair<Priority, uint64_t>;
+
+  void Insert(const Key& key, Priority priority);
   void Promote();
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::set<std::pair<uint64_t, Key>> ready_;        ///< in order of arrival
-  std::map<Key, uint64_t> queued_;                  ///< keys in ready_
-  std::set<Key> processing_, again_;                ///< again_: added while being processed
-  std::multimap<Steady::time_point, Key> delayed_;
+  std::set<std::pair<Place, Key>> ready_;  ///< by priority, then in order of arrival
+  std::map<Key, Place> queued_;            ///< keys in ready_
+  std::set<Key> processing_, again_;       ///< again_: added while being processed
+  std::set<std::pair<Steady::time_point, Key>> delayed_;
+  std::map<Key, Steady::time_point> due_;  ///< keys in delayed_
   std::map<Key, int> failures_;
   uint64_t sequence_ = 0;
   bool stopped_ = false;

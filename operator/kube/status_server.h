@@ -1,0 +1,49 @@
+// /healthz, /livez, /readyz and /metrics on a port, and the metrics themselves (names as controller-runtime's).
+#pragma once
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace anneal::kube {
+
+/// Thread safe. No label ever holds a job's name: the number of series stays bounded.
+class Metrics {
+ public:
+  Metrics();
+  void Reconciled(const std::string& controller, const std::string& result, double seconds);
+  void Requested(const std::string& code, const std::string& method, double seconds);
+  void Reconnected(const std::string& plural, const std::string& reason);
+  void SetDepth(const std::string& controller, size_t depth);
+  void SetFollowed(size_t objects);
+  void SetLeader(bool leads);
+  /// Prometheus text format.
+  std::string Text() const;
+
+ private:
+  prometheus::Registry registry_;
+  prometheus::Family<prometheus::Counter>&reconciles_, &errors_, &requests_, &reconnects_;
+  prometheus::Family<prometheus::Histogram>&reconcile_seconds_, &request_seconds_;
+  prometheus::Family<prometheus::Gauge>&depth_, &followed_, &leader_, &memory_;
+};
+
+/// Answers GET requests until it is destroyed. A check returns "" when well, else what is wrong (then 503).
+class StatusServer {
+ public:
+  using Check = std::function<std::string()>;
+  /// `address` "0.0.0.0:8080". Throws anneal::ConfigError when it cannot listen there.
+  StatusServer(const std::string& address, Check healthy, Check ready, std::function<std::string()> metrics);
+  ~StatusServer();
+
+ private:
+  struct Listener;
+  std::unique_ptr<Listener> listener_;
+};
+
+}  // namespace anneal::kube

@@ -1,0 +1,178 @@
+#include "operator/serve/serve_command.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <iostream>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "operator/controllers/controllers.h"
+#include "operator/kube/https_api.h"
+#include "operator/kube/leader_election.h"
+#include "operator/kube/manager.h"
+#include "operator/kube/status_server.h"
+
+namespace anneal::serve {
+namespace {
+
+using kube::Json;
+using std::chrono::milliseconds;
+
+void Log(const char* level, const std::string& message, Json fields = Json::object()) {
+  static std::mutex mutex;
+  fields["ts"] = kube::FormatTime(std::chrono::system_clock::now());
+  fields["level"] = level;
+  fields["msg"] = message;
+  const std::string line = fields.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::lock_guard lock(mutex);
+  std::cerr << line << std::endl;
+}
+
+std::string Identity() {
+  char host[256] = "unknown";
+  ::gethostname(host, sizeof host - 1);
+  std::random_device random;
+  return std::string(host) + "_" + std::to_string((uint64_t{random()} << 32) | random());
+}
+
+/// Waits for SIGTERM and SIGINT, which every thread has blocked; the second one ends the process at once.
+void FollowSignals(std::atomic<bool>& stop, const std::atomic<bool>& over, const sigset_t& signals) {
+  while (!over) {
+    const timespec wait{0, 200'000'000};
+    const int signal = ::sigtimedwait(&signals, nullptr, &wait);
+    if (signal < 0) continue;
+    if (stop) ::_exit(1);
+    Log("info", "stopping", {{"signal", signal}});
+    stop = true;
+  }
+}
+
+}  // namespace
+
+int ServeCommand(const ServeOptions& options, const std::string& version) {
+  // Many threads that each keep a heap of their own would cost more than all objects together.
+  ::mallopt(M_ARENA_MAX, 2);
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread is made
+
+  const kube::ClusterConfig cluster = kube::FindClusterConfig(options.kubeconfig, options.context);
+  kube::Metrics metrics;
+  kube::HttpsOptions https;
+  https.user_agent = "anneal-operator/" + version + " (linux/amd64)";
+  https.observe = [&](const std::string& code, const std::string& method, double seconds) {
+    metrics.Requested(code, method, seconds);
+  };
+  kube::HttpsApi api(cluster, https);
+  // Its own connection and short tries: the lease must not wait behind other requests.
+  kube::HttpsOptions brief = https;
+  brief.request_timeout = std::chrono::seconds(4);
+  brief.tries = 1;
+  kube::HttpsApi lease_api(cluster, brief);
+
+  std::atomic<bool> stop{false}, over{false}, leads{false}, lost{false};
+  std::unique_ptr<kube::Manager> manager;
+  std::mutex manager_mutex;
+  auto with_manager = [&](const auto& act) {
+    const std::lock_guard lock(manager_mutex);
+    if (manager) act(*manager);
+  };
+  const auto healthy = [&] { return std::string(lost ? "the lease is lost" : ""); };
+  const auto ready = [&] {
+    if (stop) return std::string("stopping");
+    std::string fault;
+    with_manager([&](kube::Manager& running) { fault = running.synced() ? "" : "the first lists are not complete"; });
+    return fault;  // a standby is ready
+  };
+  const auto text = [&] {
+    metrics.SetLeader(leads);
+    with_manager([&](kube::Manager& running) {
+      for (const auto& [kind, depth] : running.depths()) metrics.SetDepth(kind, depth);
+      metrics.SetFollowed(running.followed());
+    });
+    return metrics.Text();
+  };
+  kube::StatusServer health(options.health_address, healthy, ready, nullptr);
+  std::unique_ptr<kube::StatusServer> scrape;
+  if (options.metrics_address != "0")
+    scrape = std::make_unique<kube::StatusServer>(options.metrics_address, healthy, ready, text);
+  std::thread signal_thread([&] { FollowSignals(stop, over, signals); });
+  struct Join {
+    std::thread& thread;
+    std::atomic<bool>& over;
+    ~Join() {
+      over = true;
+      thread.join();
+    }
+  } join{signal_thread, over};
+
+  const kube::Clock clock;
+  kube::LeaderOptions lease;
+  lease.ns = options.lease_namespace.empty() ? cluster.default_namespace : options.lease_namespace;
+  lease.identity = Identity();
+  kube::LeaderElector elector(lease_api, clock, lease);
+  Log("info", "starting", {{"version", version}, {"server", cluster.server}, {"identity", lease.identity}});
+  if (options.leader_elect && !elector.Acquire(stop)) return 0;
+  leads = true;
+  Log("info", "leading");
+
+  int code = 0;
+  {
+    controllers::ProgressPoller poller(std::chrono::seconds(options.progress_seconds),
+                                       [&](const kube::Resource& kind, const kube::Key& key) {
+                                         with_manager([&](kube::Manager& running) { running.Enqueue(kind, key); });
+                                       });
+    const auto reconcilers = controllers::MakeReconcilers(api, clock, poller);
+    std::vector<kube::Reconciler*> pointers;
+    for (const auto& reconciler : reconcilers) pointers.push_back(reconciler.get());
+    kube::ManagerOptions how;
+    if (!options.namespaces.empty()) how.namespaces = options.namespaces;
+    how.child_selector = "app.kubernetes.io/managed-by=anneal-operator";
+    how.reconciled = [&](const std::string& kind, const std::string& result, double seconds) {
+      metrics.Reconciled(kind, result, seconds);
+    };
+    how.reconnected = [&](const std::string& plural, const std::string& reason) {
+      metrics.Reconnected(plural, reason);
+    };
+    {
+      const std::lock_guard lock(manager_mutex);
+      manager = std::make_unique<kube::Manager>(
+          api, pointers, options.workers, [](const std::string& line) { Log("error", line); }, how);
+      manager->Start();
+    }
+    if (options.leader_elect) {
+      lost = !elector.Hold(stop);
+    } else {
+      while (!stop) std::this_thread::sleep_for(milliseconds(100));
+    }
+    leads = false;
+    if (lost) {
+      // Another replica may be working already: nothing more is written.
+      Log("error", "the lease is lost");
+      ::_exit(1);
+    }
+    // Running reconciles get half a minute, the lease is given away after their last write.
+    std::atomic<bool> ended{false};
+    std::thread watchdog([&] {
+      for (int i = 0; i < 300 && !ended; ++i) std::this_thread::sleep_for(milliseconds(100));
+      if (!ended) ::_exit(1);
+    });
+    manager->Stop();
+    ended = true;
+    watchdog.join();
+    if (options.leader_elect) elector.Release();
+    const std::lock_guard lock(manager_mutex);
+    manager.reset();
+  }
+  Log("info", "stopped");
+  return code;
+}
+
+}  // namespace anneal::serve

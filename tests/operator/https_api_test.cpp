@@ -1,0 +1,307 @@
+#include "operator/kube/https_api.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "operator/kube/watch_frames.h"
+#include "tests/operator/loopback_server.h"
+#include "worker/config/error.h"
+
+namespace anneal::kube {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Server = testing::LoopbackServer;
+using resources::kPod;
+
+ClusterConfig To(const Server& server) {
+  ClusterConfig config;
+  config.server = server.url();
+  config.ca_file = testing::CertificateFolder() + "/cert.pem";
+  return config;
+}
+
+const std::string kObject = R"({"metadata":{"name":"a","resourceVersion":"7","managedFields":[{"x":1}]}})";
+
+std::optional<WatchEvent> NextEvent(Watch& watch) {
+  for (int i = 0; i < 100 && !watch.done(); ++i) {
+    if (auto event = watch.Next(milliseconds(100))) return event;
+  }
+  return std::nullopt;
+}
+
+TEST(HttpsApi, SendsTheTokenAndDropsManagedFields) {
+  std::string head;
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    head = request.head;
+    return Server::Reply(socket, "200 OK", kObject);
+  });
+  ClusterConfig config = To(server);
+  config.token = "secret";
+  HttpsApi api(config, {});
+  const Json object = api.Get(kPod, "ns", "a");
+  EXPECT_EQ(object, Json::parse(R"({"metadata":{"name":"a","resourceVersion":"7"}})"));
+  EXPECT_EQ(head.substr(0, head.find('\r')), "GET /api/v1/namespaces/ns/pods/a HTTP/1.1");
+  EXPECT_NE(head.find("Authorization: Bearer secret"), std::string::npos);
+  EXPECT_NE(head.find("User-Agent: anneal-operator"), std::string::npos);
+}
+
+TEST(HttpsApi, RefusesAServerThatTheCaDidNotSign) {
+  Server server(
+      [](const Server::Request&, Server::Socket& socket) { return Server::Reply(socket, "200 OK", kObject); });
+  ClusterConfig config = To(server);
+  config.ca_file.clear();
+  HttpsApi api(config, {});
+  try {
+    api.Create(kPod, "ns", Json::object());
+    FAIL() << "trusted";
+  } catch (const ApiError& error) {
+    EXPECT_EQ(error.reason(), "Connection");
+  }
+}
+
+TEST(HttpsApi, ShowsItsClientCertificate) {
+  Server server([](const Server::Request&, Server::Socket& socket) { return Server::Reply(socket, "200 OK", kObject); },
+                true);
+  ClusterConfig config = To(server);
+  EXPECT_THROW(HttpsApi(config, {}).Create(kPod, "ns", Json::object()), ApiError);
+  config.cert_file = config.ca_file;
+  config.key_file = testing::CertificateFolder() + "/key.pem";
+  EXPECT_EQ(HttpsApi(config, {}).Create(kPod, "ns", Json::object())["metadata"]["name"], "a");
+}
+
+TEST(HttpsApi, ReadsTheTokenFileAgainAfter401) {
+  const std::string file = testing::CertificateFolder() + "/token";
+  std::ofstream(file) << "old\n";
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    if (request.head.find("Bearer new\r") == std::string::npos) return Server::Reply(socket, "401 Unauthorized", "{}");
+    return Server::Reply(socket, "200 OK", kObject);
+  });
+  ClusterConfig config = To(server);
+  config.token_file = file;
+  HttpsApi api(config, {});
+  EXPECT_THROW(api.Get(kPod, "ns", "a"), ApiError);
+  std::ofstream(file) << "new\n";
+  EXPECT_EQ(api.Get(kPod, "ns", "a")["metadata"]["name"], "a");
+}
+
+TEST(HttpsApi, ComesAgainAfterRetryAfterEvenWithWrites) {
+  int asked = 0;
+  std::string body;
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    body = request.body;
+    if (++asked < 3) return Server::Reply(socket, "429 Too Many Requests", "{}", "Retry-After: 1\r\n");
+    return Server::Reply(socket, "201 Created", kObject);
+  });
+  HttpsOptions options;
+  options.longest_wait = milliseconds(1);
+  HttpsApi(To(server), options).Create(kPod, "ns", {{"kind", "Pod"}});
+  EXPECT_EQ(asked, 3);
+  EXPECT_EQ(body, R"({"kind":"Pod"})");
+}
+
+TEST(HttpsApi, GivesUpAfterSoManyTries) {
+  int asked = 0;
+  Server server([&](const Server::Request&, Server::Socket& socket) {
+    ++asked;
+    return Server::Reply(socket, "429 Too Many Requests", "{}", "Retry-After: 1\r\n");
+  });
+  HttpsOptions options;
+  options.longest_wait = milliseconds(1);
+  options.tries = 2;
+  EXPECT_THROW(HttpsApi(To(server), options).Create(kPod, "ns", Json::object()), ApiError);
+  EXPECT_EQ(asked, 2);
+}
+
+TEST(HttpsApi, RepeatsReadsAfterABrokenConnectionButNeverWrites) {
+  int asked = 0;
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    if (++asked == 1 || request.head[0] == 'P') return false;  // closed without an answer
+    return Server::Reply(socket, "200 OK", kObject);
+  });
+  HttpsApi api(To(server), {});
+  EXPECT_EQ(api.Get(kPod, "ns", "a")["metadata"]["name"], "a");
+  EXPECT_EQ(asked, 2);
+  EXPECT_THROW(HttpsApi(To(server), {}).Create(kPod, "ns", Json::object()), ApiError);
+  EXPECT_EQ(asked, 3);
+}
+
+TEST(HttpsApi, ASilentServerTimesOut) {
+  Server server([](const Server::Request&, Server::Socket& socket) {
+    char byte;
+    boost::system::error_code error;
+    socket.next_layer().receive(boost::asio::buffer(&byte, 1), 0, error);  // until the client hangs up
+    return false;
+  });
+  HttpsOptions options;
+  options.request_timeout = seconds(1);
+  EXPECT_THROW(HttpsApi(To(server), options).Create(kPod, "ns", Json::object()), ApiError);
+}
+
+TEST(HttpsApi, ErrorsCarryTheReasonOfTheStatus) {
+  Server server([](const Server::Request&, Server::Socket& socket) {
+    return Server::Reply(socket, "409 Conflict",
+                         R"({"kind":"Status","reason":"AlreadyExists","message":"pods \"a\" already exists"})");
+  });
+  try {
+    HttpsApi(To(server), {}).Create(kPod, "ns", Json::object());
+    FAIL();
+  } catch (const ApiError& error) {
+    EXPECT_TRUE(error.already_exists());
+    EXPECT_NE(std::string(error.what()).find("already exists"), std::string::npos);
+  }
+}
+
+TEST(HttpsApi, DeletesInsistOnTheUid) {
+  std::string body, head;
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    head = request.head;
+    body = request.body;
+    return Server::Reply(socket, "200 OK", "{}");
+  });
+  HttpsApi(To(server), {}).Delete(kPod, "ns", "a", {"uid-1", std::nullopt}, 0);
+  EXPECT_EQ(head.substr(0, 7), "DELETE ");
+  EXPECT_EQ(Json::parse(body)["preconditions"], Json::parse(R"({"uid":"uid-1"})"));
+  EXPECT_EQ(Json::parse(body)["gracePeriodSeconds"], 0);
+}
+
+TEST(HttpsApi, WatchFramesMayBeCutAnywhereAndUnknownTypesAreIgnored) {
+  std::string head;
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    head = request.head;
+    Server::BeginStream(socket);
+    const std::string text = R"({"type":"FUTURE","object":{"metadata":{}}})"
+                             "\n"
+                             R"({"type":"ADDED","object":)" +
+                             kObject + "}\n\n" +
+                             R"({"type":"ERROR","object":{"kind":"Status","code":410}})"
+                             "\n";
+    for (const char c : text) Server::Chunk(socket, std::string(1, c));
+    Server::Write(socket, "0\r\n\r\n");
+    return true;
+  });
+  HttpsApi api(To(server), {});
+  const auto watch = api.StartWatch(kPod, "", {.label_selector = "a=b", .resource_version = "5"});
+  auto event = NextEvent(*watch);
+  ASSERT_TRUE(event);
+  EXPECT_EQ(event->type, EventType::kAdded);
+  EXPECT_EQ(event->object["metadata"]["name"], "a");
+  event = NextEvent(*watch);
+  ASSERT_TRUE(event);
+  EXPECT_EQ(event->type, EventType::kError);
+  EXPECT_FALSE(NextEvent(*watch));
+  EXPECT_TRUE(watch->done());
+  EXPECT_NE(head.find("allowWatchBookmarks=true&timeoutSeconds="), std::string::npos);
+  EXPECT_NE(head.find("labelSelector=a%3Db"), std::string::npos);
+  EXPECT_NE(head.find("resourceVersion=5"), std::string::npos);
+}
+
+TEST(HttpsApi, AHalfOpenWatchEnds) {
+  Server server([](const Server::Request&, Server::Socket& socket) {
+    Server::BeginStream(socket);
+    Server::Chunk(socket, R"({"type":"ADDED","object":)" + kObject + "}\n");
+    char byte;
+    boost::system::error_code error;
+    socket.next_layer().receive(boost::asio::buffer(&byte, 1), 0, error);
+    return false;
+  });
+  HttpsOptions options;
+  options.watch_idle = seconds(1);
+  HttpsApi api(To(server), options);
+  const auto watch = api.StartWatch(kPod, "", {});
+  EXPECT_TRUE(NextEvent(*watch));
+  EXPECT_FALSE(NextEvent(*watch));
+  EXPECT_TRUE(watch->done());
+}
+
+TEST(HttpsApi, CancelEndsAWatchAtOnceAndGarbageEndsItToo) {
+  bool garbage = false;
+  Server server([&](const Server::Request&, Server::Socket& socket) {
+    Server::BeginStream(socket);
+    if (garbage) Server::Chunk(socket, "<html>\n");
+    char byte;
+    boost::system::error_code error;
+    socket.next_layer().receive(boost::asio::buffer(&byte, 1), 0, error);
+    return false;
+  });
+  HttpsApi api(To(server), {});
+  auto watch = api.StartWatch(kPod, "", {});
+  watch->Cancel();
+  EXPECT_FALSE(NextEvent(*watch));
+  EXPECT_TRUE(watch->done());
+  watch.reset();
+  garbage = true;
+  watch = api.StartWatch(kPod, "", {});
+  EXPECT_FALSE(NextEvent(*watch));
+  EXPECT_TRUE(watch->done());
+}
+
+TEST(WatchFrames, MalformedFramesAreErrors) {
+  for (const char* frame : {"", "null", "[]", "{", "{}", R"({"type":1,"object":{}})", R"({"type":"ADDED"})",
+                            R"({"type":"ADDED","object":[]})", R"({"type":"ADDED","object":{}})",
+                            R"({"type":"ADDED","object":{"metadata":3}})", "\xff\xfe"}) {
+    EXPECT_THROW(ParseWatchFrame(frame), ApiError) << frame;
+  }
+  FrameSplitter frames(10);
+  frames.Feed("0123456789a", 11);
+  EXPECT_THROW(frames.Take(), ApiError);
+}
+
+std::string Kubeconfig(const std::string& text) {
+  const std::string path = testing::CertificateFolder() + "/kubeconfig";
+  std::ofstream(path) << text;
+  return path;
+}
+
+const std::string kGood = R"(
+current-context: one
+contexts: [{name: one, context: {cluster: c, user: u, namespace: team}}, {name: two, context: {cluster: c, user: x}}]
+clusters: [{name: c, cluster: {server: "https://[::1]:6443", certificate-authority-data: aGVsbG8=}}]
+users:
+- {name: u, user: {client-certificate: cert.pem, client-key-data: a2V5, token: t}}
+- name: x
+  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, env: [{name: WORD, value: "it's"}],
+    args: [-c, 'echo "{\"status\":{\"token\":\"$WORD\"}}"']}}
+)";
+
+TEST(ClusterConfig, KubeconfigWithCertificatesTokensContextsAndExec) {
+  const std::string path = Kubeconfig(kGood);
+  const ClusterConfig one = LoadKubeconfig(path);
+  EXPECT_EQ(one.server, "https://[::1]:6443");
+  EXPECT_EQ(one.ca_pem, "hello");
+  EXPECT_EQ(one.cert_file, testing::CertificateFolder() + "/cert.pem");
+  EXPECT_EQ(one.key_pem, "key");
+  EXPECT_EQ(one.default_namespace, "team");
+  EXPECT_EQ(TokenSource(one).Token(), "t");
+  EXPECT_EQ(TokenSource(LoadKubeconfig(path, "two")).Token(), "it's");
+}
+
+TEST(ClusterConfig, MalformedKubeconfigsNameTheFault) {
+  auto replaced = [](std::string text, const std::string& from, const std::string& to) {
+    return text.replace(text.find(from), from.size(), to);
+  };
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"", "not a kubeconfig"},
+      {"[1, 2]", "not a kubeconfig"},
+      {"a: [", "kubeconfig:1"},
+      {replaced(kGood, "current-context: one", "x: y"), "current-context"},
+      {replaced(kGood, "current-context: one", "current-context: three"), "three"},
+      {replaced(kGood, "cluster: c,", "cluster: d,"), "clusters"},
+      {replaced(kGood, "https://", "gopher://"), "server"},
+      {replaced(kGood, "aGVsbG8=", "'***'"), "base64"},
+      {replaced(kGood, "name: u, user: {", "name: u, user: 3, z: {"), "users"},
+  };
+  for (const auto& [text, fault] : cases) {
+    try {
+      LoadKubeconfig(Kubeconfig(text));
+      ADD_FAILURE() << text;
+    } catch (const ConfigError& error) {
+      EXPECT_NE(std::string(error.what()).find(fault), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace anneal::kube

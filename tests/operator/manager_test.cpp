@@ -1,0 +1,254 @@
+#include "operator/kube/manager.h"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <mutex>
+#include <set>
+
+#include "operator/kube/leader_election.h"
+#include "operator/local/memory_api.h"
+
+namespace anneal::kube {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// A watch that gives its events and then ends, or stays open.
+class ListedWatch : public Watch {
+ public:
+  ListedWatch(std::deque<WatchEvent> events, bool stay) : events_(std::move(events)), stay_(stay) {}
+  std::optional<WatchEvent> Next(milliseconds timeout) override {
+    if (events_.empty()) {
+      if (stay_) std::this_thread::sleep_for(std::min(timeout, milliseconds(5)));
+      return std::nullopt;
+    }
+    WatchEvent event = events_.front();
+    events_.pop_front();
+    return event;
+  }
+  void Cancel() override {}
+  bool done() const override { return events_.empty() && !stay_; }
+
+ private:
+  std::deque<WatchEvent> events_;
+  bool stay_;
+};
+
+/// Lists and watches as a test scripts them; everything else is not called.
+class ScriptedApi : public Api {
+ public:
+  std::function<ListResult(const ListOptions&)> list;
+  std::function<std::unique_ptr<Watch>(const ListOptions&)> watch;
+  Json Get(const Resource&, const std::string&, const std::string&) override { return {}; }
+  ListResult List(const Resource&, const std::string&, const ListOptions& options) override { return list(options); }
+  std::unique_ptr<Watch> StartWatch(const Resource&, const std::string&, const ListOptions& options) override {
+    return watch(options);
+  }
+  Json Create(const Resource&, const std::string&, const Json&) override { return {}; }
+  Json MergePatch(const Resource&, const std::string&, const std::string&, const Json&) override { return {}; }
+  Json MergePatchStatus(const Resource&, const std::string&, const std::string&, const Json&) override { return {}; }
+  void Delete(const Resource&, const std::string&, const std::string&, const Preconditions&,
+              std::optional<int64_t>) override {}
+};
+
+class Recorder : public Reconciler {
+ public:
+  const Resource& resource() const override { return resources::kTrainJob; }
+  std::vector<Resource> owns() const override { return {}; }
+  ReconcileResult Reconcile(const Key& key) override {
+    const std::lock_guard lock(mutex);
+    seen.push_back(key.name);
+    if (key.name == "poison") throw 3;
+    return {};
+  }
+  size_t Count(const std::string& name) {
+    const std::lock_guard lock(mutex);
+    return static_cast<size_t>(std::count(seen.begin(), seen.end(), name));
+  }
+  std::mutex mutex;
+  std::vector<std::string> seen;
+};
+
+Json Object(const std::string& name, const std::string& version) {
+  return {{"metadata", {{"name", name}, {"namespace", "ns"}, {"resourceVersion", version}}}};
+}
+
+bool Eventually(const std::function<bool()>& test) {
+  for (int i = 0; i < 1000; ++i) {
+    if (test()) return true;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
+}
+
+ManagerOptions Quick() {
+  ManagerOptions options;
+  options.first_backoff = milliseconds(5);
+  return options;
+}
+
+TEST(Manager, AnExpiredContinueTokenStartsTheListAgainAndNothingRunsBeforeItIsWhole) {
+  ScriptedApi api;
+  Recorder recorder;
+  std::atomic<int> lists{0};
+  std::atomic<bool> ran_early{false};
+  api.list = [&](const ListOptions& options) -> ListResult {
+    ++lists;
+    if (!recorder.seen.empty()) ran_early = true;
+    if (options.continue_token.empty()) return {{Object("a", "1")}, "5", "next"};
+    if (lists == 2) throw ApiError(410, "Expired", "continue token expired");
+    return {{Object("b", "2")}, "5", ""};
+  };
+  api.watch = [](const ListOptions&) { return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true); };
+  Manager manager(
+      api, {&recorder}, 1, [](const std::string&) {}, Quick());
+  manager.Start();
+  EXPECT_TRUE(Eventually([&] { return recorder.Count("a") == 1 && recorder.Count("b") == 1; }));
+  EXPECT_EQ(lists, 4);
+  EXPECT_FALSE(ran_early);
+  EXPECT_EQ(manager.followed(), 2u);
+}
+
+TEST(Manager, AWatchThatEndsGoesOnFromTheLastVersionOrBookmarkWithoutAList) {
+  ScriptedApi api;
+  Recorder recorder;
+  std::atomic<int> lists{0}, watches{0};
+  std::mutex mutex;
+  std::vector<std::string> versions;
+  api.list = [&](const ListOptions&) -> ListResult {
+    ++lists;
+    return {{}, "5", ""};
+  };
+  api.watch = [&](const ListOptions& options) -> std::unique_ptr<Watch> {
+    const std::lock_guard lock(mutex);
+    versions.push_back(options.resource_version);
+    const int n = ++watches;
+    if (n == 2) throw ApiError(0, "Connection", "refused");
+    std::deque<WatchEvent> events;
+    if (n == 1) events = {{EventType::kAdded, Object("a", "6")}, {EventType::kBookmark, Object("", "9")}};
+    return std::make_unique<ListedWatch>(events, n == 3);
+  };
+  Manager manager(
+      api, {&recorder}, 1, [](const std::string&) {}, Quick());
+  manager.Start();
+  EXPECT_TRUE(Eventually([&] { return watches == 3; }));
+  manager.Stop();
+  EXPECT_EQ(versions, (std::vector<std::string>{"5", "9", "9"}));
+  EXPECT_EQ(lists, 1);
+}
+
+TEST(Manager, A410FrameListsAgainAndTellsWhatIsGone) {
+  ScriptedApi api;
+  Recorder recorder;
+  std::atomic<int> lists{0}, watches{0};
+  api.list = [&](const ListOptions&) -> ListResult {
+    if (++lists == 1) return {{Object("gone", "1"), Object("stays", "2")}, "5", ""};
+    return {{Object("stays", "2")}, "8", ""};
+  };
+  api.watch = [&](const ListOptions&) -> std::unique_ptr<Watch> {
+    if (++watches > 1) return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true);
+    while (recorder.Count("gone") == 0) std::this_thread::sleep_for(milliseconds(1));
+    return std::make_unique<ListedWatch>(
+        std::deque<WatchEvent>{{EventType::kError, {{"code", 410}, {"message", "too old"}}}}, false);
+  };
+  Manager manager(
+      api, {&recorder}, 1, [](const std::string&) {}, Quick());
+  manager.Start();
+  EXPECT_TRUE(Eventually([&] { return recorder.Count("gone") == 2; }));
+  EXPECT_EQ(lists, 2);
+}
+
+TEST(Manager, ADeadServerIsNotAskedAtFullSpeed) {
+  ScriptedApi api;
+  Recorder recorder;
+  std::atomic<int> watches{0};
+  api.list = [](const ListOptions&) -> ListResult { return {{}, "5", ""}; };
+  api.watch = [&](const ListOptions&) -> std::unique_ptr<Watch> {
+    ++watches;
+    return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, false);  // ends at once, with nothing
+  };
+  ManagerOptions options;
+  options.first_backoff = milliseconds(100);
+  Manager manager(
+      api, {&recorder}, 1, [](const std::string&) {}, options);
+  manager.Start();
+  std::this_thread::sleep_for(milliseconds(1000));
+  manager.Stop();
+  EXPECT_LE(watches, 8);  // each pause is twice the one before; without pauses there would be thousands
+}
+
+TEST(Manager, WhateverAReconcileThrowsOthersGoOn) {
+  ScriptedApi api;
+  Recorder recorder;
+  api.list = [](const ListOptions&) -> ListResult { return {{Object("poison", "1"), Object("z", "2")}, "5", ""}; };
+  api.watch = [](const ListOptions&) { return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true); };
+  Manager manager(
+      api, {&recorder}, 1, [](const std::string&) {}, Quick());
+  manager.Start();
+  EXPECT_TRUE(Eventually([&] { return recorder.Count("z") == 1 && recorder.Count("poison") > 1; }));
+}
+
+TEST(WorkQueuePriority, FreshKeysOvertakeThoseOfAFirstList) {
+  WorkQueue queue;
+  queue.Add({"ns", "old1"}, WorkQueue::Priority::kInitial);
+  queue.Add({"ns", "old2"}, WorkQueue::Priority::kInitial);
+  queue.Add({"ns", "new"});
+  queue.Add({"ns", "old2"});
+  EXPECT_EQ(queue.Get()->name, "new");
+  EXPECT_EQ(queue.Get()->name, "old2");
+  EXPECT_EQ(queue.Get()->name, "old1");
+  EXPECT_EQ(queue.depth(), 0u);
+}
+
+TEST(WorkQueuePriority, AKeyHasOneTimer) {
+  WorkQueue queue;
+  for (int i = 0; i < 5; ++i) queue.AddAfter({"ns", "a"}, milliseconds(20));
+  for (const char* name : {"a", "end"}) {
+    if (std::string(name) == "end") queue.AddAfter({"ns", "end"}, milliseconds(30));
+    const auto key = queue.Get();
+    EXPECT_EQ(key->name, name);
+    queue.Done(*key);
+  }
+}
+
+TEST(LeaderElection, OneLeadsAndReleaseHandsOverAtOnce) {
+  const Clock clock;
+  local::MemoryApi api({}, clock);
+  LeaderOptions options;
+  options.ns = "ns";
+  options.identity = "a";
+  LeaderElector a(api, clock, options);
+  options.identity = "b";
+  LeaderElector b(api, clock, options);
+  EXPECT_TRUE(a.Try());
+  EXPECT_FALSE(b.Try());
+  EXPECT_TRUE(a.Try());
+  a.Release();
+  EXPECT_TRUE(b.Try());
+  EXPECT_FALSE(a.Try());
+  EXPECT_EQ(api.Get(resources::kLease, "ns", "anneal-operator")["spec"]["leaseTransitions"], 1);
+}
+
+TEST(LeaderElection, ADeadLeadersLeaseIsTakenAfterItsTimeAndTheOldOneNotices) {
+  const Clock clock;
+  local::MemoryApi api({}, clock);
+  LeaderOptions options;
+  options.ns = "ns";
+  options.lease = milliseconds(100);
+  options.retry = milliseconds(10);
+  options.identity = "a";
+  LeaderElector a(api, clock, options);
+  options.identity = "b";
+  LeaderElector b(api, clock, options);
+  EXPECT_TRUE(a.Try());
+  EXPECT_FALSE(b.Try());
+  std::this_thread::sleep_for(milliseconds(150));
+  EXPECT_TRUE(b.Try());
+  const std::atomic<bool> stop{false};
+  options.lease = milliseconds(15'000);
+  EXPECT_FALSE(a.Hold(stop));
+}
+
+}  // namespace
+}  // namespace anneal::kube
