@@ -93,7 +93,7 @@ class Jobs(Case):
 
     def test_ctrl_c_lets_workers_write_a_checkpoint(self):
         self.prepare("--synthetic", 20000)
-        folder = self.manifests({"train_config.save_checkpoints_steps": "100000"})
+        folder = self.manifests({"train_config.save_checkpoints_steps": "100000", "train_config.num_epochs": "30"})
         run = subprocess.Popen([str(c) for c in [OPERATOR, "run", folder, "--state", self.state]], stdout=subprocess.DEVNULL,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})
         log = self.state / "logs/default/movielens-r1-a1-w0.log"

@@ -128,7 +128,7 @@ TEST(Validate, NamesFieldAndLine) {
   for (const Case& c :
        {Case{R"({"train_config.num_steps": 5})", "must not be set together"},
         Case{R"({"model_config.feature_groups[0].feature_names[0]": "user_idd"})", "did you mean 'user_id'?"},
-        Case{R"({"train_config.mixed_precision": "BF16"})", "mixed_precision: not supported yet"},
+        Case{R"({"model_config.use_pareto_loss_weight": true})", "use_pareto_loss_weight: not supported yet"},
         Case{R"({"feature_configs[0].id_feature.embedding_dim": 0})", "embedding_dim must be more than 0"},
         Case{R"({"data_config.dataset_type": "OdpsDataset"})", "OdpsDataset: not supported yet"},
         Case{R"({"train_config.tensorboard_summaries": ["los"]})", "did you mean 'loss'?"},
