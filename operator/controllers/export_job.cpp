@@ -28,7 +28,7 @@ RunInputs ExportJobReconciler::Gather(const Json& job) {
   Json eval_identity;
   if (source.contains("evalJobRef")) {
     const std::string name = source["evalJobRef"]["name"];
-    const auto eval = Find(kube::resources::kEvalJob, ns, name);
+    const auto eval = kube::Find(api_, kube::resources::kEvalJob, ns, name);
     const Json status = eval ? eval->value("status", Json::object()) : Json::object();
     const std::string phase = status.value("phase", "Pending");
     if (!eval || (phase != "Complete" && phase != "Failed")) {

@@ -15,7 +15,7 @@ using kube::Json;
 namespace resources = kube::resources;
 
 kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
-  const auto found = Find(resource_, key.ns, key.name);
+  const auto found = kube::Find(api_, resource_, key.ns, key.name);
   if (!found) {
     poller_.Forget(resource_, key);
     return {};
@@ -36,9 +36,9 @@ kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
 
   // Status first, and on the version that was read: a decision from old facts is refused with a conflict.
   Json job = observed.job;
-  if (decision.status != found->value("status", Json::object())) {
+  const Json before = found->value("status", Json::object());
+  if (decision.status != before) {
     Json patch = {{"metadata", {{"resourceVersion", (*found)["metadata"]["resourceVersion"]}}}};
-    const Json before = found->value("status", Json::object());
     Json status = decision.status;
     for (const auto& [field, value] : before.items()) {
       if (!status.contains(field)) status[field] = nullptr;
@@ -75,7 +75,7 @@ void JobReconciler::ConfirmPods(Observed& observed) {
     if (std::any_of(observed.pods.begin(), observed.pods.end(),
                     [&](const Json& pod) { return pod["metadata"]["name"] == name; }))
       continue;
-    auto pod = Find(resources::kPod, observed.job["metadata"].value("namespace", "default"), name);
+    auto pod = kube::Find(api_, resources::kPod, observed.job["metadata"].value("namespace", "default"), name);
     if (pod && Owns(observed.job, *pod)) observed.pods.push_back(std::move(*pod));
   }
 }
@@ -115,14 +115,14 @@ void JobReconciler::Act(const Json& job, const Decision& decision, const RunInpu
   if (decision.remove_run_objects) ForgetRuns(job, job["status"]["run"]["number"].get<int>() + 1);
   if (decision.create.empty()) return;
   // Pods follow from the job that was read: were it an old copy, they would be pods of an attempt that is over.
-  const auto now = Find(resource_, ns, job["metadata"]["name"]);
+  const auto now = kube::Find(api_, resource_, ns, job["metadata"]["name"]);
   if (!now || (*now)["metadata"]["resourceVersion"] != job["metadata"]["resourceVersion"]) {
     throw ApiError(409, "Conflict", "the job has been modified since it was read");
   }
   Ensure(resources::kService, job, HeadlessService(job));
   const int run = job["status"]["run"]["number"];
   const std::string snapshot = SnapshotName(job["metadata"]["name"], run);
-  if (!Find(resources::kConfigMap, ns, snapshot)) {
+  if (!kube::Find(api_, resources::kConfigMap, ns, snapshot)) {
     if (!inputs.ready) throw std::runtime_error("config snapshot " + snapshot + " is gone and its source is not ready");
     Ensure(resources::kConfigMap, job, ConfigSnapshot(job, inputs.config));
   }
@@ -157,7 +157,8 @@ void JobReconciler::ForgetRuns(const Json& job, int first) {
     }
   }
   if (first <= job["status"]["run"]["number"]) return;
-  if (const auto service = Find(resources::kService, ns, ServiceName(job)); service && Owns(job, *service)) {
+  if (const auto service = kube::Find(api_, resources::kService, ns, ServiceName(job));
+      service && Owns(job, *service)) {
     Remove(resources::kService, *service, std::nullopt);
   }
 }
@@ -169,21 +170,11 @@ void JobReconciler::Ensure(const kube::Resource& resource, const Json& job, cons
   } catch (const ApiError& error) {
     if (!error.already_exists()) throw;
     const std::string name = object["metadata"]["name"];
-    const auto there = Find(resource, ns, name);
+    const auto there = kube::Find(api_, resource, ns, name);
     if (!there) throw;
     if (!object["metadata"].contains("ownerReferences")) return;
     if (Owns(job, *there)) return;
     throw ApiError(409, "AlreadyExists", resource.kind + " " + name + " exists and belongs to something else");
-  }
-}
-
-std::optional<Json> JobReconciler::Find(const kube::Resource& resource, const std::string& ns,
-                                        const std::string& name) {
-  try {
-    return api_.Get(resource, ns, name);
-  } catch (const ApiError& error) {
-    if (error.not_found()) return std::nullopt;
-    throw;
   }
 }
 
@@ -195,7 +186,7 @@ bool JobReconciler::ResolveConfig(const Json& job, RunInputs& inputs) {
   } else {
     const std::string name = config["configMapRef"]["name"], key = config["configMapRef"]["key"];
     where = "ConfigMap " + name + ", key " + key;
-    const auto map = Find(resources::kConfigMap, job["metadata"].value("namespace", "default"), name);
+    const auto map = kube::Find(api_, resources::kConfigMap, job["metadata"].value("namespace", "default"), name);
     if (!map || !map->value("data", Json::object()).contains(key)) {
       inputs.reason = "ReferenceNotFound";
       inputs.message = where + " is not there";
@@ -238,14 +229,9 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
     inputs.stalled = stalled;
     return std::nullopt;
   };
-  Json train;
-  try {
-    train = api.Get(resources::kTrainJob, ns, name);
-  } catch (const ApiError& error) {
-    if (!error.not_found()) throw;
-    return wait("WaitingForSource", "TrainJob " + name + " is not there", false);
-  }
-  train = api::DefaultAndValidate(resources::kTrainJob, train);
+  const auto found = kube::Find(api, resources::kTrainJob, ns, name);
+  if (!found) return wait("WaitingForSource", "TrainJob " + name + " is not there", false);
+  const Json train = api::DefaultAndValidate(resources::kTrainJob, *found);
   const Json status = train.value("status", Json::object());
   const std::string phase = status.value("phase", "Pending");
   if (phase == "Failed") {
@@ -275,13 +261,9 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
                     {"image", spec["image"]},
                     {"evalInputPath", spec.value("data", Json::object()).value("evalInputPath", "")},
                     {"edits", spec["config"].value("edits", Json::object())}};
-  try {
-    const Json snapshot = api.Get(resources::kConfigMap, ns, SnapshotName(name, run));
-    model.config = snapshot["data"]["pipeline.config"];
-  } catch (const ApiError& error) {
-    if (!error.not_found()) throw;
-    return wait("ReferenceNotFound", "config snapshot " + SnapshotName(name, run) + " is gone", true);
-  }
+  const auto snapshot = kube::Find(api, resources::kConfigMap, ns, SnapshotName(name, run));
+  if (!snapshot) return wait("ReferenceNotFound", "config snapshot " + SnapshotName(name, run) + " is gone", true);
+  model.config = (*snapshot)["data"]["pipeline.config"];
   return model;
 }
 

@@ -31,8 +31,6 @@ class JobReconciler : public kube::Reconciler {
 
   /// The text of spec.config, or what is missing in `inputs`. Checks that it is a valid pipeline.config.
   bool ResolveConfig(const kube::Json& job, RunInputs& inputs);
-  /// nullopt when there is no such object.
-  std::optional<kube::Json> Find(const kube::Resource& resource, const std::string& ns, const std::string& name);
   /// Creates an object of the job; one that is there already has to be the job's own.
   void Ensure(const kube::Resource& resource, const kube::Json& job, const kube::Json& object);
 

@@ -104,6 +104,16 @@ class Api {
                       const Preconditions& preconditions = {}, std::optional<int64_t> grace_period_seconds = {}) = 0;
 };
 
+/// The object, or nullopt when there is no such object.
+inline std::optional<Json> Find(Api& api, const Resource& resource, const std::string& ns, const std::string& name) {
+  try {
+    return api.Get(resource, ns, name);
+  } catch (const ApiError& error) {
+    if (!error.not_found()) throw;
+    return std::nullopt;
+  }
+}
+
 /// The kinds the operator uses.
 namespace resources {
 inline const Resource kTrainJob{"anneal.dev", "v1alpha1", "TrainJob", "trainjobs"};

@@ -30,11 +30,8 @@ bool LeaderElector::Try() {
                {"leaseDurationSeconds", std::max<int64_t>(1, options_.lease.count() / 1000)},
                {"renewTime", now}};
   try {
-    Json lease;
-    try {
-      lease = api_.Get(resources::kLease, options_.ns, options_.name);
-    } catch (const ApiError& error) {
-      if (!error.not_found()) throw;
+    const auto lease = Find(api_, resources::kLease, options_.ns, options_.name);
+    if (!lease) {
       spec["acquireTime"] = now;
       spec["leaseTransitions"] = 0;
       api_.Create(resources::kLease, options_.ns,
@@ -44,12 +41,12 @@ bool LeaderElector::Try() {
                    {"spec", spec}});
       return held_ = true;
     }
-    const std::string version = lease["metadata"].value("resourceVersion", "");
+    const std::string version = (*lease)["metadata"].value("resourceVersion", "");
     if (version != seen_) {
       seen_ = version;
       seen_at_ = Steady::now();
     }
-    const Json old = lease.value("spec", Json::object());
+    const Json old = lease->value("spec", Json::object());
     const std::string holder = old.contains("holderIdentity") && old["holderIdentity"].is_string()
                                    ? old["holderIdentity"].get<std::string>()
                                    : "";

@@ -156,12 +156,10 @@ int RunCommand(const RunOptions& options) {
     jobs.clear();
     bool ended = true;
     for (const Watched& job : watched) {
-      try {
-        jobs.push_back(api.Get(job.resource, job.ns, job.name));
-        ended = ended && OutcomeOf(jobs.back()).ended;
-      } catch (const kube::ApiError& error) {
-        if (!error.not_found()) throw;
-      }
+      auto found = kube::Find(api, job.resource, job.ns, job.name);
+      if (!found) continue;
+      ended = ended && OutcomeOf(*found).ended;
+      jobs.push_back(std::move(*found));
     }
     ended_looks = ended ? ended_looks + 1 : 0;
     display.Show(jobs);

@@ -123,7 +123,6 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   leads = true;
   Log("info", "leading");
 
-  int code = 0;
   {
     controllers::ProgressPoller poller(std::chrono::seconds(options.progress_seconds),
                                        [&](const kube::Resource& kind, const kube::Key& key) {
@@ -172,7 +171,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     manager.reset();
   }
   Log("info", "stopped");
-  return code;
+  return 0;
 }
 
 }  // namespace anneal::serve

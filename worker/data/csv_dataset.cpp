@@ -16,12 +16,16 @@ namespace {
 constexpr int32_t kInferenceBytes = 64 << 20;  // the reference's block: rows that decide about a type
 constexpr int32_t kHeaderBytes = 1 << 20;      // enough when every type is stated
 
+/// True when the config states the column's type.
+bool IsStated(const std::string& name, const std::vector<InputField>& fields) {
+  return std::any_of(fields.begin(), fields.end(),
+                     [&](const InputField& field) { return field.name == name && field.type != nullptr; });
+}
+
 /// True when the config states the type of every column to read.
 bool AllTypesStated(const ColumnSelection& selection, const std::vector<InputField>& fields) {
-  return !selection.all && std::all_of(selection.names.begin(), selection.names.end(), [&](const std::string& name) {
-    return std::any_of(fields.begin(), fields.end(),
-                       [&](const InputField& field) { return field.name == name && field.type != nullptr; });
-  });
+  return !selection.all && std::all_of(selection.names.begin(), selection.names.end(),
+                                       [&](const std::string& name) { return IsStated(name, fields); });
 }
 
 /// `schema` with numbers where only cells of text made Arrow guess otherwise: reading then names the row of such a
@@ -31,11 +35,8 @@ std::shared_ptr<arrow::Schema> ExpectNumbers(std::shared_ptr<arrow::Schema> sche
                                              const std::vector<InputField>& fields) {
   for (const std::string& name : numbers) {
     const int index = schema->GetFieldIndex(name);
-    if (index < 0 || schema->field(index)->type()->id() != arrow::Type::STRING) continue;
-    const bool stated = std::any_of(fields.begin(), fields.end(), [&](const InputField& field) {
-      return field.name == name && field.type != nullptr;
-    });
-    if (!stated) schema = schema->SetField(index, arrow::field(name, arrow::float64())).ValueOrDie();
+    if (index < 0 || schema->field(index)->type()->id() != arrow::Type::STRING || IsStated(name, fields)) continue;
+    schema = schema->SetField(index, arrow::field(name, arrow::float64())).ValueOrDie();
   }
   return schema;
 }

@@ -85,26 +85,14 @@ void CopyAssets(const std::string& list, const fs::path& folder) {
   }
 }
 
-data::BatchStream OpenStream(const eval::TrainedModel& model, const std::string& path) {
-  data::StreamOptions options;
-  options.input_path = path;
-  options.mode = data::Mode::kPredict;
-  options.num_workers = 1;
-  return data::BatchStream(model.config(), model.features(), options);
-}
-
 /// Metrics of the evaluation data, or why there are none. A metric that is not a number becomes null.
 ordered_json Metrics(eval::TrainedModel& model, const std::string& rows, dist::ProcessGroup& group) {
-  data::StreamOptions stream_options;
-  stream_options.input_path = rows;
-  stream_options.mode = data::Mode::kEval;
-  stream_options.num_workers = 1;
   eval::EvaluationSettings settings;
   settings.num_steps = kMetricBatches;
   settings.log = false;
   ordered_json metrics;
   try {
-    data::BatchStream stream(model.config(), model.features(), stream_options);
+    data::BatchStream stream = OpenRows(model.config(), model.features(), rows, data::Mode::kEval);
     for (const auto& [name, value] : eval::Evaluate(model.network(), model.embedding(), stream, group, settings))
       metrics[name] = value;
   } catch (const Error& error) {
@@ -194,7 +182,7 @@ int RunExport(const ExportOptions& options) {
   std::string rows = options.verify_input_path;
   if (rows.empty()) rows = config.eval_input_path().empty() ? config.train_input_path() : config.eval_input_path();
   {
-    data::BatchStream sample_stream = OpenStream(*model, rows);
+    data::BatchStream sample_stream = OpenRows(model->config(), model->features(), rows);
     const auto sample = sample_stream.Next();
     if (!sample) throw DataError(rows + " has no rows to trace the model with");
     LogInfo("Exporting step " + std::to_string(model->step()) + " to " + target.string());

@@ -11,7 +11,6 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
-#include "worker/data/batch_stream.h"
 #include "worker/export/child_process.h"
 #include "worker/export/scripted_model.h"
 #include "worker/train/checkpoint/safetensors.h"
@@ -21,15 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-data::BatchStream Open(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
-                       const std::string& path) {
-  data::StreamOptions options;
-  options.input_path = path;
-  options.mode = data::Mode::kPredict;
-  options.num_workers = 1;
-  return data::BatchStream(config, features, options);
-}
 
 /// Runs `predict` over the first batches.
 template <typename Predict>
@@ -69,8 +59,17 @@ Answers Read(const std::string& path) {
 
 }  // namespace
 
+data::BatchStream OpenRows(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
+                           const std::string& path, data::Mode mode) {
+  data::StreamOptions options;
+  options.input_path = path;
+  options.mode = mode;
+  options.num_workers = 1;
+  return data::BatchStream(config, features, options);
+}
+
 Answers Ask(eval::TrainedModel& model, const std::string& input_path, int64_t batches) {
-  data::BatchStream stream = Open(model.config(), model.features(), input_path);
+  data::BatchStream stream = OpenRows(model.config(), model.features(), input_path);
   return Collect(stream, batches, [&model](const data::Batch& batch) { return model.Predict(batch); });
 }
 
@@ -111,7 +110,7 @@ int RunVerify(const VerifyOptions& options) {
   const ScriptedModel exported(options.folder);
   const Answers expected = Read(options.expected);
   const int64_t wanted = expected.values.front().second.size(0);
-  data::BatchStream stream = Open(loaded.config, features, options.input_path);
+  data::BatchStream stream = OpenRows(loaded.config, features, options.input_path);
   const int64_t batches = (wanted + stream.batch_size() - 1) / stream.batch_size();
   const Answers got =
       Collect(stream, batches, [&](const data::Batch& batch) { return exported.Predict(batch, features); });

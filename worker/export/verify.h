@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "worker/data/batch_stream.h"
 #include "worker/eval/trained_model.h"
 #include "worker/export/settings.h"
 
@@ -22,6 +23,10 @@ struct Answers {
 struct Difference {
   double max = 0, mean = 0;  ///< absolute, over all outputs; infinite where only one of the two is NaN
 };
+
+/// Rows in the order of the input, read by one thread.
+data::BatchStream OpenRows(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
+                           const std::string& path, data::Mode mode = data::Mode::kPredict);
 
 Answers Ask(eval::TrainedModel& model, const std::string& input_path, int64_t batches);
 Difference Compare(const Answers& a, const Answers& b);

@@ -30,14 +30,7 @@ class Adagrad : public DenseOptimizer {
     });
   }
 
-  std::vector<NamedTensor> State() override {
-    std::vector<NamedTensor> state;
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      state.push_back({parameters_[i].name + "//step", steps_[i]});
-      state.push_back({parameters_[i].name + "//sum", sums_[i]});
-    }
-    return state;
-  }
+  std::vector<NamedTensor> State() override { return StateByKey(parameters_, {{"step", &steps_}, {"sum", &sums_}}); }
 
   double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }
 

@@ -43,15 +43,9 @@ class Adam : public DenseOptimizer {
   }
 
   std::vector<NamedTensor> State() override {
-    std::vector<NamedTensor> state;
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      const std::string& name = parameters_[i].name;
-      state.push_back({name + "//step", steps_[i]});
-      state.push_back({name + "//exp_avg", averages_[i]});
-      state.push_back({name + "//exp_avg_sq", squares_[i]});
-      if (!maxima_.empty()) state.push_back({name + "//max_exp_avg_sq", maxima_[i]});
-    }
-    return state;
+    return StateByKey(
+        parameters_,
+        {{"step", &steps_}, {"exp_avg", &averages_}, {"exp_avg_sq", &squares_}, {"max_exp_avg_sq", &maxima_}});
   }
 
   double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }

@@ -26,12 +26,7 @@ class Rmsprop : public DenseOptimizer {
   }
 
   std::vector<NamedTensor> State() override {
-    std::vector<NamedTensor> state;
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      state.push_back({parameters_[i].name + "//step", steps_[i]});
-      state.push_back({parameters_[i].name + "//square_avg", squares_[i]});
-    }
-    return state;
+    return StateByKey(parameters_, {{"step", &steps_}, {"square_avg", &squares_}});
   }
 
   double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }

@@ -5,6 +5,7 @@
 #include <c10/core/GradMode.h>
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "worker/optim/dense_optimizer.h"
@@ -29,6 +30,19 @@ inline std::vector<at::Tensor> StateLike(const std::vector<nn::NamedTensor>& par
 inline std::vector<at::Tensor> StepCounters(const std::vector<nn::NamedTensor>& parameters) {
   std::vector<at::Tensor> state;
   for (size_t i = 0; i < parameters.size(); ++i) state.push_back(at::zeros({}, at::kFloat));
+  return state;
+}
+
+/// DenseOptimizer::State of tensors kept per parameter under these keys; a key without tensors is left out.
+inline std::vector<nn::NamedTensor> StateByKey(
+    const std::vector<nn::NamedTensor>& parameters,
+    const std::vector<std::pair<const char*, const std::vector<at::Tensor>*>>& keys) {
+  std::vector<nn::NamedTensor> state;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    for (const auto& [key, tensors] : keys) {
+      if (!tensors->empty()) state.push_back({parameters[i].name + "//" + key, (*tensors)[i]});
+    }
+  }
   return state;
 }
 

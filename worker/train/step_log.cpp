@@ -29,16 +29,14 @@ StepLog::StepLog(const tzrec::protos::TrainConfig& config, const std::string& mo
 }
 
 void StepLog::Write(int64_t step, int64_t epoch, const std::vector<std::pair<std::string, double>>& losses,
-                    const Rates& rates) {
+                    double total, const Rates& rates) {
   const std::vector<double> groups = learner_.RateGroups(rates);
   std::string suffix;
   for (size_t i = 0; i < groups.size(); ++i) {
     suffix += "lr_g" + std::to_string(i) + ":" + Fixed(groups[i]) + " ";
     if (events_) events_->Scalar("lr/g" + std::to_string(i), groups[i], step);
   }
-  double total = 0;
   for (const auto& [name, value] : losses) {
-    total += value;
     suffix += name + ":" + Fixed(value) + " ";
     if (events_) events_->Scalar("loss/" + name, value, step);
   }

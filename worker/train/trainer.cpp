@@ -193,7 +193,7 @@ void Trainer::LogStep(const models::Losses& losses, int64_t epoch) {
     total += values.back().second;
   }
   progress_.metrics["loss"] = total;
-  log_->Write(last_logged_step_, epoch, values, rates_);
+  log_->Write(last_logged_step_, epoch, values, total, rates_);
 }
 
 void Trainer::Report(int64_t epoch) {

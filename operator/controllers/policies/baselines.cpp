@@ -7,16 +7,6 @@ namespace {
 
 using kube::Json;
 
-std::optional<Json> Read(kube::Api& api, const kube::Resource& resource, const std::string& ns,
-                         const std::string& name) {
-  try {
-    return api.Get(resource, ns, name);
-  } catch (const kube::ApiError& error) {
-    if (!error.not_found()) throw;
-    return std::nullopt;
-  }
-}
-
 bool IsNumber(const std::string& text) {
   char* end = nullptr;
   std::strtod(text.c_str(), &end);
@@ -42,7 +32,7 @@ std::optional<Json> ResolveBaselines(kube::Api& api, const Json& job, RunInputs&
     std::string value;
     if (relative.contains("baselineConfigMap")) {
       const std::string name = relative["baselineConfigMap"]["name"], key = relative["baselineConfigMap"]["key"];
-      const auto map = Read(api, kube::resources::kConfigMap, ns, name);
+      const auto map = kube::Find(api, kube::resources::kConfigMap, ns, name);
       const std::string where = at + ": ConfigMap " + name + ", key " + key;
       if (!map || !map->value("data", Json::object()).contains(key))
         return missing("ReferenceNotFound", where + " is not there");
@@ -53,7 +43,7 @@ std::optional<Json> ResolveBaselines(kube::Api& api, const Json& job, RunInputs&
       const std::string name = relative["evalJobRef"]["name"], metric = gates[i]["metric"];
       if (name == job["metadata"]["name"])
         return missing("BaselineInvalid", at + ": the job names itself as its baseline");
-      const auto eval = Read(api, kube::resources::kEvalJob, ns, name);
+      const auto eval = kube::Find(api, kube::resources::kEvalJob, ns, name);
       const Json status = eval ? eval->value("status", Json::object()) : Json::object();
       if (!eval || status.value("phase", "") != "Complete") {
         return missing("WaitingForBaseline",
