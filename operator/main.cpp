@@ -6,6 +6,7 @@
 
 #include "operator/api/schema.h"
 #include "operator/local/run_command.h"
+#include "operator/serve/probe_command.h"
 #include "operator/serve/serve_command.h"
 #include "worker/config/error.h"
 
@@ -102,6 +103,15 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
   server->callback([&] { status = anneal::serve::ServeCommand(serve, ANNEAL_VERSION); });
+
+  std::vector<std::string> urls;
+  int patience = 30;
+  auto* probe = app.add_subcommand("probe", "wait until URLs answer 200, e.g. an operator's /readyz");
+  probe->add_option("URL", urls)->required();
+  probe->add_option("--timeout", patience, "seconds for all of them")
+      ->check(CLI::Range(0, 3600))
+      ->capture_default_str();
+  probe->callback([&] { status = anneal::serve::ProbeCommand(urls, std::chrono::seconds(patience)); });
 
   std::string folder = "crds";
   auto* crds = app.add_subcommand("crds", "write the CustomResourceDefinitions");

@@ -19,24 +19,36 @@ class ClusterTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        cls.up()
+        cls.addClassCleanup(cls.down)
+
+    @classmethod
+    def place(cls):
         cls.dir = pathlib.Path.cwd() / cls.__name__
         if cls.tier == "node":  # sockets below it: the path has to be short
             cls.dir = pathlib.Path("/tmp") / f"anneal-{zlib.crc32(str(cls.dir).encode()):08x}"
+        cls.kubeconfig = cls.dir / "admin.kubeconfig"
+
+    @classmethod
+    def up(cls):
+        cls.place()
         up = subprocess.run([TOOL, "up", "--dir", cls.dir, "--tier", cls.tier, "--nodes", str(cls.nodes)],
                             capture_output=True, text=True)
         if up.returncode == SKIPPED:
             raise unittest.SkipTest(up.stderr.strip())
         if up.returncode:
             raise AssertionError(up.stderr)
-        cls.addClassCleanup(subprocess.run, [TOOL, "down", "--dir", cls.dir], check=True)
-        cls.kubeconfig = cls.dir / "admin.kubeconfig"
         print(up.stdout.splitlines()[0], file=sys.stderr)
+
+    @classmethod
+    def down(cls):
+        subprocess.run([TOOL, "down", "--dir", cls.dir], check=True)
 
     @classmethod
     def kubectl(cls, *args, stdin=None, fails=False):
         """stdout; with fails=True the command has to fail, and stderr comes back."""
         done = subprocess.run([cls.dir / "bin/kubectl", *map(str, args)], input=stdin, capture_output=True, text=True,
-                              env={**os.environ, "KUBECONFIG": str(cls.kubeconfig), "HOME": str(cls.dir)}, timeout=240)
+                              env={**os.environ, "KUBECONFIG": str(cls.kubeconfig), "HOME": str(cls.dir)}, timeout=600)
         if (done.returncode != 0) != fails:
             raise AssertionError(f"kubectl {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stderr if fails else done.stdout
@@ -59,14 +71,14 @@ class ClusterTest(unittest.TestCase):
 
     @classmethod
     def eventually(cls, condition, what, seconds=120):
-        """Waits until condition() is true and returns what it gave."""
+        """Waits until condition() is true and returns what it gave. `what` may be a function, called on failure."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             found = condition()
             if found:
                 return found
             time.sleep(0.2)
-        raise AssertionError(f"after {seconds} s not yet: {what}")
+        raise AssertionError(f"after {seconds} s not yet: {what() if callable(what) else what}")
 
 
 def main():
