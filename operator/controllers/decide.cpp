@@ -84,9 +84,19 @@ class Decider {
       }
       return false;
     }
-    if (policy == "Restart") return true;
+    // A run that never had all its workers has nothing to finish: a wrong image must not keep its correction waiting.
+    if (policy == "Restart" || (policy == "Queue" && !Started())) return true;
     if (policy == "Queue") Condition("SpecChangePending", true, "Queued", "a newer spec waits for the end of this run");
     return false;
+  }
+
+  /// Whether all workers of the run have ever run, also if that happened while no operator looked.
+  bool Started() {
+    if (run().contains("runningTime")) return true;
+    const auto begun = std::count_if(observed_.pods.begin(), observed_.pods.end(), [&](const Json& pod) {
+      return PodPhase(pod) != "Pending" && Label(pod, "anneal.dev/attempt") == run()["attempt"];
+    });
+    return begun >= status().value("workers", Json::object()).value("desired", traits_.pods);
   }
 
   void Blocked() {

@@ -52,6 +52,26 @@ TEST_F(Outside, WaitingPodsSayWhyAndWhatToDo) {
   EXPECT_NE(Status()["failure"]["message"].get<std::string>().find("ImagePullBackOff: no such image; check spec.image"), std::string::npos);
 }
 
+TEST_F(Outside, ACorrectedSpecIsNotKeptWaitingByARunThatNeverStarted) {
+  cluster.hold_pending = true;
+  Start();
+  PodStatus("movielens-r1-a1-w0", R"({"phase":"Pending","containerStatuses":[{"name":"worker","state":{"waiting":{"reason":"ImagePullBackOff"}}}]})");
+  cluster.Settle();
+  cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"image", "anneal-worker:right"}}}});
+  cluster.Settle();
+  EXPECT_EQ(Status()["run"]["number"], 2);
+  EXPECT_FALSE(Exists("movielens-r1-a1-w0"));
+  EXPECT_EQ(cluster.Get(kPod, "movielens-r2-a1-w0")["spec"]["containers"][0]["image"], "anneal-worker:right");
+  cluster.hold_pending = false;
+  cluster.Settle();
+  EXPECT_EQ(Status()["phase"], "Running");
+  // One that has run is worth finishing first.
+  cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"image", "anneal-worker:newer"}}}});
+  cluster.Settle();
+  EXPECT_EQ(Status()["run"]["number"], 2);
+  EXPECT_EQ(Condition("SpecChangePending")["status"], "True");
+}
+
 TEST_F(Outside, AQueueWithoutQuota) {
   cluster.hold_pending = true;
   Start();
