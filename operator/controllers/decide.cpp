@@ -423,6 +423,7 @@ class Decider {
     }
     if (!message.is_object()) message = Json::object();
     TakeResult(status(), message, generation_, observed_.now);
+    if (status()["progress"].contains("percent")) status()["progress"]["percent"] = "100%";  // the last look was before the end
     status()["phase"] = "Complete";
     run()["completionTime"] = kube::FormatTime(observed_.now);
     Condition("WorkersReady", false, "RunComplete", "");

@@ -72,6 +72,15 @@ TEST_F(Outside, ACorrectedSpecIsNotKeptWaitingByARunThatNeverStarted) {
   EXPECT_EQ(Condition("SpecChangePending")["status"], "True");
 }
 
+TEST_F(Outside, ACompleteRunIsDoneToTheLastPercent) {
+  Start();
+  cluster.api.MergePatchStatus(kTrainJob, "default", "movielens", {{"status", {{"progress", {{"percent", "98%"}}}}}});
+  for (const char* pod : {"movielens-r1-a1-w0", "movielens-r1-a1-w1"}) cluster.End(pod, 0, R"({"globalStep":10})");
+  cluster.Settle();
+  EXPECT_EQ(Status()["phase"], "Complete");
+  EXPECT_EQ(Status()["progress"]["percent"], "100%");
+}
+
 TEST_F(Outside, AQueueWithoutQuota) {
   cluster.hold_pending = true;
   Start();
