@@ -393,6 +393,9 @@ class Decider {
     if (verdict.action == FailureAction::kRestart) run()["countedRestarts"] = counted + 1;
     NextAttempt(RestartBackoff(spec_["failurePolicy"], verdict.action == FailureAction::kRestart ? counted + 1 : 1));
     Remove(older_);
+    // Without the silent one no other can finish its step: their checkpoint is not worth waiting for.
+    if (verdict.blamed.reason == "NodeLost" || verdict.blamed.reason == "HangTimeout")
+      decision_.grace = std::min<int64_t>(30, spec_["workers"]["terminationGracePeriodSeconds"]);
     status()["phase"] = "Restarting";
     Condition("WorkersReady", false, verdict.reason, verdict.message);
     Trio(false, true, false, "Restarting", verdict.message);
@@ -423,7 +426,8 @@ class Decider {
     }
     if (!message.is_object()) message = Json::object();
     TakeResult(status(), message, generation_, observed_.now);
-    if (status()["progress"].contains("percent")) status()["progress"]["percent"] = "100%";  // the last look was before the end
+    if (status()["progress"].contains("percent"))
+      status()["progress"]["percent"] = "100%";  // the last look was before the end
     status()["phase"] = "Complete";
     run()["completionTime"] = kube::FormatTime(observed_.now);
     Condition("WorkersReady", false, "RunComplete", "");

@@ -40,6 +40,7 @@ struct Decision {
   kube::Json status;                ///< the whole new status
   std::vector<int> create;          ///< workers of the current attempt; Service, claim and snapshot come first
   std::vector<kube::Json> remove;   ///< pods to delete (by UID)
+  std::optional<int64_t> grace;     ///< seconds that those get, if not their own
   std::vector<kube::Json> force;    ///< pods to delete without grace: nobody will answer for them
   bool remove_run_objects = false;  ///< TTL: Service, config snapshots and pod groups go
   std::optional<std::chrono::milliseconds> requeue_after;

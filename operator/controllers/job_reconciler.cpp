@@ -110,7 +110,7 @@ void JobReconciler::Report(const Json& job, const ApiError& error) {
 
 void JobReconciler::Act(const Json& job, const Decision& decision, const RunInputs& inputs) {
   const std::string ns = job["metadata"].value("namespace", "default");
-  for (const Json& pod : decision.remove) Remove(resources::kPod, pod, std::nullopt);
+  for (const Json& pod : decision.remove) Remove(resources::kPod, pod, decision.grace);
   for (const Json& pod : decision.force) Remove(resources::kPod, pod, 0);
   if (decision.remove_run_objects) ForgetRuns(job, job["status"]["run"]["number"].get<int>() + 1);
   if (decision.create.empty()) return;

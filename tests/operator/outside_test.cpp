@@ -143,7 +143,8 @@ TEST_F(Outside, ALostNode) {
   cluster.Advance(60);
   EXPECT_EQ(Status()["problems"][0]["reason"], "NodeLost");
   EXPECT_FALSE(Exists("movielens-r1-a1-w1"));  // given up
-  EXPECT_TRUE(Exists("movielens-r1-a1-w0"));   // its node lives: it has its grace period
+  EXPECT_TRUE(Exists("movielens-r1-a1-w0"));   // its node lives, but without the other it can't come to a checkpoint
+  EXPECT_EQ(cluster.Get(kPod, "movielens-r1-a1-w0")["metadata"]["deletionGracePeriodSeconds"], 30);
   cluster.hold_deleted = false;
   cluster.Advance(20);
   EXPECT_EQ(Status()["phase"], "Running");
