@@ -25,7 +25,7 @@ def train_job(name, spec=None, edits=None):
         "image": IMAGE,
         "config": {"configMapRef": {"name": "movielens-config"},
                    "edits": {"data_config.shuffle": "false", "train_config.save_checkpoints_epochs": "0",
-                             "train_config.save_checkpoints_steps": "20", "train_config.num_epochs": "4", **(edits or {})}},
+                             "train_config.save_checkpoints_steps": "20", "train_config.num_epochs": "3", **(edits or {})}},
         "workers": {"numNodes": 2, "gpusPerNode": 0, "shmSize": "64Mi", "affinity": ONE_A_NODE},
         "rendezvous": {"backend": "gloo", "env": [{"name": "OMP_NUM_THREADS", "value": "1"}]},
         "data": {"trainInputPath": "/data/train.parquet", "evalInputPath": "/data/eval.parquet",
@@ -56,7 +56,7 @@ class Faults(Installed):
         claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "faults"},
                  "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}}
         cls.kubectl("apply", "-f", "-", stdin=cls.text(claim))
-        cls.kubectl("wait", "--for=condition=Complete", "job/movielens-data", "--timeout=120s")
+        cls.kubectl("wait", "--for=condition=Complete", "job/movielens-data", "--timeout=600s")
 
     def start(self, name, spec=None, edits=None):
         shutil.rmtree(self.folder("faults") / name, ignore_errors=True)  # of an earlier test on a cluster that was kept
@@ -93,7 +93,7 @@ class Faults(Installed):
             conditions = self.get("trainjob", name, "--namespace", namespace).get("status", {}).get("conditions", [])
             found = [c for c in conditions if c["type"] == "WorkersReady" and c["reason"] == reason]
             return found[0]["message"] if found else None
-        return self.eventually(said, f"{name} waits for {reason}", 90)
+        return self.eventually(said, f"{name} waits for {reason}")
 
     def resumes(self, name, counted):
         """The run ends as if nothing had happened: one restart of all workers, from a checkpoint."""
@@ -129,7 +129,7 @@ class Faults(Installed):
         self.start("drained", {"workers": {"gpusPerNode": 1}})
         self.checkpoint("drained")
         self.addCleanup(self.kubectl, "uncordon", "node2")
-        self.kubectl("drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s",
+        self.kubectl("drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=600s",
                      "--pod-selector", "anneal.dev/job-name=drained")
         self.assertIn("2 nodes", self.waits("drained", "Unschedulable"))
         self.kubectl("uncordon", "node2")
@@ -152,7 +152,7 @@ class Faults(Installed):
             for pid in (kubelet, *workers):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
-            self.kubectl("wait", "--for=condition=Ready", "node/node2", "--timeout=60s")
+            self.kubectl("wait", "--for=condition=Ready", "node/node2", "--timeout=600s")
         self.assertEqual((run["attempt"], run.get("countedRestarts", 0)), (2, 0))
         self.assertEqual(self.result("lost"), self.undisturbed())
         self.assertEqual({pod["spec"]["nodeName"] for pod in self.pods("lost").values()}, {"node1"})
@@ -179,7 +179,7 @@ class Faults(Installed):
 
     def test_out_of_memory(self):
         self.start("hungry", {"workers": {"numNodes": 1, "resources": {"limits": {"memory": "100Mi"}}}})
-        failure = self.ends("trainjob", "hungry", "Failed", 120)["failure"]
+        failure = self.ends("trainjob", "hungry", "Failed")["failure"]
         self.assertEqual(failure["reason"], "OutOfMemory")
         self.assertIn("raise workers.resources.limits.memory", failure["message"])
 
@@ -194,13 +194,13 @@ class Faults(Installed):
     def test_a_wrong_image_that_nobody_corrects(self):
         self.start("forgotten", {"image": "anneal-worker:none", "workers": {"numNodes": 1},
                                  "failurePolicy": {"pendingTimeoutSeconds": 5}})
-        failure = self.ends("trainjob", "forgotten", "Failed", 60)["failure"]
+        failure = self.ends("trainjob", "forgotten", "Failed")["failure"]
         self.assertEqual(failure["reason"], "PendingTimeout")
         self.assertEqual(self.pods("forgotten"), {})
 
     def test_a_wrong_config(self):
         self.start("misspelt", edits={"train_config.num_epochz": "1"})
-        failure = self.ends("trainjob", "misspelt", "Failed", 30)["failure"]
+        failure = self.ends("trainjob", "misspelt", "Failed")["failure"]
         self.assertEqual(failure["reason"], "ConfigInvalid")
         self.assertIn("num_epochs", failure["message"])
         self.assertEqual(self.pods("misspelt"), {})
@@ -229,14 +229,14 @@ class Faults(Installed):
         self.assertIn("exceeded quota: pods", said)
         self.assertIn("raise the namespace's ResourceQuota", said)
         self.kubectl("patch", "quota", "pods", "--namespace", "small", "--type=merge", "-p", '{"spec": {"hard": {"pods": "2"}}}')
-        self.eventually(lambda: len(self.get("pods", "--namespace", "small")["items"]) == 2, "both workers", 60)
+        self.eventually(lambda: len(self.get("pods", "--namespace", "small")["items"]) == 2, "both workers")
 
     # --- the operator ---
 
     def test_the_operator_killed_fifty_times(self):
         """kill -9 at random (seeded) moments of a chain of jobs: each run is worked off once, no pod is made twice."""
         self.kubectl("scale", "deployment/anneal", "--namespace", "system", "--replicas=0")
-        self.addCleanup(self.kubectl, "rollout", "status", "deployment/anneal", "--namespace", "system", "--timeout=60s")
+        self.addCleanup(self.kubectl, "rollout", "status", "deployment/anneal", "--namespace", "system", "--timeout=600s")
         self.addCleanup(self.kubectl, "scale", "deployment/anneal", "--namespace", "system", "--replicas=1")
         self.eventually(lambda: not processes("anneal-operator", "serve"), "the installed operator gone")
         config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "-o", "json"))

@@ -54,7 +54,7 @@ class Installed(kubernetes.ClusterTest):
             Installed.give_gpus(node, 1)
         Installed.make_volumes()
         Installed.helm("install", "anneal", kubernetes.ROOT / "charts/anneal", "--namespace", "system", "--create-namespace",
-                       "--set", "controller.progressSeconds=1", "--wait", "--timeout", "120s")
+                       "--set", "controller.progressSeconds=1", "--wait", "--timeout", "600s")
         Installed.kubectl("apply", "-f", EXAMPLE / "cluster")
         (Installed.dir / "ready").touch()
 
@@ -100,7 +100,7 @@ class Installed(kubernetes.ClusterTest):
         items = cls.get("pods", "--selector", f"anneal.dev/job-name={job}")["items"]
         return {int(p["metadata"]["labels"]["anneal.dev/index"]): p for p in items if "deletionTimestamp" not in p["metadata"]}
 
-    def ends(self, kind, name, phase="Complete", seconds=240):
+    def ends(self, kind, name, phase="Complete", seconds=600):
         """Waits until the job is in a last phase, which has to be that one; its status."""
         def over():
             status = self.status(kind, name)

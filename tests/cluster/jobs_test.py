@@ -18,7 +18,7 @@ class Jobs(Installed):
 
     def data(self):
         """The example's Job has filled the claim; then the real ratings, where they are, take the place of its made-up ones."""
-        self.kubectl("wait", "--for=condition=Complete", "job/movielens-data", "--timeout=120s")
+        self.kubectl("wait", "--for=condition=Complete", "job/movielens-data", "--timeout=600s")
         folder = self.folder("movielens-data")
         self.assertEqual(sorted(path.name for path in folder.iterdir()), ["eval.parquet", "test.parquet", "train.parquet"])
         if MOVIELENS.exists():
@@ -45,7 +45,7 @@ class Jobs(Installed):
         self.publishes()
 
     def trains(self):
-        self.eventually(lambda: self.status("trainjob", "movielens").get("phase") == "Running", "the TrainJob running", 120)
+        self.eventually(lambda: self.status("trainjob", "movielens").get("phase") == "Running", "the TrainJob running")
         generation = self.get("trainjob", "movielens")["metadata"]["generation"]
         pods = self.pods("movielens")
         self.assertEqual(sorted(pods), [0, 1])
@@ -59,7 +59,7 @@ class Jobs(Installed):
         self.assertEqual(snapshot["data"]["pipeline.config"], (EXAMPLE / "pipeline.config").read_text())
         self.assertEqual(self.get("service", "movielens-hl")["spec"]["clusterIP"], "None")
         seen = self.eventually(lambda: self.status("trainjob", "movielens").get("progress", {}).get("globalStep"), "a step in status")
-        self.kubectl("wait", "--for=condition=Complete", "trainjob/movielens", "--timeout=300s")
+        self.kubectl("wait", "--for=condition=Complete", "trainjob/movielens", "--timeout=600s")
         status = self.status("trainjob", "movielens")
         self.assertEqual((status["phase"], status["observedGeneration"], status["run"]["attempt"], status["run"]["restarts"]),
                          ("Complete", generation, 1, 0))
@@ -76,7 +76,7 @@ class Jobs(Installed):
         self.assertEqual(row.split()[4:6], [str(progress["globalStep"]), "100%"])
 
     def passes_its_gate(self):
-        self.kubectl("wait", "--for=condition=Complete", "evaljob/movielens-gate", "--timeout=120s")
+        self.kubectl("wait", "--for=condition=Complete", "evaljob/movielens-gate", "--timeout=600s")
         status = self.status("evaljob", "movielens-gate")
         self.assertEqual(status["gate"], "passed", status)
         gate, = status["gates"]
@@ -84,7 +84,7 @@ class Jobs(Installed):
         self.assertEqual(status["checkpoint"]["step"], self.status("trainjob", "movielens")["progress"]["globalStep"])
 
     def publishes(self):
-        self.kubectl("wait", "--for=condition=Complete", "exportjob/movielens-export", "--timeout=180s")
+        self.kubectl("wait", "--for=condition=Complete", "exportjob/movielens-export", "--timeout=600s")
         status = self.status("exportjob", "movielens-export")
         for type in ("Verified", "Published", "Ready"):
             self.assertEqual(self.condition("exportjob", "movielens-export", type)["status"], "True", type)

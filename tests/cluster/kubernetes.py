@@ -48,7 +48,7 @@ class ClusterTest(unittest.TestCase):
     def kubectl(cls, *args, stdin=None, fails=False):
         """stdout; with fails=True the command has to fail, and stderr comes back."""
         done = subprocess.run([cls.dir / "bin/kubectl", *map(str, args)], input=stdin, capture_output=True, text=True,
-                              env={**os.environ, "KUBECONFIG": str(cls.kubeconfig), "HOME": str(cls.dir)}, timeout=600)
+                              env={**os.environ, "KUBECONFIG": str(cls.kubeconfig), "HOME": str(cls.dir)}, timeout=700)
         if (done.returncode != 0) != fails:
             raise AssertionError(f"kubectl {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stderr if fails else done.stdout
@@ -70,7 +70,7 @@ class ClusterTest(unittest.TestCase):
         return json.loads(cls.kubectl("get", "-o", "json", *args))
 
     @classmethod
-    def eventually(cls, condition, what, seconds=120):
+    def eventually(cls, condition, what, seconds=300):
         """Waits until condition() is true and returns what it gave. `what` may be a function, called on failure."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
