@@ -19,6 +19,9 @@ ONE_A_NODE = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecuti
                                         "labelSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "anneal-operator"}}}}]}}
 
 
+QUICK = {"data_config.batch_size": "4096", "train_config.num_epochs": "1"}
+
+
 def train_job(name, spec=None, edits=None):
     """Two workers on the example's data; no shuffling, so that a resumed run is to the last bit the undisturbed one."""
     job = {"apiVersion": "anneal.dev/v1alpha1", "kind": "TrainJob", "metadata": {"name": name}, "spec": {
@@ -186,7 +189,7 @@ class Faults(Installed):
     # --- what never starts ---
 
     def test_a_wrong_image_and_its_correction(self):
-        self.start("unpulled", {"image": "anneal-worker:none", "workers": {"numNodes": 1}})
+        self.start("unpulled", {"image": "anneal-worker:none", "workers": {"numNodes": 1}}, QUICK)
         self.assertIn("check spec.image", self.waits("unpulled", "ImagePullError"))
         self.kubectl("patch", "trainjob", "unpulled", "--type=merge", "-p", json.dumps({"spec": {"image": IMAGE}}))
         self.assertEqual(self.ends("trainjob", "unpulled")["run"]["number"], 2)
@@ -206,7 +209,7 @@ class Faults(Installed):
         self.assertEqual(self.pods("misspelt"), {})
 
     def test_a_missing_claim(self):
-        self.start("claimless", {"workers": {"numNodes": 1}, "checkpoint": {"volume": {"claimName": "nowhere"}}})
+        self.start("claimless", {"workers": {"numNodes": 1}, "checkpoint": {"volume": {"claimName": "nowhere"}}}, QUICK)
         said = self.waits("claimless", "Unschedulable")
         self.assertIn('persistentvolumeclaim "nowhere" not found', said)
         self.assertIn("the claims are bound", said)
@@ -279,7 +282,7 @@ class Faults(Installed):
         self.no_pod_was_doubled((self.dir / "pods.log").read_text(), requested)
 
     def chain(self):
-        train = train_job("chain", {"workers": {"numNodes": 1}}, {"data_config.batch_size": "4096", "train_config.num_epochs": "1"})
+        train = train_job("chain", {"workers": {"numNodes": 1}}, QUICK)
         common = {key: train["spec"][key] for key in ("workers", "rendezvous")}
         data = {"volumes": train["spec"]["data"]["volumes"]}
         return (train,
