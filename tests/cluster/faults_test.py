@@ -265,7 +265,7 @@ class Faults(Installed):
         requested = 1
         while kills < 50 or runs < requested:
             operator = subprocess.Popen([str(word) for word in command], stderr=log)
-            time.sleep(random.uniform(0.02, 2.0))
+            time.sleep(random.uniform(0.02, 2.0 if kills < 50 else 20.0))  # in the end it may get on, on the slowest machine
             operator.kill()
             operator.wait()
             kills += 1
@@ -274,7 +274,7 @@ class Faults(Installed):
             if runs == requested and kills < 50:
                 requested += 1
                 self.kubectl("annotate", "trainjob", "chain", "--overwrite", f"anneal.dev/run-requested-at={requested}")
-            self.assertLess(kills, 200, f"{runs} of {requested} runs finished")
+            self.assertLess(kills, 300, f"{runs} of {requested} runs finished")
         print(f"{kills} kills, {runs} runs of the chain", flush=True)
         for kind, name in (("trainjob", "chain"), ("evaljob", "chain-gate"), ("exportjob", "chain-export")):
             run = self.status(kind, name)["run"]
