@@ -1,7 +1,8 @@
 // The collectives a worker uses, over Gloo (CPU) or NCCL (CUDA). One process needs none: then every call is a no-op.
 //
-// A collective that fails (a peer died, a timeout) throws PeerError naming the operation and this rank, which ends the
-// process with exit code 76: "not this rank's fault".
+// A collective that fails (a peer died, a timeout) throws PeerError naming the operation, the step and the rank to
+// blame (peer_monitor.h), which ends the process with exit code 76: "not this rank's fault". The last collectives of
+// every rank are then in its flight recorder file.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,13 +26,25 @@ struct Topology {
   static Topology FromEnvironment();
 };
 
+/// A collective on its way.
+class Pending {
+ public:
+  virtual ~Pending() = default;
+  virtual void Wait() = 0;  ///< to be called once; throws PeerError
+};
+
 class ProcessGroup {
  public:
   virtual ~ProcessGroup() = default;
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
+  virtual int local_world_size() const { return world_size(); }  ///< ranks on each host
+  /// The training step that the next collectives belong to, for reports.
+  virtual void set_step(int64_t) {}
 
-  virtual void AllReduceSum(at::Tensor tensor) = 0;         ///< in place
+  virtual void AllReduceSum(at::Tensor tensor) = 0;  ///< in place
+  /// The same, which goes on while the caller does something else. All ranks start their collectives in one order.
+  virtual std::unique_ptr<Pending> StartAllReduceSum(at::Tensor tensor);
   virtual void Broadcast(at::Tensor tensor, int root) = 0;  ///< in place
   /// Rows of `input` go to ranks by input_splits (rows per rank), rows of `output` come by output_splits.
   virtual void AllToAll(at::Tensor output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
@@ -43,7 +56,9 @@ class ProcessGroup {
   std::vector<std::string> AllGatherText(const std::string& text);
 };
 
-/// Joins the group at master_addr:master_port; blocks until every rank is there (at most `timeout`).
-std::unique_ptr<ProcessGroup> Connect(const Topology& topology);
+/// Joins the group at master_addr:master_port; blocks until every rank is there (at most `timeout`). Should a
+/// collective fail, this rank's flight recorder goes to `<model_dir>/flight_recorder/rank-<rank>.json` (nowhere without
+/// model_dir).
+std::unique_ptr<ProcessGroup> Connect(const Topology& topology, const std::string& model_dir = "");
 
 }  // namespace anneal::dist

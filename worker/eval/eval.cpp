@@ -21,7 +21,7 @@ int RunEval(const EvalOptions& options) {
   const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
   if (config.eval_input_path().empty()) throw ConfigError("eval_input_path is empty: set it in the config or pass --eval_input_path");
   const dist::Topology topology = dist::Topology::FromEnvironment();
-  const auto group = dist::Connect(topology);
+  const auto group = dist::Connect(topology, config.model_dir());
   const int threads = UseThreads(topology);
   const std::string wanted = options.checkpoint_path.empty() ? config.model_dir() : options.checkpoint_path;
   const auto model = TrainedModel::Load(config, wanted, *group, threads, UsesDenseEma(config, config.eval_config()));
