@@ -1,8 +1,12 @@
 // The model's tables over all ranks: lookup of a batch, and the fused update from the gradient.
 //
-// Several ranks: ids travel to the ranks that hold their rows (input all-to-all), are looked up there for the global
-// batch, and pooled rows travel back (output all-to-all); the gradient takes the same way in reverse. Gradients are
-// averaged over ranks like the dense ones, so the same global batch gives the same update on any number of ranks.
+// Several ranks: ids travel to the ranks that hold their rows (IdExchange), are looked up there for the global batch,
+// and pooled pieces travel back (output all-to-all), where those of one lookup are put together: blocks of columns side
+// by side, blocks of rows added up. The gradient takes the same way in reverse. Gradients are averaged over ranks like
+// the dense ones, so the same global batch gives the same update on any number of ranks and with any sharding.
+//
+// Sequence tables would travel the same way, one output row per id instead of per bag: the asking rank knows the order
+// of the ids that it sent, so it needs no more than that to put them back.
 #pragma once
 
 #include <memory>
@@ -11,6 +15,8 @@
 
 #include "worker/data/batch.h"
 #include "worker/dist/process_group.h"
+#include "worker/embedding/column_sums.h"
+#include "worker/embedding/id_exchange.h"
 #include "worker/embedding/sharding_plan.h"
 #include "worker/embedding/table_batch.h"
 #include "worker/models/embedding_group.h"
@@ -18,12 +24,14 @@
 
 namespace anneal::embedding {
 
-/// A piece of a table or of its optimizer state that this rank holds: rows [row_begin, row_begin + rows) of
-/// global_rows, row-major, `dim` wide (0: one value per row).
+/// A piece of a table or of its optimizer state that this rank holds: rows [row_begin, row_begin + rows) and columns
+/// [column_begin, column_begin + dim) of [global_rows, global_dim], row-major. dim 0: one value per row.
 struct Shard {
   std::string name;  ///< state name: "<table state name>" or "<table state name>//<table>.<state>"
   float* data = nullptr;
-  int64_t global_rows = 0, row_begin = 0, rows = 0, dim = 0;
+  int64_t global_rows = 0, row_begin = 0, rows = 0;
+  int64_t global_dim = 0, column_begin = 0, dim = 0;
+  bool copy = false;  ///< another rank holds the same values and saves them
 };
 
 class ShardedEmbedding {
@@ -64,26 +72,42 @@ class ShardedEmbedding {
   const std::vector<TablePlacement>& placements() const { return placements_; }
 
  private:
-  struct Exchange;  // the input of the last Forward, as this rank's tables saw it
-
+  void MakeFusedTables(int threads);
+  void MakeDenseTables(int threads);
   at::Tensor ForwardLocal(const data::Batch& batch);
   void ForwardDense(const data::Batch& batch, const at::Tensor& pooled);
   at::Tensor ForwardExchanged(const data::Batch& batch);
+
+  /// This rank's rows of a lookup's pooled piece in the block that a rank serves: at `column` of `width`.
+  struct Piece {
+    const ServedLookup& served;
+    const models::Lookup& lookup;
+    const int64_t* offsets;  ///< of this rank's bags
+    bool divide;             ///< MEAN over split rows: the asking rank divides by the bag's length
+    int64_t offset, width;   ///< into the block of this rank's rows
+  };
+  /// Calls `action` for every piece of every rank, in the order of the exchanged blocks.
+  template <typename Action>
+  void ForEachPiece(int64_t rows, Action action) const;
 
   const models::EmbeddingPlan& plan_;
   std::vector<TablePlacement> placements_;
   OptimizerSpec optimizer_;
   dist::ProcessGroup& group_;
-  std::vector<int> local_index_;          ///< per table of the plan: index in tables_, -1 when not here
-  std::vector<int64_t> row_begin_;        ///< per table of the plan: first row held here
-  std::vector<std::vector<int>> served_;  ///< per rank: lookups (of the plan) whose table it holds a part of
-  std::vector<int64_t> served_width_;     ///< per rank: columns of its pooled output
+  std::vector<TableShard> shards_;     ///< per table of the plan: what this rank holds of it
+  std::vector<int> local_index_;       ///< per table of the plan: index in tables_, -1 when not here
+  std::vector<int64_t> served_width_;  ///< per rank: columns of its pooled output
   std::unique_ptr<TableBatch> tables_;
+  std::unique_ptr<IdExchange> exchange_;
+  std::unique_ptr<ColumnSums> column_sums_;
   std::vector<int> fused_lookups_, dense_lookups_;  ///< of the plan
   std::unique_ptr<TableBatch> dense_batch_;         ///< owns the dense tables' rows
   std::vector<nn::NamedTensor> dense_tables_;       ///< views of them, one per table of dense_batch_
   std::vector<int> dense_index_;                    ///< per table of the plan: index in dense_tables_, -1 when fused
-  std::unique_ptr<Exchange> exchange_;
+  // The input of the last Forward.
+  ExchangedIds ids_;           ///< of this rank's fused tables
+  std::vector<Jagged> dense_;  ///< of the dense tables
+  const data::Batch* batch_ = nullptr;
 };
 
 /// The tables of a model as the planner sees them.

@@ -3,90 +3,138 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <optional>
+#include <set>
 
 #include "worker/config/error.h"
 
 namespace anneal::embedding {
 namespace {
 
-using tzrec::protos::ParameterConstraints;
+constexpr std::pair<ShardingType, const char*> kNames[] = {{ShardingType::kDataParallel, "data_parallel"},
+                                                           {ShardingType::kTableWise, "table_wise"},
+                                                           {ShardingType::kRowWise, "row_wise"},
+                                                           {ShardingType::kColumnWise, "column_wise"},
+                                                           {ShardingType::kTableRowWise, "table_row_wise"},
+                                                           {ShardingType::kTableColumnWise, "table_column_wise"},
+                                                           {ShardingType::kGrid, "grid_shard"}};
 
-std::optional<ShardingType> ParseType(const std::string& name) {
-  if (name == "table_wise") return ShardingType::kTableWise;
-  if (name == "row_wise") return ShardingType::kRowWise;
-  if (name == "data_parallel") return ShardingType::kDataParallel;
-  return std::nullopt;
+constexpr int64_t kColumnStep = 4;  // the CUDA kernels load four columns at a time
+
+struct Block {
+  int64_t begin = 0, size = 0;
+};
+
+Block BlockOf(int64_t total, int64_t block, int64_t position) {
+  const int64_t begin = std::min(total, block * position);
+  return {begin, std::min(total, begin + block) - begin};
 }
 
-std::string Join(const auto& names) {
-  std::string text;
-  for (const auto& name : names) text += (text.empty() ? "" : ", ") + std::string(name);
-  return text;
+int64_t SteppedWidth(int64_t dim, int64_t blocks) {
+  const int64_t even = (dim + blocks - 1) / blocks;
+  return (even + kColumnStep - 1) / kColumnStep * kColumnStep;
 }
 
-bool Holds(const auto& names, const char* name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+Block ColumnBlock(int64_t dim, int64_t blocks, int64_t position) {
+  const int64_t stepped = SteppedWidth(dim, blocks);
+  if (stepped * (blocks - 1) < dim) return BlockOf(dim, stepped, position);
+  // Too narrow for steps of 4: the first dim % blocks blocks are one column wider.
+  const int64_t narrow = dim / blocks, wider = dim % blocks;
+  return {narrow * position + std::min(position, wider), narrow + (position < wider ? 1 : 0)};
+}
 
-/// The first type of the constraint that is supported, data-parallel last; table-wise when it names none.
-ShardingType ChooseType(const PlannedTable& table, const ParameterConstraints& constraints) {
-  const auto& kernels = constraints.compute_kernels();
-  if (!kernels.empty() && !Holds(kernels, "fused")) {
-    if (Holds(kernels, "dense")) return ShardingType::kDataParallel;
-    throw ConfigError("table '" + table.name + "': compute_kernels [" + Join(kernels) +
-                      "]: only 'fused' and 'dense' are supported yet");
+/// The ranks of a plan's entry, checked.
+std::vector<int> ReadRanks(const nlohmann::json& entry, const RankLayout& layout, const std::string& at) {
+  std::vector<int> ranks;
+  std::set<int> seen;
+  for (const auto& rank : entry.value("ranks", nlohmann::json::array())) {
+    if (!rank.is_number_integer() || rank.get<int64_t>() < 0 || rank.get<int64_t>() >= layout.world_size) {
+      throw ConfigError(at + ": rank " + rank.dump() + " is not one of the " + std::to_string(layout.world_size) +
+                        " of this run");
+    }
+    ranks.push_back(rank.get<int>());
+    if (!seen.insert(ranks.back()).second) throw ConfigError(at + ": rank " + rank.dump() + " is listed twice");
   }
-  const auto& types = constraints.sharding_types();
-  if (types.empty()) return ShardingType::kTableWise;
-  for (const auto& name : types) {
-    const auto type = ParseType(name);
-    if (type && *type != ShardingType::kDataParallel) return *type;
+  return ranks;
+}
+
+void NeedRanks(const std::vector<int>& ranks, bool fits, const std::string& need, const std::string& at) {
+  if (!fits) {
+    throw ConfigError(at + " needs " + need + ", the plan lists " + std::to_string(ranks.size()));
   }
-  if (Holds(types, "data_parallel")) return ShardingType::kDataParallel;
-  throw ConfigError("table '" + table.name + "': sharding_types [" + Join(types) +
-                    "]: only table_wise, row_wise and data_parallel are supported yet");
+}
+
+TablePlacement ReadPlacement(const nlohmann::json& entry, ShardingType type, const PlannedTable& table,
+                             const RankLayout& layout, const std::string& where) {
+  TablePlacement placement{type, ReadRanks(entry, layout, where)};
+  const std::vector<int>& ranks = placement.ranks;
+  const size_t count = ranks.size(), local = static_cast<size_t>(layout.local_world_size);
+  const std::string at =
+      where + ": " + ShardingTypeName(type) + " over " + std::to_string(layout.world_size) + " ranks";
+  switch (type) {
+    case ShardingType::kTableWise:
+      NeedRanks(ranks, count == 1, "1 rank", at);
+      break;
+    case ShardingType::kRowWise:
+      NeedRanks(ranks, count == static_cast<size_t>(layout.world_size), "all of them", at);
+      break;
+    case ShardingType::kTableRowWise:
+      NeedRanks(ranks, count == local, "the " + std::to_string(local) + " ranks of a host", at);
+      break;
+    case ShardingType::kColumnWise:
+    case ShardingType::kTableColumnWise:
+      NeedRanks(ranks, count > 0 && static_cast<int64_t>(count) <= table.dim,
+                "1 to " + std::to_string(table.dim) + " ranks, one per block of columns", at);
+      placement.column_blocks = static_cast<int>(count);
+      break;
+    case ShardingType::kGrid:
+      NeedRanks(ranks, count > 0 && count % local == 0 && static_cast<int64_t>(count / local) <= table.dim,
+                "the " + std::to_string(local) + " ranks of a host per block of columns", at);
+      placement.column_blocks = static_cast<int>(count / local);
+      break;
+    case ShardingType::kDataParallel:
+      break;
+  }
+  return placement;
 }
 
 }  // namespace
 
 std::string ShardingTypeName(ShardingType type) {
-  switch (type) {
-    case ShardingType::kTableWise:
-      return "table_wise";
-    case ShardingType::kRowWise:
-      return "row_wise";
-    case ShardingType::kDataParallel:
-      return "data_parallel";
+  for (const auto& [known, name] : kNames) {
+    if (known == type) return name;
   }
   return "";
 }
 
-RowRange RowWiseShard(int64_t rows, int shards, int position) {
-  const int64_t block = (rows + shards - 1) / shards;
-  return {std::min(rows, block * position), std::min(rows, block * (position + 1))};
+std::optional<ShardingType> ParseShardingType(const std::string& name) {
+  for (const auto& [type, known] : kNames) {
+    if (name == known) return type;
+  }
+  return std::nullopt;
 }
 
-std::vector<TablePlacement> PlanTables(const std::vector<PlannedTable>& tables, const ParameterConstraints& global,
-                                       int world_size) {
-  std::vector<TablePlacement> placements(tables.size());
-  std::vector<size_t> order(tables.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return tables[a].rows * tables[a].dim > tables[b].rows * tables[b].dim; });
-  std::vector<int64_t> load(world_size, 0);
-  for (size_t i : order) {
-    const bool own =
-        tables[i].constraints.sharding_types_size() > 0 || tables[i].constraints.compute_kernels_size() > 0;
-    placements[i].type = ChooseType(tables[i], own ? tables[i].constraints : global);
-    if (placements[i].type != ShardingType::kTableWise) {
-      placements[i].ranks.resize(world_size);
-      std::iota(placements[i].ranks.begin(), placements[i].ranks.end(), 0);
-      continue;
-    }
-    const auto least = std::min_element(load.begin(), load.end());
-    *least += tables[i].rows * tables[i].dim;
-    placements[i].ranks = {static_cast<int>(least - load.begin())};
-  }
-  return placements;
+TableShard TablePlacement::Shard(int position, int64_t rows, int64_t dim) const {
+  if (dense()) return {0, rows, 0, dim};
+  const int64_t height = (rows + row_blocks() - 1) / row_blocks();
+  const Block row = BlockOf(rows, height, position % row_blocks());
+  const Block column = ColumnBlock(dim, column_blocks, position / row_blocks());
+  return {row.begin, row.size, column.begin, column.size};
+}
+
+int TablePlacement::PositionOf(int rank) const {
+  const auto found = std::find(ranks.begin(), ranks.end(), rank);
+  return found == ranks.end() ? -1 : static_cast<int>(found - ranks.begin());
+}
+
+int ColumnBlocks(int64_t dim, int most) {
+  const int64_t width = SteppedWidth(dim, most);
+  return static_cast<int>((dim + width - 1) / width);
+}
+
+TablePlacement EverywhereWhole(const RankLayout& layout) {
+  TablePlacement placement{ShardingType::kDataParallel, std::vector<int>(layout.world_size)};
+  std::iota(placement.ranks.begin(), placement.ranks.end(), 0);
+  return placement;
 }
 
 nlohmann::json PlanToJson(const std::string& module, const std::vector<PlannedTable>& tables,
@@ -101,7 +149,7 @@ nlohmann::json PlanToJson(const std::string& module, const std::vector<PlannedTa
 }
 
 std::vector<TablePlacement> PlanFromJson(const nlohmann::json& plan, const std::vector<PlannedTable>& tables,
-                                         int world_size, const std::string& where) {
+                                         const RankLayout& layout, const std::string& where) {
   std::vector<TablePlacement> placements;
   for (const PlannedTable& table : tables) {
     const nlohmann::json* entry = nullptr;
@@ -116,32 +164,14 @@ std::vector<TablePlacement> PlanFromJson(const nlohmann::json& plan, const std::
       throw ConfigError(at + ": sharding_type is missing");
     }
     const std::string name = entry->at("sharding_type").get<std::string>();
-    const auto type = ParseType(name);
+    const auto type = ParseShardingType(name);
+    if (!type) throw ConfigError(at + ": sharding_type '" + name + "' is not known");
     const auto kernel = entry->value("compute_kernel", nlohmann::json("fused"));
-    if (!type || (kernel != "fused" && kernel != "dense")) {
-      throw ConfigError(at + ": sharding_type '" + name + "' with compute_kernel " + kernel.dump() +
-                        ": only table_wise and row_wise with 'fused', data_parallel and 'dense' are supported yet");
+    if (kernel != "fused" && kernel != "dense") {
+      throw ConfigError(at + ": compute_kernel " + kernel.dump() + ": only 'fused' and 'dense' are supported yet");
     }
-    if (*type == ShardingType::kDataParallel || kernel == "dense") {
-      TablePlacement everywhere{ShardingType::kDataParallel, std::vector<int>(world_size)};
-      std::iota(everywhere.ranks.begin(), everywhere.ranks.end(), 0);
-      placements.push_back(std::move(everywhere));
-      continue;
-    }
-    TablePlacement placement{*type, {}};
-    for (const auto& rank : entry->value("ranks", nlohmann::json::array())) {
-      if (!rank.is_number_integer() || rank.get<int64_t>() < 0 || rank.get<int64_t>() >= world_size) {
-        throw ConfigError(at + ": rank " + rank.dump() + " is not one of the " + std::to_string(world_size) +
-                          " of this run");
-      }
-      placement.ranks.push_back(rank.get<int>());
-    }
-    const size_t expected = *type == ShardingType::kTableWise ? 1 : static_cast<size_t>(world_size);
-    if (placement.ranks.size() != expected) {
-      throw ConfigError(at + ": " + name + " over " + std::to_string(world_size) + " ranks needs " +
-                        std::to_string(expected) + " ranks, the plan lists " + std::to_string(placement.ranks.size()));
-    }
-    placements.push_back(std::move(placement));
+    const bool dense = *type == ShardingType::kDataParallel || kernel == "dense";
+    placements.push_back(dense ? EverywhereWhole(layout) : ReadPlacement(*entry, *type, table, layout, at));
   }
   return placements;
 }

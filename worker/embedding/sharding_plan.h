@@ -1,7 +1,8 @@
-// Where the rows of each table live: the plan file of a checkpoint, `--sharding_plan FILE`, and the simple planner.
+// Where the pieces of each table live, and the file that says so: a checkpoint's `plan`, `--sharding_plan FILE`.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,38 +10,58 @@
 
 namespace anneal::embedding {
 
-enum class ShardingType { kTableWise, kRowWise, kDataParallel };
+/// How many ranks there are, and how many of them share a host: ranks [h * local, (h + 1) * local) are on host h.
+struct RankLayout {
+  int world_size = 1, local_world_size = 1;
+  int hosts() const { return world_size / local_world_size; }
+};
 
-/// Name in plan files and constraints: "table_wise", "row_wise", "data_parallel".
+/// data_parallel: whole on every rank. table_wise: whole on one. row_wise: rows over all ranks. column_wise: columns
+/// over ranks. table_row_wise: rows over the ranks of one host. table_column_wise: columns over ranks of one host.
+/// grid_shard: columns over hosts, the rows of each block of columns over that host's ranks.
+enum class ShardingType { kDataParallel, kTableWise, kRowWise, kColumnWise, kTableRowWise, kTableColumnWise, kGrid };
+
+/// Name in plan files and constraints (ParameterConstraints.sharding_types).
 std::string ShardingTypeName(ShardingType type);
+std::optional<ShardingType> ParseShardingType(const std::string& name);
+
+/// The rectangle of a table that a rank holds.
+struct TableShard {
+  int64_t row_begin = 0, rows = 0;
+  int64_t column_begin = 0, columns = 0;
+};
 
 struct TablePlacement {
   ShardingType type = ShardingType::kTableWise;
-  std::vector<int> ranks;  ///< table-wise: the owner; row-wise: all ranks, in shard order; data-parallel: all ranks
+  /// One per shard, no rank twice: blocks of columns one after the other, in each the blocks of rows.
+  /// Data-parallel: all ranks.
+  std::vector<int> ranks;
+  int column_blocks = 1;
+
   /// Data-parallel tables are whole on every rank (compute kernel "dense"): they get dense gradients over all rows,
   /// averaged like any dense parameter's, and the DENSE optimizer trains them. The others are "fused".
   bool dense() const { return type == ShardingType::kDataParallel; }
+  int row_blocks() const { return static_cast<int>(ranks.size()) / column_blocks; }
+  /// Shard held by ranks[position] of a table [rows, dim]. Blocks of rows are ceil(rows / blocks) high; blocks of
+  /// columns are equally wide, in steps of 4 columns where that leaves no block empty.
+  TableShard Shard(int position, int64_t rows, int64_t dim) const;
+  /// Position of a rank's shard; -1: it holds none.
+  int PositionOf(int rank) const;
 };
 
-/// What the planner has to know of a table.
+/// The most blocks of columns, `most` at the most, that `dim` columns make in steps of 4.
+int ColumnBlocks(int64_t dim, int most);
+
+/// A data-parallel placement.
+TablePlacement EverywhereWhole(const RankLayout& layout);
+
+/// What a plan has to know of a table.
 struct PlannedTable {
   std::string name;
   int64_t rows = 0, dim = 0;
   tzrec::protos::ParameterConstraints constraints;  ///< empty: global constraints, then the planner's choice
+  int lookups = 1;                                  ///< features that look it up
 };
-
-/// Rows of shard `position` of a row-wise table over `shards` ranks: blocks of ceil(rows/shards).
-struct RowRange {
-  int64_t begin = 0, end = 0;
-};
-RowRange RowWiseShard(int64_t rows, int shards, int position);
-
-/// One placement per table. Largest tables first to the least loaded rank (table-wise); a table whose constraint names
-/// row_wise is split over all ranks. A table whose constraint allows nothing but the kernel "dense" or data_parallel is
-/// data-parallel: what the sparse optimizer can train, it trains. Throws ConfigError when a constraint leaves nothing
-/// that is supported.
-std::vector<TablePlacement> PlanTables(const std::vector<PlannedTable>& tables,
-                                       const tzrec::protos::ParameterConstraints& global, int world_size);
 
 /// {module path: {table: {sharding_type, compute_kernel, ranks}}} (parity/train.md 5).
 nlohmann::json PlanToJson(const std::string& module, const std::vector<PlannedTable>& tables,
@@ -48,6 +69,6 @@ nlohmann::json PlanToJson(const std::string& module, const std::vector<PlannedTa
 
 /// Reads that format; every table of `tables` has to be in it. `where` names the file in errors.
 std::vector<TablePlacement> PlanFromJson(const nlohmann::json& plan, const std::vector<PlannedTable>& tables,
-                                         int world_size, const std::string& where);
+                                         const RankLayout& layout, const std::string& where);
 
 }  // namespace anneal::embedding

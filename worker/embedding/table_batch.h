@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,10 +46,33 @@ struct OptimizerSpec {
 
 struct TableSpec {
   std::string name;
-  int64_t rows = 0;  ///< rows held here (a shard's rows when row-wise)
-  int64_t dim = 0;
+  int64_t rows = 0;       ///< rows held here (a shard's rows when row-wise)
+  int64_t dim = 0;        ///< columns held here
   bool trainable = true;  ///< false: BackwardUpdate leaves weights and state alone
+  int64_t whole_dim = 0;  ///< > dim: a shard of a table that is so wide
 };
+
+/// Numbers of the touched rows of a column shard, two per row, that an optimizer needs of the whole row.
+struct ShardRowSums {
+  int table = 0;
+  std::span<float> sums;
+};
+/// Adds up the numbers over the column shards of each table, in place.
+using AddOverColumnShards = std::function<void(std::span<const ShardRowSums>)>;
+/// How many times a step an optimizer asks for such sums: 0 for those that treat every element by itself.
+constexpr int RowSumStages(OptimizerType type) {
+  switch (type) {
+    case OptimizerType::kRowwiseAdagrad:
+    case OptimizerType::kPartialRowwiseAdam:
+    case OptimizerType::kLamb:
+    case OptimizerType::kLarsSgd:
+      return 1;
+    case OptimizerType::kPartialRowwiseLamb:
+      return 2;
+    default:
+      return 0;
+  }
+}
 
 /// One feature that looks up a table: feature f of the lookup writes columns [out_column, out_column + dim).
 struct FeatureSpec {
@@ -86,9 +110,11 @@ class TableBatch {
   virtual void Forward(std::span<const Jagged> jagged, int64_t rows, float* out, int64_t out_stride) = 0;
 
   /// One optimizer step from grad [rows, grad_stride] laid out as Forward's `out`, multiplied by grad_scale before
-  /// clamping. lr is this step's learning rate. Advances iteration().
+  /// clamping. lr is this step's learning rate. Advances iteration(). `add`, when given, is called RowSumStages()
+  /// times, with what this batch's column shards have; without it a column shard is trained as if it were the whole
+  /// table.
   virtual void BackwardUpdate(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
-                              float grad_scale, float lr) = 0;
+                              float grad_scale, float lr, const AddOverColumnShards& add = nullptr) = 0;
 
   /// d loss / d weights of table t, added to out[t] ([rows, dim] row-major; null: not wanted). No clamp, no optimizer:
   /// for tables that the dense optimizer trains. The gradients of a row are summed in batch order.

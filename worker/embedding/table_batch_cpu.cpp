@@ -63,6 +63,11 @@ std::pair<StateShape, StateShape> StateShapes(OptimizerType type) {
   return {StateShape::kNone, StateShape::kNone};
 }
 
+/// Whether rows are trained in stages with sums over column shards between them.
+bool Staged(const TableSpec& spec, const OptimizerSpec& optimizer, const AddOverColumnShards& add) {
+  return add && spec.whole_dim > spec.dim && RowSumStages(optimizer.type) > 0;
+}
+
 int64_t StateWidth(StateShape shape, int64_t dim) {
   return shape == StateShape::kNone ? 0 : shape == StateShape::kRow ? 1 : dim;
 }
@@ -89,6 +94,11 @@ struct Table {
 struct Scratch {
   std::vector<float> gradients;  ///< [slots, dim]
   std::vector<int64_t> rows;     ///< row of each slot
+};
+
+/// A column shard's buffers; they live over the stages of a step.
+struct ShardScratch : Scratch {
+  std::vector<float> sums;  ///< [slots, 2]
 };
 
 class CpuTableBatch : public TableBatch {
@@ -124,7 +134,7 @@ class CpuTableBatch : public TableBatch {
   }
 
   void BackwardUpdate(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
-                      float grad_scale, float lr) override {
+                      float grad_scale, float lr, const AddOverColumnShards& add) override {
     ++iteration_;
     if (++stamp_ == 0) {  // wrapped after 2^32 steps: forget all stamps
       for (Table& table : tables_) std::fill(table.stamp.begin(), table.stamp.end(), 0u);
@@ -142,12 +152,15 @@ class CpuTableBatch : public TableBatch {
     pool_.Run([&](int thread) {
       for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) {
         Table& table = tables_[unit / slices];
-        if (!table.spec.trainable || table.spec.rows == 0) continue;
+        if (!table.spec.trainable || table.spec.rows == 0 || Staged(table.spec, optimizer_, add)) continue;
         const int64_t slice = unit % slices;
         const int64_t first = table.spec.rows * slice / slices, last = table.spec.rows * (slice + 1) / slices;
-        UpdateSlice(table, first, last, jagged, rows, grad, grad_stride, grad_scale, step, scratch_[thread]);
+        SumGradients(table, first, last, jagged, {rows, grad, grad_stride, grad_scale}, scratch_[thread]);
+        UpdateRows(table, step, scratch_[thread]);
       }
     });
+    if (add && RowSumStages(optimizer_.type) > 0)
+      UpdateInStages(jagged, {rows, grad, grad_stride, grad_scale}, step, add);
   }
 
   void AccumulateGradients(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
@@ -224,9 +237,18 @@ class CpuTableBatch : public TableBatch {
     return outside;
   }
 
-  void UpdateSlice(Table& table, int64_t first, int64_t last, std::span<const Jagged> jagged, int64_t rows,
-                   const float* grad, int64_t grad_stride, float grad_scale, const StepConstants& step,
-                   Scratch& scratch) {
+  /// d loss / d output, as BackwardUpdate gets it.
+  struct Gradient {
+    int64_t rows;
+    const float* data;
+    int64_t stride;
+    float scale;
+  };
+
+  /// The summed gradient of every touched row in [first, last).
+  void SumGradients(Table& table, int64_t first, int64_t last, std::span<const Jagged> jagged, const Gradient& gradient,
+                    Scratch& scratch) {
+    const int64_t rows = gradient.rows;
     const int64_t dim = table.spec.dim;
     scratch.rows.clear();
     size_t needed = 0;
@@ -240,7 +262,7 @@ class CpuTableBatch : public TableBatch {
       const int64_t end = ids.offsets[rows];
       for (int64_t b = 0; b < rows; ++b) {
         const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
-        const float* source = grad + b * grad_stride + feature.out_column;
+        const float* source = gradient.data + b * gradient.stride + feature.out_column;
         const float mean = feature.pooling == Pooling::kMean && to > from ? 1.f / static_cast<float>(to - from) : 1.f;
         for (int64_t i = from; i < to; ++i) {
           if (i + kPrefetch < end) __builtin_prefetch(&table.stamp[Clamp(ids.values[i + kPrefetch], table.spec.rows)]);
@@ -253,11 +275,16 @@ class CpuTableBatch : public TableBatch {
             std::memset(gradients + scratch.rows.size() * dim, 0, sizeof(float) * dim);
             scratch.rows.push_back(row);
           }
-          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(table.slot[row]) * dim, source, grad_scale,
+          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(table.slot[row]) * dim, source, gradient.scale,
                                        optimizer_.max_gradient, ids.weights ? mean * ids.weights[i] : mean, dim);
         }
       }
     }
+  }
+
+  void UpdateRows(Table& table, const StepConstants& step, Scratch& scratch) {
+    const int64_t dim = table.spec.dim;
+    float* gradients = scratch.gradients.data();
     float* weights = table.weights.data();
     const int64_t width1 = StateWidth(table.shapes.first, dim), width2 = StateWidth(table.shapes.second, dim);
     const size_t touched = scratch.rows.size();
@@ -274,12 +301,58 @@ class CpuTableBatch : public TableBatch {
     }
   }
 
+  /// Column shards of optimizers that need sums over the whole row.
+  void UpdateInStages(std::span<const Jagged> jagged, const Gradient& gradient, const StepConstants& step,
+                      const AddOverColumnShards& add) {
+    std::vector<int> shards;
+    for (size_t t = 0; t < tables_.size(); ++t) {
+      const TableSpec& spec = tables_[t].spec;
+      if (spec.trainable && Staged(spec, optimizer_, add)) shards.push_back(static_cast<int>(t));
+    }
+    shard_scratch_.resize(shards.size());
+    auto for_each_shard = [&](auto action) {
+      std::atomic<size_t> next{0};
+      pool_.Run([&](int) {
+        for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < shards.size();) {
+          action(tables_[shards[i]], shard_scratch_[i]);
+        }
+      });
+    };
+    auto for_each_row = [&](auto action) {
+      for_each_shard([&](Table& table, ShardScratch& scratch) {
+        const int64_t dim = table.spec.dim;
+        const int64_t width1 = StateWidth(table.shapes.first, dim), width2 = StateWidth(table.shapes.second, dim);
+        for (size_t s = 0; s < scratch.rows.size(); ++s) {
+          const int64_t row = scratch.rows[s];
+          action(table, table.weights.data() + row * dim, table.state1.data() + row * width1,
+                 table.state2.data() + row * width2, scratch.gradients.data() + s * dim, scratch.sums.data() + 2 * s);
+        }
+      });
+    };
+    for_each_shard([&](Table& table, ShardScratch& scratch) {
+      SumGradients(table, 0, table.spec.rows, jagged, gradient, scratch);
+      scratch.sums.assign(2 * scratch.rows.size(), 0.f);
+    });
+    for (int stage = 0; stage < RowSumStages(optimizer_.type); ++stage) {
+      for_each_row([&](Table& table, float* row, float* state1, float* state2, float* g, float* sums) {
+        kernels_.sum_row(step, stage, row, state1, state2, g, table.spec.dim, table.spec.whole_dim, sums);
+      });
+      std::vector<ShardRowSums> sums;
+      for (size_t i = 0; i < shards.size(); ++i) sums.push_back({shards[i], shard_scratch_[i].sums});
+      add(sums);
+    }
+    for_each_row([&](Table& table, float* row, float* state1, float* state2, float* g, float* sums) {
+      kernels_.finish_row(step, row, state1, state2, g, table.spec.dim, table.spec.whole_dim, sums);
+    });
+  }
+
   std::vector<TableSpec> specs_;
   std::vector<FeatureSpec> features_;
   OptimizerSpec optimizer_;
   const RowKernels& kernels_;
   WorkerPool pool_;
   std::vector<Scratch> scratch_;
+  std::vector<ShardScratch> shard_scratch_;
   std::vector<Table> tables_;
   int64_t iteration_ = 0;
   uint32_t stamp_ = 0;

@@ -23,13 +23,15 @@ Piece Whole(const nn::NamedTensor& entry) {
   return piece;
 }
 
-Piece Rows(const embedding::Shard& shard) {
+Piece Rectangle(const embedding::Shard& shard) {
   Piece piece;
   piece.tensor.name = shard.name;
   piece.tensor.shape = shard.dim > 0 ? std::vector<int64_t>{shard.rows, shard.dim} : std::vector<int64_t>{shard.rows};
   piece.tensor.data = shard.data;
   piece.row_begin = shard.row_begin;
   piece.global_rows = shard.global_rows;
+  piece.column_begin = shard.column_begin;
+  piece.global_columns = shard.global_dim;
   return piece;
 }
 
@@ -76,10 +78,11 @@ void RestoreTensor(const Reader& reader, const nn::NamedTensor& entry, const Nam
 
 void RestoreShard(const Reader& reader, const embedding::Shard& shard, const NameMap& names) {
   const std::string stored = Renamed(shard.name, names);
-  const std::vector<int64_t> shape =
-      shard.dim > 0 ? std::vector<int64_t>{shard.global_rows, shard.dim} : std::vector<int64_t>{shard.global_rows};
+  const std::vector<int64_t> shape = shard.dim > 0 ? std::vector<int64_t>{shard.global_rows, shard.global_dim}
+                                                   : std::vector<int64_t>{shard.global_rows};
   if (!Wanted(reader, shard.name, stored, shape)) return;
-  reader.ReadRows(stored, shard.row_begin, shard.rows, std::max<int64_t>(shard.dim, 1), shard.data);
+  reader.ReadBlock(stored, {shard.row_begin, shard.rows, shard.column_begin, std::max<int64_t>(shard.dim, 1)},
+                   shard.data);
 }
 
 }  // namespace
@@ -93,7 +96,13 @@ std::vector<Piece> ModelPieces(models::Network& network, embedding::ShardedEmbed
   if (rank == 0) {
     for (const auto& entry : tables.dense_tables()) pieces.push_back(Whole(entry));
   }
-  for (const auto& shard : tables.weights()) pieces.push_back(Rows(shard));
+  for (auto& piece : TablePieces(tables)) pieces.push_back(std::move(piece));
+  return pieces;
+}
+
+std::vector<Piece> TablePieces(embedding::ShardedEmbedding& tables) {
+  std::vector<Piece> pieces;
+  for (const auto& shard : tables.weights()) pieces.push_back(Rectangle(shard));
   return pieces;
 }
 
@@ -103,7 +112,9 @@ std::vector<Piece> OptimizerPieces(const std::vector<nn::NamedTensor>& dense, em
   if (rank == 0) {
     for (const auto& entry : dense) pieces.push_back(Whole(entry));
   }
-  for (const auto& shard : tables.state()) pieces.push_back(Rows(shard));
+  for (const auto& shard : tables.state()) {
+    if (!shard.copy) pieces.push_back(Rectangle(shard));
+  }
   return pieces;
 }
 
@@ -112,6 +123,10 @@ void RestoreModel(const Reader& reader, models::Network& network, embedding::Sha
   for (const auto& entry : network.DenseParameters()) RestoreTensor(reader, entry, names);
   for (const auto& entry : network.Buffers()) RestoreTensor(reader, entry, names);
   for (const auto& entry : tables.dense_tables()) RestoreTensor(reader, entry, names);
+  RestoreTables(reader, tables, names);
+}
+
+void RestoreTables(const Reader& reader, embedding::ShardedEmbedding& tables, const NameMap& names) {
   for (const auto& shard : tables.weights()) RestoreShard(reader, shard, names);
 }
 

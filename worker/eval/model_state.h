@@ -16,6 +16,8 @@ using NameMap = std::map<std::string, std::string>;
 
 /// Pieces that this rank saves: rank 0 the dense state, every rank its shards. They point into the live model.
 std::vector<checkpoint::Piece> ModelPieces(models::Network& network, embedding::ShardedEmbedding& tables, int rank);
+/// The part of it that is this rank's shards of the fused tables.
+std::vector<checkpoint::Piece> TablePieces(embedding::ShardedEmbedding& tables);
 /// `dense`: state of dense optimizers, averages and accumulated gradients, "<parameter>//<key>".
 std::vector<checkpoint::Piece> OptimizerPieces(const std::vector<nn::NamedTensor>& dense,
                                                embedding::ShardedEmbedding& tables, int rank);
@@ -24,6 +26,7 @@ std::vector<checkpoint::Piece> OptimizerPieces(const std::vector<nn::NamedTensor
 /// `Skip restore state [<name>]`; a tensor of another shape throws DataError naming it.
 void RestoreModel(const checkpoint::Reader& reader, models::Network& network, embedding::ShardedEmbedding& tables,
                   const NameMap& names = {});
+void RestoreTables(const checkpoint::Reader& reader, embedding::ShardedEmbedding& tables, const NameMap& names = {});
 void RestoreOptimizer(const checkpoint::Reader& reader, const std::vector<nn::NamedTensor>& dense,
                       embedding::ShardedEmbedding& tables, const NameMap& names = {});
 /// Single tensors, the same way.

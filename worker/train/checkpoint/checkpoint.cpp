@@ -1,5 +1,6 @@
 #include "worker/train/checkpoint/checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -21,6 +22,14 @@ std::string ShardName(const char* kind, int rank, int world_size) {
   return name;
 }
 
+/// Where a stored tensor lies in the one it is a piece of.
+Block BlockOf(const TensorView& tensor, int64_t row_begin, int64_t column_begin) {
+  const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape.front();
+  int64_t columns = 1;
+  for (size_t axis = 1; axis < tensor.shape.size(); ++axis) columns *= tensor.shape[axis];
+  return {row_begin, rows, column_begin, columns};
+}
+
 std::string ReadText(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) throw DataError("cannot read " + path.string());
@@ -38,8 +47,14 @@ json WriteShard(const fs::path& folder, const char* kind, const std::vector<Piec
     tensors.push_back(piece.tensor);
     const bool whole = piece.global_rows < 0;
     std::vector<int64_t> shape = piece.tensor.shape;
+    json note{{"name", piece.tensor.name}, {"row_begin", whole ? 0 : piece.row_begin}};
     if (!whole) shape.at(0) = piece.global_rows;
-    described.push_back({{"name", piece.tensor.name}, {"shape", shape}, {"row_begin", whole ? 0 : piece.row_begin}});
+    if (!whole && piece.global_columns > 0) {
+      shape.at(1) = piece.global_columns;
+      note["column_begin"] = piece.column_begin;
+    }
+    note["shape"] = shape;
+    described.push_back(std::move(note));
   }
   const FileDigest digest = WriteSafetensors(folder / name, tensors);
   return {{"file", name}, {"kind", kind}, {"bytes", digest.bytes}, {"crc32", digest.crc32}, {"tensors", described}};
@@ -75,7 +90,8 @@ void Publish(const fs::path& folder, const fs::path& final, const Contents& cont
   SyncFolder(folder);
   std::error_code error;
   fs::rename(folder, final, error);
-  if (error) throw TemporaryError("cannot rename " + folder.string() + " to " + final.string() + ": " + error.message());
+  if (error)
+    throw TemporaryError("cannot rename " + folder.string() + " to " + final.string() + ": " + error.message());
   SyncFolder(final.parent_path());
 }
 
@@ -142,7 +158,7 @@ Reader::Reader(const std::string& path) : path_(path) {
 Reader::~Reader() = default;
 
 void Reader::AddWhole(const SafetensorsFile& file) {
-  for (const auto& [name, tensor] : file.tensors()) tensors_[name] = {tensor.shape, {{0, tensor}}};
+  for (const auto& [name, tensor] : file.tensors()) tensors_[name] = {tensor.shape, {{BlockOf(tensor, 0, 0), tensor}}};
 }
 
 void Reader::OpenFolder() {
@@ -151,7 +167,8 @@ void Reader::OpenFolder() {
   if (!fs::exists(where)) throw DataError(path_ + " is not a checkpoint: it has no manifest.json");
   const json manifest = json::parse(ReadText(where), nullptr, /*allow_exceptions=*/false);
   try {
-    if (manifest.at("format") != kFormat) throw DataError(where + ": format " + manifest["format"].dump() + " is not known");
+    if (manifest.at("format") != kFormat)
+      throw DataError(where + ": format " + manifest["format"].dump() + " is not known");
     step_ = manifest.at("step").get<int64_t>();
     for (const json& shard : manifest.at("shards")) {
       const std::string name = shard.at("file").get<std::string>();
@@ -165,10 +182,13 @@ void Reader::OpenFolder() {
       const auto& tensors = files_.back()->tensors();
       for (const json& piece : shard.at("tensors")) {
         const auto found = tensors.find(piece.at("name").get<std::string>());
-        if (found == tensors.end()) throw DataError(file + ": tensor '" + piece["name"].get<std::string>() + "' is missing");
+        if (found == tensors.end())
+          throw DataError(file + ": tensor '" + piece["name"].get<std::string>() + "' is missing");
         Entry& entry = tensors_[found->first];
         entry.shape = piece.at("shape").get<std::vector<int64_t>>();
-        entry.pieces.emplace_back(piece.at("row_begin").get<int64_t>(), found->second);
+        const Block block =
+            BlockOf(found->second, piece.at("row_begin").get<int64_t>(), piece.value("column_begin", int64_t{0}));
+        entry.pieces.emplace_back(block, found->second);
       }
     }
   } catch (const json::exception& error) {
@@ -186,25 +206,46 @@ std::vector<int64_t> Reader::shape(const std::string& name) const { return tenso
 
 void Reader::ReadRows(const std::string& name, int64_t begin, int64_t rows, int64_t width, float* out) const {
   const auto found = tensors_.find(name);
+  if (found != tensors_.end() && !found->second.shape.empty()) {
+    int64_t stored = 1;
+    for (size_t axis = 1; axis < found->second.shape.size(); ++axis) stored *= found->second.shape[axis];
+    if (stored != width) {
+      throw DataError(path_ + ": tensor '" + name + "' has rows of " + std::to_string(stored) +
+                      " numbers, the model's have " + std::to_string(width));
+    }
+  }
+  ReadBlock(name, {begin, rows, 0, width}, out);
+}
+
+void Reader::ReadBlock(const std::string& name, const Block& block, float* out) const {
+  const auto found = tensors_.find(name);
   const std::string where = path_ + ": tensor '" + name + "'";
   if (found == tensors_.end()) throw DataError(where + " is missing");
   int64_t copied = 0;
-  for (const auto& [first, tensor] : found->second.pieces) {
+  for (const auto& [held, tensor] : found->second.pieces) {
     if (tensor.dtype != DType::kF32) throw DataError(where + " is " + DTypeName(tensor.dtype) + ", not F32");
-    const int64_t held = tensor.shape.empty() ? 1 : tensor.shape.front();
-    if (held > 0 && tensor.elements() != held * width) {
-      throw DataError(where + " has rows of " + std::to_string(tensor.elements() / held) + " numbers, the model's have " +
-                      std::to_string(width));
+    const int64_t from = std::max(block.row_begin, held.row_begin);
+    const int64_t to = std::min(block.row_begin + block.rows, held.row_begin + held.rows);
+    const int64_t left = std::max(block.column_begin, held.column_begin);
+    const int64_t right = std::min(block.column_begin + block.columns, held.column_begin + held.columns);
+    if (from >= to || left >= right) continue;
+    const float* source = static_cast<const float*>(tensor.data) + (from - held.row_begin) * held.columns;
+    float* target = out + (from - block.row_begin) * block.columns;
+    if (held.columns == block.columns && right - left == block.columns) {
+      std::memcpy(target, source, sizeof(float) * static_cast<size_t>((to - from) * block.columns));
+    } else {
+      for (int64_t row = from; row < to; ++row, source += held.columns, target += block.columns) {
+        std::copy_n(source + (left - held.column_begin), right - left, target + (left - block.column_begin));
+      }
     }
-    const int64_t from = std::max(begin, first), to = std::min(begin + rows, first + held);
-    if (from >= to) continue;
-    std::memcpy(out + (from - begin) * width, static_cast<const float*>(tensor.data) + (from - first) * width,
-                sizeof(float) * static_cast<size_t>((to - from) * width));
-    copied += to - from;
+    copied += (to - from) * (right - left);
   }
-  if (copied != rows) {
-    throw DataError(where + " holds " + std::to_string(copied) + " of the rows " + std::to_string(begin) + ".." +
-                    std::to_string(begin + rows) + " that the model has");
+  if (copied != block.rows * block.columns) {
+    throw DataError(where + " holds " + std::to_string(copied) + " of the " +
+                    std::to_string(block.rows * block.columns) + " numbers in rows " + std::to_string(block.row_begin) +
+                    ".." + std::to_string(block.row_begin + block.rows) + ", columns " +
+                    std::to_string(block.column_begin) + ".." + std::to_string(block.column_begin + block.columns) +
+                    " that the model has");
   }
 }
 

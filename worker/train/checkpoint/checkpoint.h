@@ -22,11 +22,20 @@
 
 namespace anneal::checkpoint {
 
-/// A tensor, or the rows [row_begin, row_begin + shape[0]) of one whose first axis is `global_rows` long.
+/// A tensor, or the rows [row_begin, row_begin + shape[0]) of one whose first axis is `global_rows` long, and of those
+/// the columns [column_begin, column_begin + shape[1]) when its second is `global_columns` long.
 struct Piece {
   TensorView tensor;
   int64_t row_begin = 0;
   int64_t global_rows = -1;  ///< -1: the tensor is whole
+  int64_t column_begin = 0;
+  int64_t global_columns = 0;  ///< of a tensor with two axes; 0: all its columns are here
+};
+
+/// A rectangle of a tensor; a tensor with one axis is one column wide.
+struct Block {
+  int64_t row_begin = 0, rows = 0;
+  int64_t column_begin = 0, columns = 1;
 };
 
 /// What one rank saves. The text files are taken from rank 0.
@@ -68,8 +77,10 @@ class Reader {
   std::vector<std::string> names() const;
   std::vector<int64_t> shape(const std::string& name) const;
 
-  /// Copies float32 rows [begin, begin + rows) of a tensor, each `width` numbers, to `out`. A tensor without axes has
-  /// one row. Throws DataError when name, type or shape do not fit.
+  /// Copies a block of a float32 tensor, row-major, to `out`: axes behind the first count as one, a tensor without axes
+  /// has one row. Throws DataError when name, type or shape do not fit.
+  void ReadBlock(const std::string& name, const Block& block, float* out) const;
+  /// The same for whole rows [begin, begin + rows), each `width` numbers.
   void ReadRows(const std::string& name, int64_t begin, int64_t rows, int64_t width, float* out) const;
   /// Copies a whole tensor of `bytes` bytes as it is stored (counters of other types than float32).
   void ReadRaw(const std::string& name, size_t bytes, void* out) const;
@@ -79,7 +90,7 @@ class Reader {
  private:
   struct Entry {
     std::vector<int64_t> shape;
-    std::vector<std::pair<int64_t, TensorView>> pieces;  ///< first row, tensor
+    std::vector<std::pair<Block, TensorView>> pieces;
   };
   void AddWhole(const SafetensorsFile& file);
   void OpenFolder();
