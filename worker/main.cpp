@@ -6,6 +6,7 @@
 #include "worker/config/pipeline.h"
 #include "worker/dist/launcher.h"
 #include "worker/eval/eval.h"
+#include "worker/eval/plan_command.h"
 #include "worker/export/export.h"
 #include "worker/export/verify.h"
 #include "worker/predict/predict.h"
@@ -127,6 +128,17 @@ int main(int argc, char** argv) {
   check_command->add_option("CONFIG", configs)->required();
   check_command->add_option("--edit_config_json", overrides.edit_config_json, "JSON object of config edits: path -> value");
 
+  anneal::eval::PlanOptions plan;
+  auto* plan_command = app.add_subcommand("plan", "print where the tables would live on so many ranks");
+  LastWins(plan_command);
+  plan_command->add_option("--pipeline_config_path", plan.pipeline_config_path, "the config")->required();
+  plan_command->add_option("--edit_config_json", plan.edit_config_json, "JSON object of config edits: path -> value");
+  plan_command->add_option("--nnodes", plan.nnodes, "nodes")->capture_default_str();
+  plan_command->add_option("--nproc-per-node", plan.nproc_per_node, "processes of each node")->capture_default_str();
+  plan_command->add_option("--memory-gib", plan.memory_gib, "memory of one process (default: this machine's share)");
+  plan_command->add_option("--sharding_plan", plan.sharding_plan, "a plan file to judge instead of the planner's choice");
+  plan_command->add_option("--output", plan.output, "plan file to write, for train --sharding_plan");
+
   anneal::dist::LaunchOptions launch;
   auto* launch_command = app.add_subcommand("launch", "run a command once per process of this node, e.g. launch --nproc-per-node 2 -- train ...");
   launch_command->add_option("--nnodes", launch.nnodes, "nodes (default: $NNODES, 1)");
@@ -161,6 +173,8 @@ int main(int argc, char** argv) {
     } else if (*predict_command) {
       WarnAboutExtras(predict_command);
       status = anneal::predict::RunPredict(predict);
+    } else if (*plan_command) {
+      status = anneal::eval::RunPlan(plan);
     } else if (*launch_command) {
       status = anneal::dist::Launch(launch);
     } else if (*check_command) {

@@ -26,22 +26,40 @@ def train_command(case, model, *more, **config):
 
 @unittest.skipUnless(TRAIN.exists(), "the golden files are not on this machine")
 class Ranks(Case):
-    def interleaved(self):
-        """The golden rows in an order in which two ranks' halves make the same global batches as one rank."""
+    def interleaved(self, ranks):
+        """The golden rows in an order in which the ranks' parts make the same global batches as one rank."""
         table = pyarrow.parquet.read_table(TRAIN / "data/deepfm_train.parquet")
-        order = [b * 1024 + half * 512 + i for half in range(2) for b in range(60) for i in range(512)]
+        size = 1024 // ranks
+        order = [b * 1024 + part * size + i for part in range(ranks) for b in range(60) for i in range(size)]
         path = self.dir / "train.parquet"
         pyarrow.parquet.write_table(table.take(pyarrow.array(order)), path)
         return path
 
-    def check(self, sharding):
-        rows = self.interleaved()
-        config = edits(**{"data_config.batch_size": 512, "train_config.use_tensorboard": True,
+    def launch(self, hosts, per_host, *command):
+        """Hosts are launchers of one machine; they find each other by a port."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        runs = [subprocess.Popen([str(c) for c in (ANNEAL, "launch", "--nnodes", hosts, "--node-rank", host, "--master-port", port,
+                                                   "--nproc-per-node", per_host, "--", *command)], cwd=self.dir,
+                                 env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+                for host in range(hosts)]
+        texts = [run.communicate(timeout=300)[1] for run in runs]
+        self.assertEqual([run.returncode for run in runs], [0] * hosts, texts[0][-3000:])
+        return texts[0]
+
+    def check(self, sharding, hosts=1, per_host=2):
+        ranks = hosts * per_host
+        rows = self.interleaved(ranks)
+        config = edits(**{"data_config.batch_size": 1024 // ranks, "train_config.use_tensorboard": True,
                           "train_config.global_embedding_constraints.sharding_types": [sharding]})
-        self.run_program(ANNEAL, "launch", "--nproc-per-node", "2", "--", "train", "--pipeline_config_path",
-                         TRAIN / "deepfm_fused.config", "--model_dir", self.dir / "two", "--train_input_path", rows,
-                         "--eval_input_path", TRAIN / "data/deepfm_eval.parquet", "--fine_tune_checkpoint",
-                         TRAIN / "deepfm_fused/weights_init.safetensors", "--edit_config_json", config)
+        text = self.launch(hosts, per_host, "train", "--pipeline_config_path",
+                           TRAIN / "deepfm_fused.config", "--model_dir", self.dir / "two", "--train_input_path", rows,
+                           "--eval_input_path", TRAIN / "data/deepfm_eval.parquet", "--fine_tune_checkpoint",
+                           TRAIN / "deepfm_fused/weights_init.safetensors", "--edit_config_json", config)
+        self.assertRegex(text, rf"cat_0_emb +\d+ x 16 +{sharding} +fused +[\d,-]+ +[\d.]+ MiB +[\d.]+ ms")
+        self.assertIn(f"rank {ranks - 1}  ", text)
+        plan = json.loads((self.dir / "two/model.ckpt-59/plan").read_text())["model.embedding_group.emb_impls.__BASE__.ebc"]
+        self.assertEqual({entry["sharding_type"] for entry in plan.values()}, {sharding})
         golden = json.loads((TRAIN / "deepfm_fused/losses.json").read_text())
         seen = scalars(self.dir / "two")
         for step, losses in enumerate(golden):
@@ -53,7 +71,7 @@ class Ranks(Case):
                     TRAIN / "data/deepfm_eval.parquet", "--checkpoint_path", self.dir / "two/model.ckpt-59",
                     "--edit_config_json", edits(model_dir=str(self.dir / "two"))]
         self.run_program(ANNEAL, *evaluate)
-        self.run_program(ANNEAL, "launch", "--nproc-per-node", "2", "--", *evaluate)
+        self.launch(hosts, per_host, *evaluate)
         one, two = [json.loads(line) for line in (self.dir / "two/eval_result.txt").read_text().splitlines()]
         during = json.loads((self.dir / "two/train_eval_result_v2.txt").read_text())
         for key, value in during.items():
@@ -67,6 +85,31 @@ class Ranks(Case):
 
     def test_row_wise(self):
         self.check("row_wise")
+
+    def test_column_wise(self):
+        self.check("column_wise")
+
+    def test_grid_over_two_hosts(self):
+        self.check("grid_shard", hosts=2)
+
+    def test_the_plan_command(self):
+        config = TRAIN / "deepfm_fused.config"
+        text = self.run_program(ANNEAL, "plan", "--pipeline_config_path", config, "--nnodes", 2, "--nproc-per-node", 4,
+                                "--memory-gib", 8, "--output", self.dir / "plan.json")
+        self.assertIn("rank 7 ", text)
+        self.assertRegex(text, r"of 6\.\d\d GiB")
+        judged = self.run_program(ANNEAL, "plan", "--pipeline_config_path", config, "--nnodes", 2, "--nproc-per-node", 4,
+                                  "--memory-gib", 8, "--sharding_plan", self.dir / "plan.json")
+        self.assertEqual(judged, text)
+        constraint = {"feature_configs[id_feature.feature_name=cat_3].id_feature.embedding_constraints.sharding_types": ["row_wise"]}
+        text = self.run_program(ANNEAL, "plan", "--pipeline_config_path", config, "--nproc-per-node", 2, "--edit_config_json",
+                                json.dumps(constraint))
+        self.assertRegex(text, r"cat_3_emb +1000 x 16 +row_wise +fused +0-1 ")
+        self.assertRegex(text, r"cat_2_emb +1000 x 16 +table_wise +fused +[01] ")
+        text = self.run_program(ANNEAL, "plan", "--pipeline_config_path", config, "--memory-gib", 0.01, expect=64)
+        self.assertIn("No available sharding type and compute kernel combination: the tables do not fit into 1 ranks", text)
+        text = self.run_program(ANNEAL, "plan", "--pipeline_config_path", config, expect=64, env={"INTRA_NODE_BANDWIDTH": "fast"})
+        self.assertIn("INTRA_NODE_BANDWIDTH='fast'", text)
 
     def test_a_dead_peer_ends_all_ranks(self):
         command = [str(c) for c in [ANNEAL, "launch", "--nproc-per-node", "2", "--", *train_command(

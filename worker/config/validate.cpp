@@ -134,7 +134,7 @@ class Validator {
   void Constraints(const ParameterConstraints& constraints, const std::string& path) {
     static const std::vector<std::string> types = {"data_parallel", "table_wise", "column_wise", "row_wise", "table_row_wise", "table_column_wise", "grid_shard"};
     static const std::vector<std::string> kernels = {"dense", "fused", "fused_uvm", "fused_uvm_caching", "key_value"};
-    Names(constraints.sharding_types(), types, {"table_wise", "row_wise", "data_parallel"}, path + ".sharding_types");
+    Names(constraints.sharding_types(), types, {types.begin(), types.end()}, path + ".sharding_types");
     Names(constraints.compute_kernels(), kernels, {"fused", "dense"}, path + ".compute_kernels");
   }
 

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include "worker/config/error.h"
+#include "worker/eval/model_plan.h"
 #include "worker/eval/model_state.h"
 #include "worker/train/progress/log.h"
 
@@ -11,17 +12,11 @@ namespace anneal::eval {
 
 TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::ProcessGroup& group, int threads)
     : config_(config), features_(features::FeatureSet::FromConfig(config_)), network_(config_, features_) {
-  std::vector<embedding::PlannedTable> tables = embedding::TablesOf(network_.plan());
-  auto placements =
-      embedding::PlanTables(tables, config_.train_config().global_embedding_constraints(), group.world_size());
-  // Nothing is trained here: the tables need no optimizer state, and a table of the dense optimizer is like any other.
-  for (size_t t = 0; t < placements.size(); ++t) {
-    if (placements[t].dense()) {
-      placements[t] = {embedding::ShardingType::kTableWise, {static_cast<int>(t) % group.world_size()}};
-    }
-  }
-  embedding_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), placements, embedding::OptimizerSpec{},
-                                                             group, threads);
+  PlanRequest request;
+  request.training = false;
+  const auto planned = PlanModel(config_, network_, AgreedHardware(group), request);
+  embedding_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), planned.plan.placements,
+                                                             embedding::OptimizerSpec{}, group, threads);
   network_.model().Train(false);
 }
 

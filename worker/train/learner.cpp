@@ -14,34 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-void PrintPlan(const std::vector<embedding::PlannedTable>& tables,
-               const std::vector<embedding::TablePlacement>& placements) {
-  LogInfo("Sharding plan of " + std::to_string(tables.size()) + " tables:");
-  for (size_t i = 0; i < tables.size(); ++i) {
-    std::string ranks;
-    for (const int rank : placements[i].ranks) ranks += (ranks.empty() ? "" : ",") + std::to_string(rank);
-    LogInfo("  " + tables[i].name + "  " + std::to_string(tables[i].rows) + " x " + std::to_string(tables[i].dim) +
-            "  " + embedding::ShardingTypeName(placements[i].type) + (placements[i].dense() ? "  dense" : "  fused") +
-            "  ranks " + ranks);
-  }
-}
-
-/// Makes data-parallel what the checkpoint has as such.
-void KeepDataParallel(const std::string& saved_plan, const std::vector<embedding::PlannedTable>& tables, int world_size,
-                      std::vector<embedding::TablePlacement>& placements) {
-  const json plan = json::parse(saved_plan, nullptr, false);
-  if (!plan.is_object()) return;
-  for (const auto& [module, entries] : plan.items()) {
-    for (size_t t = 0; entries.is_object() && t < tables.size(); ++t) {
-      const auto found = entries.find(tables[t].name);
-      if (found == entries.end() || !found->is_object()) continue;
-      if (found->value("sharding_type", json()) != "data_parallel" || placements[t].dense()) continue;
-      placements[t] = {embedding::ShardingType::kDataParallel, std::vector<int>(world_size)};
-      for (int rank = 0; rank < world_size; ++rank) placements[t].ranks[rank] = rank;
-    }
-  }
-}
-
 /// Parameters of the dense optimizer, in the module order of TorchEasyRec.
 std::vector<nn::NamedTensor> DenseParameters(const models::Network& network,
                                              const embedding::ShardedEmbedding& tables) {
@@ -72,21 +44,14 @@ uint64_t SeedOf(const char* variable) {
 }
 
 Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
-                 dist::ProcessGroup& group, const dist::Topology& topology, const std::string& sharding_plan,
-                 const std::string& plan_name, const std::string& saved_plan)
+                 dist::ProcessGroup& group, const dist::Topology& topology, const eval::PlanRequest& plan)
     : network_((at::manual_seed(SeedOf("TORCH_MANUAL_SEED")), config), features) {
   const auto& train = config.train_config();
-  const auto planned = embedding::TablesOf(network_.plan());
-  std::vector<embedding::TablePlacement> placements;
-  if (sharding_plan.empty()) {
-    placements = embedding::PlanTables(planned, train.global_embedding_constraints(), topology.world_size);
-    KeepDataParallel(saved_plan, planned, topology.world_size, placements);
-  } else {
-    const json plan = json::parse(sharding_plan, nullptr, false);
-    placements = embedding::PlanFromJson(plan, planned, topology.world_size, plan_name);
+  const auto planned = eval::PlanModel(config, network_, eval::AgreedHardware(group), plan);
+  if (topology.rank == 0) {
+    for (const std::string& line : planned.Lines()) LogInfo(line);
   }
-  if (topology.rank == 0) PrintPlan(planned, placements);
-  tables_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), placements,
+  tables_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), planned.plan.placements,
                                                           embedding::MakeOptimizerSpec(train.sparse_optimizer()), group,
                                                           eval::UseThreads(topology));
   tables_->Initialize(SeedOf("TORCH_MANUAL_SEED"));

@@ -10,6 +10,7 @@
 #include "tzrec/pipeline.pb.h"
 #include "worker/dist/process_group.h"
 #include "worker/embedding/sharded_embedding.h"
+#include "worker/eval/model_plan.h"
 #include "worker/eval/model_state.h"
 #include "worker/features/feature_set.h"
 #include "worker/models/network.h"
@@ -21,12 +22,9 @@ namespace anneal::train {
 
 class Learner {
  public:
-  /// Builds and initialises model, tables and optimizers. `sharding_plan`: text of a plan file, or empty for the
-  /// planner; `plan_name` names it in errors. `saved_plan`: the plan of the checkpoint that will be restored, or empty:
-  /// its data-parallel tables stay data-parallel, because their optimizer state is a dense optimizer's.
+  /// Builds and initialises model, tables and optimizers.
   Learner(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features, dist::ProcessGroup& group,
-          const dist::Topology& topology, const std::string& sharding_plan, const std::string& plan_name,
-          const std::string& saved_plan);
+          const dist::Topology& topology, const eval::PlanRequest& plan);
 
   models::Network& network() { return network_; }
   embedding::ShardedEmbedding& tables() { return *tables_; }

@@ -20,7 +20,7 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
     : config_(config),
       topology_(topology),
       stop_(stop),
-      group_(dist::Connect(topology)),
+      group_(dist::Connect(topology, config_.model_dir())),
       features_(features::FeatureSet::FromConfig(config_)),
       profiler_(config_.train_config().is_profiling(), config_.model_dir() + "/train_eval_trace"),
       server_(topology.rank == 0) {
@@ -28,9 +28,11 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
   num_steps_ = config_.train_config().num_steps();
   num_epochs_ = config_.train_config().num_epochs();
   const StartPoint start = FindStart(options, config_, *group_);
-  const std::string plan = options.sharding_plan.empty() ? "" : config::ReadTextFile(options.sharding_plan);
-  const std::string saved_plan = start.checkpoint ? start.checkpoint->file("plan").value_or("") : "";
-  learner_ = std::make_unique<Learner>(config_, features_, *group_, topology, plan, options.sharding_plan, saved_plan);
+  eval::PlanRequest plan;
+  plan.given_name = options.sharding_plan;
+  if (!options.sharding_plan.empty()) plan.given = config::ReadTextFile(options.sharding_plan);
+  if (start.checkpoint) plan.saved = start.checkpoint->file("plan").value_or("");
+  learner_ = std::make_unique<Learner>(config_, features_, *group_, topology, plan);
   if (start.checkpoint) {
     const checkpoint::Reader& reader = *start.checkpoint;
     LogInfo("Restoring model state from " + reader.path());
@@ -139,6 +141,7 @@ bool Trainer::RunPass(int64_t epoch) {
     open = batch != nullptr;
     const data::Batch& current = batch ? *batch : nothing;
     const Rates rates = learner_->rates().Current();
+    group_->set_step(step_);
     const StepResult result = learner_->engine().Step(current, step_, rates, stop_);
     if (result.ended) return false;
     rates_ = rates;
