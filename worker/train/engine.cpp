@@ -8,6 +8,12 @@
 #include "worker/eval/trained_model.h"
 
 namespace anneal::train {
+namespace {
+
+/// What ranks tell each other with the gradients; true when any rank's was.
+enum Flag { kStop, kFoundInf, kFlags };
+
+}  // namespace
 
 Engine::Engine(models::Network& network, embedding::ShardedEmbedding& tables, optim::OptimizerGroups& optimizers,
                const tzrec::protos::TrainConfig& config, dist::ProcessGroup& group, uint64_t seed)
@@ -23,10 +29,9 @@ Engine::Engine(models::Network& network, embedding::ShardedEmbedding& tables, op
   if (config.dense_optimizer().has_ema()) {
     ema_.emplace(config.dense_optimizer().ema().decay(), optimizers_.parameters());
   }
-  if (group_.world_size() == 1) return;
-  int64_t elements = 2;
-  for (const auto& parameter : optimizers_.parameters()) elements += parameter.tensor.numel();
-  flat_ = at::zeros({elements}, at::kFloat);
+  if (group_.world_size() > 1) {
+    average_ = std::make_unique<GradientAverage>(optimizers_.parameters(), group_, kFlags);
+  }
 }
 
 StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rates, bool ask_stop) {
@@ -49,20 +54,26 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
     for (size_t i = 1; i < result.losses.size(); ++i) total = total + result.losses[i].second;
     if (accumulation_ > 1) total = total / accumulation_;
     if (scaler_) total = total * scaler_->scale();
+    if (average_) average_->Start();
     total.backward();
     for (auto& [name, loss] : result.losses) loss = loss.detach();
     pooled_gradient = pooled.grad();
   }
   if (!pooled_gradient.defined()) pooled_gradient = at::zeros_like(pooled.detach());
   tables_.AccumulateDenseGradients(pooled_gradient);
-  const bool bad = scaler_ && !optim::AllFinite(pooled_gradient);
-  const Flags flags = AverageGradients({ask_stop, bad});
-  // A gradient that overflowed would ruin the rows that it touches for good.
-  if (!flags.found_inf) {
+  std::vector<float> flags(kFlags, 0.0f);
+  flags[kStop] = ask_stop ? 1.0f : 0.0f;
+  flags[kFoundInf] = scaler_ && !optim::AllFinite(pooled_gradient) ? 1.0f : 0.0f;
+  if (average_) average_->SendRest(flags);
+  // A gradient that overflowed would ruin the rows that it touches for good. Only a scaler has to know before.
+  const bool wait = average_ && scaler_;
+  if (wait) flags = average_->Finish();
+  if (flags[kFoundInf] == 0) {
     tables_.BackwardUpdate(pooled_gradient, rates.sparse, scaler_ ? scaler_->inverse_scale() : 1.0f);
   }
+  if (average_ && !wait) flags = average_->Finish();
   if (++accumulated_steps_ % accumulation_ == 0) UpdateDense(rates);
-  result.stop_asked = flags.stop;
+  result.stop_asked = flags[kStop] > 0;
   return result;
 }
 
@@ -75,34 +86,6 @@ void Engine::UpdateDense(const Rates& rates) {
     if (ema_) ema_->Update();
   }
   if (scaler_) scaler_->Update(found_inf);
-}
-
-Engine::Flags Engine::AverageGradients(Flags mine) {
-  if (group_.world_size() == 1) return mine;
-  const c10::AutoGradMode no_grad(false);
-  const auto& parameters = optimizers_.parameters();
-  int64_t at = 0;
-  for (const auto& parameter : parameters) {
-    at::Tensor slot = flat_.narrow(0, at, parameter.tensor.numel());
-    const at::Tensor& gradient = parameter.tensor.grad();
-    if (gradient.defined()) {
-      slot.copy_(gradient.reshape({-1}));
-    } else {
-      slot.zero_();
-    }
-    at += parameter.tensor.numel();
-  }
-  flat_.narrow(0, at, 1).fill_(mine.stop ? 1.0 : 0.0);
-  flat_.narrow(0, at + 1, 1).fill_(mine.found_inf ? 1.0 : 0.0);
-  group_.AllReduceSum(flat_);
-  const Flags any{flat_[at].item<float>() > 0, flat_[at + 1].item<float>() > 0};
-  flat_.div_(group_.world_size());
-  at = 0;
-  for (const auto& parameter : parameters) {
-    parameter.tensor.mutable_grad() = flat_.narrow(0, at, parameter.tensor.numel()).view(parameter.tensor.sizes());
-    at += parameter.tensor.numel();
-  }
-  return any;
 }
 
 std::vector<nn::NamedTensor> Engine::AccumulatedGradients(bool make) {

@@ -16,6 +16,7 @@
 #include "worker/optim/grad_scaler.h"
 #include "worker/optim/gradient_clipping.h"
 #include "worker/optim/optimizer_groups.h"
+#include "worker/train/gradient_average.h"
 #include "worker/train/learning_rates.h"
 
 namespace anneal::train {
@@ -54,11 +55,6 @@ class Engine {
   std::vector<nn::NamedTensor> AccumulatedGradients(bool make = false);
 
  private:
-  struct Flags {
-    bool stop = false, found_inf = false;
-  };
-  /// Averages dense gradients over ranks and carries the flags along: each is true when any rank's was.
-  Flags AverageGradients(Flags mine);
   void UpdateDense(const Rates& rates);
 
   models::Network& network_;
@@ -69,7 +65,7 @@ class Engine {
   optim::GradientClipping clipping_;
   std::optional<optim::GradScaler> scaler_;
   std::optional<optim::DenseEma> ema_;
-  at::Tensor flat_;  ///< all dense gradients side by side and one number for each flag
+  std::unique_ptr<GradientAverage> average_;  ///< null on one rank
   uint64_t seed_;
   int64_t accumulated_steps_ = 0;
 };
