@@ -143,8 +143,7 @@ TEST(Planner, ATableThatNoRankCanHoldIsCut) {
   // 40 GiB of weights, 4 ranks of 16 GiB.
   const std::vector<PlannedTable> tables{Table("huge", 671088640, 16), Table("small", 1000, 16)};
   const Plan plan = PlanTables(tables, {}, Machines(4, 4, 16.0 * (1 << 30)), {});
-  EXPECT_EQ(plan.placements[0].ranks.size(), 4u);
-  EXPECT_EQ(plan.placements[1].type, ShardingType::kTableWise);
+  EXPECT_EQ(plan.placements[0].type, ShardingType::kRowWise);  // by columns the bookkeeping per row is too much
   for (const double memory : plan.memory) EXPECT_LT(memory, 0.85 * 16.0 * (1 << 30));
 }
 

@@ -81,7 +81,7 @@ double LossAndGradient(at::Tensor pooled, int64_t step, int64_t begin, at::Tenso
   return loss.item<double>();
 }
 
-struct Run {
+struct Trained {
   std::vector<double> losses;
   std::map<std::string, at::Tensor> tensors;  // whole tables and states at the end
   int64_t out_of_range = 0;
@@ -90,7 +90,7 @@ struct Run {
 using Placements = std::function<std::vector<TablePlacement>(const models::EmbeddingPlan&)>;
 
 /// Puts a rank's shards into the whole tensors; copies are compared with what the others have.
-void Collect(const std::vector<Shard>& shards, bool copies, Run& run) {
+void Collect(const std::vector<Shard>& shards, bool copies, Trained& run) {
   for (const Shard& shard : shards) {
     if (shard.copy != copies) continue;
     const int64_t columns = std::max<int64_t>(shard.dim, 1);
@@ -107,11 +107,11 @@ void Collect(const std::vector<Shard>& shards, bool copies, Run& run) {
 }
 
 /// Trains from step `first` to `last`. `restore` and `save` see the tables of every rank before and after.
-Run Train(int ranks, int local, const Placements& place, const OptimizerSpec& optimizer, int64_t first, int64_t last,
+Trained Train(int ranks, int local, const Placements& place, const OptimizerSpec& optimizer, int64_t first, int64_t last,
           bool weighted = false, double rate = 0.05,
           const std::function<void(ShardedEmbedding&, dist::ProcessGroup&)>& restore = nullptr,
           const std::function<void(ShardedEmbedding&, dist::ProcessGroup&)>& save = nullptr) {
-  Run run;
+  Trained run;
   run.losses.resize(last - first);
   std::mutex mutex;
   const models::EmbeddingPlan plan = TestPlan(weighted);
@@ -185,8 +185,8 @@ class EveryOptimizer : public testing::TestWithParam<OptimizerType> {};
 
 TEST_P(EveryOptimizer, LearnsTheSameOnAnyNumberOfRanks) {
   const OptimizerSpec spec = Spec(GetParam());
-  const Run one = Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 60);
-  const Run start = Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 0);
+  const Trained one = Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 60);
+  const Trained start = Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 0);
   for (const auto& table : TestPlan(false).tables) {
     EXPECT_EQ(at::equal(one.tensors.at(table.state_name()), start.tensors.at(table.state_name())), !table.trainable);
   }
@@ -194,7 +194,7 @@ TEST_P(EveryOptimizer, LearnsTheSameOnAnyNumberOfRanks) {
     for (const RankLayout& layout : {RankLayout{2, 2}, RankLayout{2, 1}, RankLayout{4, 2}}) {
       SCOPED_TRACE(ShardingTypeName(type) + " over " + std::to_string(layout.world_size) + " ranks on " +
                    std::to_string(layout.hosts()) + " hosts");
-      const Run many = Train(layout.world_size, layout.local_world_size, Planned(type, layout), spec, 0, 60);
+      const Trained many = Train(layout.world_size, layout.local_world_size, Planned(type, layout), spec, 0, 60);
       for (size_t step = 0; step < 60; ++step) {
         ASSERT_NEAR(many.losses[step], one.losses[step], (step < 10 ? 1e-5 : 1e-4) * one.losses[step])
             << "step " << step;
@@ -216,9 +216,9 @@ INSTANTIATE_TEST_SUITE_P(Optimizers, EveryOptimizer,
 
 TEST(Sharding, WeightedIdsLearnTheSame) {
   const OptimizerSpec spec = Spec(OptimizerType::kRowwiseAdagrad);
-  const Run one = Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 10, /*weighted=*/true);
+  const Trained one = Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 10, /*weighted=*/true);
   for (const ShardingType type : kTypes) {
-    const Run many = Train(4, 2, Planned(type, {4, 2}), spec, 0, 10, /*weighted=*/true);
+    const Trained many = Train(4, 2, Planned(type, {4, 2}), spec, 0, 10, /*weighted=*/true);
     for (size_t step = 0; step < 10; ++step) {
       ASSERT_NEAR(many.losses[step], one.losses[step], 1e-5 * one.losses[step])
           << ShardingTypeName(type) << " " << step;
@@ -261,7 +261,7 @@ auto RestoreFrom(const std::string& folder, int64_t iteration) {
   };
 }
 
-void ExpectSameBits(const Run& a, const Run& b) {
+void ExpectSameBits(const Trained& a, const Trained& b) {
   ASSERT_EQ(a.tensors.size(), b.tensors.size());
   for (const auto& [name, tensor] : a.tensors) EXPECT_TRUE(at::equal(tensor, b.tensors.at(name))) << name;
 }
@@ -280,9 +280,9 @@ TEST_P(Resharding, AnyLayoutRestoresAnyOther) {
     return path;
   };
   std::string from = next();
-  const Run start =
+  const Trained start =
       Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 10, false, 0.05, nullptr, SaveTo(from));
-  const Run straight = Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 20);
+  const Trained straight = Train(1, 1, Planned(ShardingType::kTableWise, {1, 1}), spec, 0, 20);
   struct Layout {
     RankLayout ranks;
     ShardingType type;
@@ -300,10 +300,10 @@ TEST_P(Resharding, AnyLayoutRestoresAnyOther) {
     const auto place = Planned(layout.type, layout.ranks);
     const int ranks = layout.ranks.world_size, local = layout.ranks.local_world_size;
     // Restored and saved again, the model and its optimizer state are the same bits.
-    const Run moved = Train(ranks, local, place, spec, 10, 10, false, 0.05, RestoreFrom(from, 10), SaveTo(to));
+    const Trained moved = Train(ranks, local, place, spec, 10, 10, false, 0.05, RestoreFrom(from, 10), SaveTo(to));
     ExpectSameBits(moved, start);
     // Trained on from there, it goes the way of the undisturbed run.
-    const Run on = Train(ranks, local, place, spec, 10, 20, false, 0.05, RestoreFrom(to, 10));
+    const Trained on = Train(ranks, local, place, spec, 10, 20, false, 0.05, RestoreFrom(to, 10));
     for (size_t step = 10; step < 20; ++step) {
       EXPECT_NEAR(on.losses[step - 10], straight.losses[step], 1e-5 * straight.losses[step]) << "step " << step;
     }
