@@ -43,8 +43,8 @@ class PeerMonitor {
  private:
   struct State;
   static void Watch(const std::shared_ptr<State>& state);
-  std::shared_ptr<State>
-      state_;  // the thread keeps it alive: a store that does not answer may hold the thread for ever
+  /// The thread keeps it alive, too: a store that does not answer may hold the thread for ever.
+  std::shared_ptr<State> state_;
 };
 
 }  // namespace anneal::dist

@@ -349,8 +349,7 @@ std::vector<ShardingType> AllowedTypes(const PlannedTable& table, const Paramete
   std::vector<ShardingType> allowed;
   std::set<std::pair<int, bool>> seen;  // ranks per table and whether by columns: the same on this layout
   for (const ShardingType type : named) {
-    if (type == ShardingType::kDataParallel) continue;
-    if (!fused) continue;
+    if (type == ShardingType::kDataParallel || !fused) continue;
     const bool columns = type == ShardingType::kColumnWise || type == ShardingType::kTableColumnWise;
     const int ranks = type == ShardingType::kTableWise ? 1
                       : type == ShardingType::kTableRowWise || type == ShardingType::kTableColumnWise
