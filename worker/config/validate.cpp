@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "worker/config/head_rules.h"
 #include "worker/config/name_pattern.h"
 #include "worker/config/pipeline.h"
 #include "worker/config/supported.h"
@@ -34,7 +35,8 @@ class Validator {
   void Run() {
     Train();
     Data();
-    for (int i = 0; i < config_.feature_configs_size(); ++i) Feature(config_.feature_configs(i), "feature_configs[" + std::to_string(i) + "]");
+    for (int i = 0; i < config_.feature_configs_size(); ++i)
+      Feature(config_.feature_configs(i), "feature_configs[" + std::to_string(i) + "]");
     Model();
   }
 
@@ -59,11 +61,15 @@ class Validator {
     }
     Optimizer(train.sparse_optimizer(), "train_config.sparse_optimizer");
     Optimizer(train.dense_optimizer(), "train_config.dense_optimizer");
-    static const std::vector<std::string> summaries = {"loss", "learning_rate", "parameter", "global_gradient_norm", "gradient_norm", "gradient"};
+    static const std::vector<std::string> summaries = {
+        "loss", "learning_rate", "parameter", "global_gradient_norm", "gradient_norm", "gradient"};
     for (int i = 0; i < train.tensorboard_summaries_size(); ++i) {
-      const std::string path = "train_config.tensorboard_summaries[" + std::to_string(i) + "]", name = train.tensorboard_summaries(i);
+      const std::string path = "train_config.tensorboard_summaries[" + std::to_string(i) + "]",
+                        name = train.tensorboard_summaries(i);
       if (std::find(summaries.begin(), summaries.end(), name) == summaries.end()) {
-        Fail(path, "'" + name + "' is not one of loss, learning_rate, parameter, global_gradient_norm, gradient_norm, gradient" + DidYouMean(name, summaries));
+        Fail(path, "'" + name +
+                       "' is not one of loss, learning_rate, parameter, global_gradient_norm, gradient_norm, gradient" +
+                       DidYouMean(name, summaries));
       }
     }
     const auto& dense = train.dense_optimizer();
@@ -84,7 +90,8 @@ class Validator {
     std::string clipping = train.grad_clipping().clipping_type();
     std::transform(clipping.begin(), clipping.end(), clipping.begin(), [](unsigned char c) { return std::toupper(c); });
     if (clipping != "NORM" && clipping != "VALUE" && clipping != "NONE") {
-      Fail("train_config.grad_clipping.clipping_type", "'" + train.grad_clipping().clipping_type() + "' is not one of norm, value, none");
+      Fail("train_config.grad_clipping.clipping_type",
+           "'" + train.grad_clipping().clipping_type() + "' is not one of norm, value, none");
     }
     if (train.has_grad_scaler()) Scaler(train.grad_scaler());
     Constraints(train.global_embedding_constraints(), "train_config.global_embedding_constraints");
@@ -94,7 +101,8 @@ class Validator {
     const std::string path = "train_config.grad_scaler";
     if (!(scaler.init_scale() > 0)) Fail(path + ".init_scale", "must be more than 0");
     if (!(scaler.growth_factor() > 1)) Fail(path + ".growth_factor", "must be more than 1");
-    if (!(scaler.backoff_factor() > 0 && scaler.backoff_factor() < 1)) Fail(path + ".backoff_factor", "must be more than 0 and less than 1");
+    if (!(scaler.backoff_factor() > 0 && scaler.backoff_factor() < 1))
+      Fail(path + ".backoff_factor", "must be more than 0 and less than 1");
     if (scaler.growth_interval() == 0) Fail(path + ".growth_interval", "must be at least 1");
   }
 
@@ -110,7 +118,8 @@ class Validator {
       case Message::kManualStepLearningRate: {
         const auto& steps = optimizer.manual_step_learning_rate();
         if (steps.schedule_sizes_size() == 0 || steps.schedule_sizes_size() != steps.learning_rates_size()) {
-          Fail(path + ".manual_step_learning_rate", "schedule_sizes and learning_rates need the same number of values, at least one");
+          Fail(path + ".manual_step_learning_rate",
+               "schedule_sizes and learning_rates need the same number of values, at least one");
         }
         if (!std::is_sorted(steps.schedule_sizes().begin(), steps.schedule_sizes().end())) {
           Fail(path + ".manual_step_learning_rate.schedule_sizes", "must ascend");
@@ -118,13 +127,16 @@ class Validator {
         break;
       }
       case Message::kCosineAnnealingLearningRate:
-        if (optimizer.cosine_annealing_learning_rate().t_max() == 0) Fail(path + ".cosine_annealing_learning_rate", "T_max must be positive");
+        if (optimizer.cosine_annealing_learning_rate().t_max() == 0)
+          Fail(path + ".cosine_annealing_learning_rate", "T_max must be positive");
         break;
       case Message::kCosineAnnealingWarmRestartsLearningRate:
-        if (optimizer.cosine_annealing_warm_restarts_learning_rate().t_0() == 0) Fail(path + ".cosine_annealing_warm_restarts_learning_rate", "T_0 must be positive");
+        if (optimizer.cosine_annealing_warm_restarts_learning_rate().t_0() == 0)
+          Fail(path + ".cosine_annealing_warm_restarts_learning_rate", "T_0 must be positive");
         break;
       case Message::LEARNING_RATE_NOT_SET:
-        if (rate_needed) Fail(path, "no learning_rate is set (constant_learning_rate, exponential_decay_learning_rate, ...)");
+        if (rate_needed)
+          Fail(path, "no learning_rate is set (constant_learning_rate, exponential_decay_learning_rate, ...)");
         break;
       default:
         break;
@@ -132,7 +144,8 @@ class Validator {
   }
 
   void Constraints(const ParameterConstraints& constraints, const std::string& path) {
-    static const std::vector<std::string> types = {"data_parallel", "table_wise", "column_wise", "row_wise", "table_row_wise", "table_column_wise", "grid_shard"};
+    static const std::vector<std::string> types = {"data_parallel",  "table_wise",        "column_wise", "row_wise",
+                                                   "table_row_wise", "table_column_wise", "grid_shard"};
     static const std::vector<std::string> kernels = {"dense", "fused", "fused_uvm", "fused_uvm_caching", "key_value"};
     Names(constraints.sharding_types(), types, {types.begin(), types.end()}, path + ".sharding_types");
     Names(constraints.compute_kernels(), kernels, {"fused", "dense"}, path + ".compute_kernels");
@@ -140,12 +153,14 @@ class Validator {
 
   /// Legal names, of which at least one has to be supported (the planner takes that one).
   template <typename List>
-  void Names(const List& names, const std::vector<std::string>& legal, const std::set<std::string>& supported, const std::string& path) {
+  void Names(const List& names, const std::vector<std::string>& legal, const std::set<std::string>& supported,
+             const std::string& path) {
     bool any = names.empty();
     for (int i = 0; i < names.size(); ++i) {
       any = any || supported.count(names.Get(i));
       if (std::find(legal.begin(), legal.end(), names.Get(i)) == legal.end()) {
-        Fail(path + "[" + std::to_string(i) + "]", "'" + names.Get(i) + "' is not known" + DidYouMean(names.Get(i), legal));
+        Fail(path + "[" + std::to_string(i) + "]",
+             "'" + names.Get(i) + "' is not known" + DidYouMean(names.Get(i), legal));
         any = true;
       }
     }
@@ -157,7 +172,8 @@ class Validator {
     const auto& data = config_.data_config();
     if (data.batch_size() == 0) Fail("data_config.batch_size", "must be at least 1");
     if (data.dataset_type() != ParquetDataset && data.dataset_type() != CsvDataset) {
-      Fail("data_config.dataset_type", DatasetType_Name(data.dataset_type()) + ": not supported yet; ParquetDataset and CsvDataset are");
+      Fail("data_config.dataset_type",
+           DatasetType_Name(data.dataset_type()) + ": not supported yet; ParquetDataset and CsvDataset are");
     }
     if (data.label_fields_size() == 0) Fail("data_config", "label_fields is empty");
   }
@@ -167,15 +183,21 @@ class Validator {
       const auto& f = feature.id_feature();
       const std::string at = path + ".id_feature";
       Common(f, at, true);
-      int sizes = f.has_zch() + f.has_dynamicemb() + f.has_hash_bucket_size() + f.has_num_buckets() + (f.vocab_list_size() > 0) +
-                  (f.vocab_dict_size() > 0) + f.has_vocab_file();
+      int sizes = f.has_zch() + f.has_dynamicemb() + f.has_hash_bucket_size() + f.has_num_buckets() +
+                  (f.vocab_list_size() > 0) + (f.vocab_dict_size() > 0) + f.has_vocab_file();
       if (sizes == 0) Fail(at, "one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file is needed");
-      if (sizes > 1) Fail(at, "only one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file, zch, dynamicemb may be set");
+      if (sizes > 1)
+        Fail(at,
+             "only one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file, zch, dynamicemb may be "
+             "set");
       if (f.has_hash_bucket_size() && f.hash_bucket_size() == 0) Fail(at + ".hash_bucket_size", "must be at least 1");
       if (f.has_num_buckets() && f.num_buckets() == 0) Fail(at + ".num_buckets", "must be at least 1");
-      if (f.has_vocab_file() && !f.has_default_bucketize_value()) Fail(at + ".vocab_file", "needs default_bucketize_value");
-      if (f.vocab_list_size() > 0 && f.has_default_bucketize_value() && f.default_bucketize_value() >= static_cast<uint64_t>(f.vocab_list_size())) {
-        Fail(at + ".default_bucketize_value", "must be less than the length of vocab_list, " + std::to_string(f.vocab_list_size()));
+      if (f.has_vocab_file() && !f.has_default_bucketize_value())
+        Fail(at + ".vocab_file", "needs default_bucketize_value");
+      if (f.vocab_list_size() > 0 && f.has_default_bucketize_value() &&
+          f.default_bucketize_value() >= static_cast<uint64_t>(f.vocab_list_size())) {
+        Fail(at + ".default_bucketize_value",
+             "must be less than the length of vocab_list, " + std::to_string(f.vocab_list_size()));
       }
     } else if (feature.has_raw_feature()) {
       const auto& f = feature.raw_feature();
@@ -191,18 +213,22 @@ class Validator {
   void Common(const Message& f, const std::string& path, bool sparse) {
     const std::string name = f.feature_name();
     if (name.empty()) return Fail(path, "feature_name is missing");
-    FeatureFacts facts{path, f.has_embedding_name() ? f.embedding_name() : name + "_emb", sparse, static_cast<int64_t>(f.embedding_dim())};
+    FeatureFacts facts{path, f.has_embedding_name() ? f.embedding_name() : name + "_emb", sparse,
+                       static_cast<int64_t>(f.embedding_dim())};
     if (!features_.emplace(name, facts).second) Fail(path + ".feature_name", "the name '" + name + "' is used twice");
     if (sparse && f.embedding_dim() == 0) Fail(path, "feature '" + name + "': embedding_dim must be more than 0");
-    if (f.pooling() != "sum" && f.pooling() != "mean") Fail(path + ".pooling", "'" + f.pooling() + "' is not sum or mean");
-    if (f.data_type() != "FP32" && f.data_type() != "FP16") Fail(path + ".data_type", "'" + f.data_type() + "' is not FP32 or FP16");
+    if (f.pooling() != "sum" && f.pooling() != "mean")
+      Fail(path + ".pooling", "'" + f.pooling() + "' is not sum or mean");
+    if (f.data_type() != "FP32" && f.data_type() != "FP16")
+      Fail(path + ".data_type", "'" + f.data_type() + "' is not FP32 or FP16");
     if (f.data_type() == "FP16") Fail(path + ".data_type", "FP16: not supported yet");
     if (f.has_use_mask() && f.use_mask()) Fail(path + ".use_mask", "not supported yet");
     Constraints(f.embedding_constraints(), path + ".embedding_constraints");
     const auto mode = config_.data_config().fg_mode();
     const bool needs = mode == FG_NORMAL || mode == FG_DAG;
     if (f.expression().empty() ? needs : !IsExpression(f.expression())) {
-      Fail(path + ".expression", "'" + f.expression() + "' is not <side>:<name> with a side of user, item, context, feature, const");
+      Fail(path + ".expression",
+           "'" + f.expression() + "' is not <side>:<name> with a side of user, item, context, feature, const");
     }
   }
 
@@ -212,17 +238,19 @@ class Validator {
     std::vector<std::string> known;
     for (const auto& [name, facts] : features_) known.push_back(name);
     std::set<std::string> groups;
-    for (int g = 0; g < model.feature_groups_size(); ++g) Group(model.feature_groups(g), "model_config.feature_groups[" + std::to_string(g) + "]", known, groups);
+    for (int g = 0; g < model.feature_groups_size(); ++g)
+      Group(model.feature_groups(g), "model_config.feature_groups[" + std::to_string(g) + "]", known, groups);
     switch (model.model_case()) {
       case ModelConfig::MODEL_NOT_SET:
         return Fail("model_config", "no model is set");
       case ModelConfig::kDeepfm:
         for (const char* name : {"wide", "deep"}) {
-          if (!groups.count(name)) Fail("model_config.deepfm", std::string("needs a feature group named '") + name + "'");
+          if (!groups.count(name))
+            Fail("model_config.deepfm", std::string("needs a feature group named '") + name + "'");
         }
         Mlp(model.deepfm().deep(), "model_config.deepfm.deep");
         if (model.deepfm().has_final()) Mlp(model.deepfm().final(), "model_config.deepfm.final");
-        Head(model.losses(), model.metrics(), model.num_class(), "model_config");
+        Head(model, "model_config");
         break;
       case ModelConfig::kMmoe:
         Mmoe(model.mmoe());
@@ -232,10 +260,13 @@ class Validator {
     }
   }
 
-  void Group(const FeatureGroupConfig& group, const std::string& path, const std::vector<std::string>& known, std::set<std::string>& groups) {
-    if (!groups.insert(group.group_name()).second) Fail(path + ".group_name", "the name '" + group.group_name() + "' is used twice");
+  void Group(const FeatureGroupConfig& group, const std::string& path, const std::vector<std::string>& known,
+             std::set<std::string>& groups) {
+    if (!groups.insert(group.group_name()).second)
+      Fail(path + ".group_name", "the name '" + group.group_name() + "' is used twice");
     if (group.feature_names_size() == 0) Fail(path, "group '" + group.group_name() + "' has no feature_names");
-    if (group.group_type() != DEEP && group.group_type() != WIDE) Fail(path + ".group_type", FeatureGroupType_Name(group.group_type()) + ": not supported yet");
+    if (group.group_type() != DEEP && group.group_type() != WIDE)
+      Fail(path + ".group_type", FeatureGroupType_Name(group.group_type()) + ": not supported yet");
     for (int i = 0; i < group.feature_names_size(); ++i) {
       const std::string name = group.feature_names(i), at = path + ".feature_names[" + std::to_string(i) + "]";
       const auto found = features_.find(name);
@@ -251,26 +282,33 @@ class Validator {
     if (mlp.hidden_units_size() == 0) Fail(path, "hidden_units is empty");
     if (mlp.use_bn() && mlp.use_ln()) Fail(path, "use_bn and use_ln exclude each other");
     if (mlp.dropout_ratio_size() > 1 && mlp.dropout_ratio_size() != mlp.hidden_units_size()) {
-      Fail(path + ".dropout_ratio", std::to_string(mlp.dropout_ratio_size()) + " values for " + std::to_string(mlp.hidden_units_size()) + " hidden_units");
+      Fail(path + ".dropout_ratio", std::to_string(mlp.dropout_ratio_size()) + " values for " +
+                                        std::to_string(mlp.hidden_units_size()) + " hidden_units");
     }
     for (const float ratio : mlp.dropout_ratio()) {
       if (!(ratio >= 0 && ratio < 1)) Fail(path + ".dropout_ratio", "must be at least 0 and less than 1");
     }
   }
 
-  template <typename Losses, typename Metrics>
-  void Head(const Losses& losses, const Metrics& metrics, uint32_t num_class, const std::string& path) {
-    if (losses.empty()) Fail(path, "losses is empty");
-    for (int i = 0; i < losses.size(); ++i) {
-      const std::string at = path + ".losses[" + std::to_string(i) + "]";
-      if (losses.Get(i).loss_case() == LossConfig::LOSS_NOT_SET && losses.Get(i).sid_loss_case() == LossConfig::SID_LOSS_NOT_SET) Fail(at, "names no loss");
-      if (losses.Get(i).has_binary_cross_entropy() && num_class != 1) Fail(at, "binary_cross_entropy needs num_class 1, it is " + std::to_string(num_class));
+  /// `config`: model_config or a task tower.
+  template <typename Config>
+  void Head(const Config& config, const std::string& path) {
+    CheckHead(
+        {config.losses(), config.metrics(), config.train_metrics(), config.num_class(), path},
+        [this](const std::string& at, const std::string& message) { Fail(at, message); },
+        [this](const std::string& feature) { return SparseFault(feature); });
+  }
+
+  std::string SparseFault(const std::string& name) const {
+    const auto found = features_.find(name);
+    if (found == features_.end()) {
+      std::vector<std::string> sparse;
+      for (const auto& [other, facts] : features_) {
+        if (facts.sparse) sparse.push_back(other);
+      }
+      return "there is no feature '" + name + "'" + DidYouMean(name, sparse);
     }
-    for (int i = 0; i < metrics.size(); ++i) {
-      const std::string at = path + ".metrics[" + std::to_string(i) + "]";
-      if (metrics.Get(i).metric_case() == MetricConfig::METRIC_NOT_SET) Fail(at, "names no metric");
-      if (metrics.Get(i).has_auc() && metrics.Get(i).auc().thresholds() < 2) Fail(at + ".auc.thresholds", "must be at least 2");
-    }
+    return found->second.sparse ? "" : "'" + name + "' is a dense feature; ids of a sparse one are needed";
   }
 
   void Mmoe(const MMoE& mmoe) {
@@ -286,16 +324,20 @@ class Validator {
     for (int t = 0; t < mmoe.task_towers_size(); ++t) {
       const auto& tower = mmoe.task_towers(t);
       const std::string path = "model_config.mmoe.task_towers[" + std::to_string(t) + "]";
-      auto column = [&](const std::string& name, const std::vector<std::string>& columns, const char* field, const char* list) {
+      auto column = [&](const std::string& name, const std::vector<std::string>& columns, const char* field,
+                        const char* list) {
         if (std::find(columns.begin(), columns.end(), name) != columns.end()) return;
         Fail(path + "." + field, "'" + name + "' is not in data_config." + list + DidYouMean(name, columns));
       };
-      if (!names.insert(tower.tower_name()).second) Fail(path + ".tower_name", "the name '" + tower.tower_name() + "' is used twice");
+      if (!names.insert(tower.tower_name()).second)
+        Fail(path + ".tower_name", "the name '" + tower.tower_name() + "' is used twice");
       column(tower.label_name(), labels, "label_name", "label_fields");
-      if (tower.has_sample_weight_name()) column(tower.sample_weight_name(), weights, "sample_weight_name", "sample_weight_fields");
-      if (tower.has_task_space_indicator_label()) column(tower.task_space_indicator_label(), labels, "task_space_indicator_label", "label_fields");
+      if (tower.has_sample_weight_name())
+        column(tower.sample_weight_name(), weights, "sample_weight_name", "sample_weight_fields");
+      if (tower.has_task_space_indicator_label())
+        column(tower.task_space_indicator_label(), labels, "task_space_indicator_label", "label_fields");
       if (tower.has_mlp()) Mlp(tower.mlp(), path + ".mlp");
-      Head(tower.losses(), tower.metrics(), tower.num_class(), path);
+      Head(tower, path);
     }
   }
 

@@ -3,18 +3,14 @@
 
 #include <functional>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "worker/data/batch_stream.h"
 #include "worker/dist/process_group.h"
 #include "worker/embedding/sharded_embedding.h"
+#include "worker/eval/metric_set.h"
 #include "worker/models/network.h"
 
 namespace anneal::eval {
-
-/// Metrics in the order of the log line: configured ones first, then the mean of every loss.
-using Metrics = std::vector<std::pair<std::string, double>>;
 
 struct EvaluationSettings {
   int64_t num_steps = 0;              ///< at most so many batches; 0 = all

@@ -2,26 +2,62 @@
 
 #include <ATen/ATen.h>
 
+#include <sstream>
+
 #include "worker/config/error.h"
+#include "worker/losses/session_ranking.h"
 
 namespace anneal::losses {
 namespace {
 
 using tzrec::protos::LossConfig;
 
-// With label smoothing s > 0: y' = y (1 - s) + 0.5 s.
-at::Tensor BinaryCrossEntropy(const tzrec::protos::BinaryCrossEntropy& config, const at::Tensor& logits,
-                              at::Tensor label, at::Reduction::Reduction reduction) {
+/// With label smoothing s > 0: y' = y (1 - s) + 0.5 s.
+at::Tensor BinaryCrossEntropy(const tzrec::protos::BinaryCrossEntropy& config, const Input& input) {
+  at::Tensor label = input.label;
   const double smoothing = config.label_smoothing();
   if (smoothing > 0) label = label * (1.0 - smoothing) + 0.5 * smoothing;
-  return at::binary_cross_entropy_with_logits(logits, label, {}, {}, reduction);
+  return at::binary_cross_entropy_with_logits(input.output, label, {}, {}, at::Reduction::None);
 }
 
-at::Tensor RowLoss(const LossConfig& config, const at::Tensor& logits, const at::Tensor& label,
-                   at::Reduction::Reduction reduction) {
+/// Binary cross entropy times a y (1-p)^g + (1-a) (1-y) p^g, which has no gradient itself (Lin et al., "Focal Loss for
+/// Dense Object Detection").
+at::Tensor BinaryFocalLoss(const tzrec::protos::BinaryFocalLoss& config, const Input& input) {
+  const at::Tensor p = at::sigmoid(input.output.detach().to(at::kFloat)), y = input.label;
+  const double alpha = config.alpha(), gamma = config.gamma();
+  const at::Tensor focus = alpha * y * at::pow(1 - p, gamma) + (1 - alpha) * (1 - y) * at::pow(p, gamma);
+  return at::binary_cross_entropy_with_logits(input.output, y, {}, {}, at::Reduction::None) * focus;
+}
+
+at::Tensor SoftmaxCrossEntropy(const Input& input, double smoothing) {
+  const at::Tensor& label = input.label;
+  const int64_t classes = input.output.size(1);
+  const at::Tensor wrong = at::logical_not((label >= 0).logical_and(label < classes));
+  if (wrong.any().item<bool>()) {
+    std::ostringstream text;
+    text << "label column " << input.label_name << " holds " << label.masked_select(wrong)[0].item<float>()
+         << "; num_class " << classes << " allows 0 to " << classes - 1;
+    throw DataError(text.str());
+  }
+  return at::cross_entropy_loss(input.output.to(at::kFloat), label.to(at::kLong), {}, at::Reduction::None, -100,
+                                smoothing);
+}
+
+at::Tensor RowLoss(const LossConfig& config, const Input& input) {
   switch (config.loss_case()) {
     case LossConfig::kBinaryCrossEntropy:
-      return BinaryCrossEntropy(config.binary_cross_entropy(), logits, label, reduction);
+      return BinaryCrossEntropy(config.binary_cross_entropy(), input);
+    case LossConfig::kBinaryFocalLoss:
+      return BinaryFocalLoss(config.binary_focal_loss(), input);
+    case LossConfig::kSoftmaxCrossEntropy:
+      return SoftmaxCrossEntropy(input, config.softmax_cross_entropy().label_smoothing());
+    case LossConfig::kJrcLoss: {
+      const double alpha = config.jrc_loss().alpha();
+      return alpha * SoftmaxCrossEntropy(input, 0) +
+             (1 - alpha) * SessionRanking(input.output.to(at::kFloat), input.label, input.sessions);
+    }
+    case LossConfig::kL2Loss:
+      return at::mse_loss(input.output.to(at::kFloat), input.label, at::Reduction::None);
     default:
       throw ConfigError("losses." + Name(config) + ": not supported yet");
   }
@@ -37,20 +73,43 @@ std::string Name(const LossConfig& config) {
   throw ConfigError("losses: an entry names no loss");
 }
 
-void Check(const LossConfig& config, int num_class) {
-  const std::string name = Name(config);
-  if (config.loss_case() != LossConfig::kBinaryCrossEntropy) {
-    throw ConfigError("losses." + name + ": not supported yet");
-  }
-  if (num_class != 1) {
-    throw ConfigError("losses." + name + ": num_class must be 1, it is " + std::to_string(num_class));
+Output OutputOf(const LossConfig& config) {
+  switch (config.loss_case()) {
+    case LossConfig::kBinaryCrossEntropy:
+    case LossConfig::kBinaryFocalLoss:
+      return Output::kBinary;
+    case LossConfig::kSoftmaxCrossEntropy:
+    case LossConfig::kJrcLoss:
+      return Output::kClasses;
+    case LossConfig::kL2Loss:
+      return Output::kValue;
+    default:
+      throw ConfigError("losses." + Name(config) + ": not supported yet");
   }
 }
 
-at::Tensor Compute(const LossConfig& config, const at::Tensor& logits, const at::Tensor& label,
-                   const at::Tensor& row_weights) {
-  if (!row_weights.defined()) return RowLoss(config, logits, label, at::Reduction::Mean);
-  return (RowLoss(config, logits, label, at::Reduction::None) * row_weights).mean();
+void Check(const LossConfig& config, int num_class) {
+  std::string needed;
+  if (config.has_jrc_loss()) {
+    if (num_class != 2) needed = "2";
+  } else if (OutputOf(config) == Output::kClasses) {
+    if (num_class < 2) needed = "at least 2";
+  } else if (num_class != 1) {
+    needed = "1";
+  }
+  if (!needed.empty()) {
+    throw ConfigError("losses." + Name(config) + ": num_class must be " + needed + ", it is " +
+                      std::to_string(num_class));
+  }
+}
+
+std::string SessionName(const LossConfig& config) {
+  return config.has_jrc_loss() ? config.jrc_loss().session_name() : "";
+}
+
+at::Tensor Compute(const LossConfig& config, const Input& input) {
+  const at::Tensor rows = RowLoss(config, input);
+  return input.weights.defined() ? (rows * input.weights).mean() : rows.mean();
 }
 
 }  // namespace anneal::losses

@@ -1,9 +1,11 @@
 // Evaluation metrics over prediction and label columns (parity/models.md 8). No LibTorch: spans of numbers.
 //
 // A metric's state is a vector of doubles that adds up over batches and over ranks, so that an all-reduce of state()
-// followed by Compute() is the metric of all rows.
+// followed by Compute() is the metric of all rows. Metrics that compare rows with each other keep samples besides:
+// before the all-reduce every sample goes to rank `group mod world_size`, and FoldSamples() turns them into state.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,45 +15,57 @@
 
 namespace anneal::metrics {
 
+/// What a batch gives a metric.
+struct Rows {
+  std::span<const float> predictions;  ///< [rows, classes] row-major: probabilities, or `y` for regression
+  std::span<const float> labels;       ///< [rows]; of several classes the index of the class
+  std::span<const int64_t> groups;     ///< [rows]: ids of the grouping_key, for metrics that have one
+};
+
+/// A row that waits for the other rows of its group.
+struct Sample {
+  int64_t group;
+  float prediction, label;
+};
+
 class Metric {
  public:
   virtual ~Metric() = default;
-  /// predictions [rows] (probabilities, or `y` for regression), labels [rows].
-  virtual void Update(std::span<const float> predictions, std::span<const float> labels) = 0;
+  virtual void Update(const Rows& rows) = 0;
+  /// Whether the metric compares rows with each other, so that rows of a group have to meet.
+  virtual bool compares_rows() const { return false; }
+  /// Adds what the samples say to the state and forgets them. All rows of a group have to be here.
+  virtual void FoldSamples() {}
+  /// NaN where no row defines a value, 0 where torchmetrics says 0 (see each metric).
   virtual double Compute() const = 0;
+
   std::vector<double>& state() { return state_; }
-  void Reset() { state_.assign(state_.size(), 0.0); }
+  std::vector<Sample>& samples() { return samples_; }
+  void Reset() {
+    state_.assign(state_.size(), 0.0);
+    samples_.clear();
+  }
 
  protected:
   explicit Metric(size_t state) : state_(state, 0.0) {}
   std::vector<double> state_;
+  std::vector<Sample> samples_;
 };
 
-/// The oneof's field name: "auc", "accuracy", ... Throws ConfigError when none is set.
+/// What results call the metric: the oneof's field name, for recall "recall@<k>". Throws ConfigError when none is set.
 std::string Name(const tzrec::protos::MetricConfig& config);
 
-/// Throws ConfigError for a metric that is not supported yet.
-std::unique_ptr<Metric> MakeMetric(const tzrec::protos::MetricConfig& config);
+/// What a metric of training steps measures in each of its windows.
+tzrec::protos::MetricConfig WindowMetric(const tzrec::protos::TrainMetricConfig& config);
 
-/// Area under the ROC curve from `thresholds` equally spaced operating points in [0, 1]: counts of predictions >= t,
-/// trapezoid over (false positive rate, true positive rate), as torchmetrics' binned AUROC. A batch with a prediction
-/// outside [0, 1] is passed through a sigmoid first. 0 when a class is missing.
-class Auc : public Metric {
- public:
-  explicit Auc(int thresholds);
-  void Update(std::span<const float> predictions, std::span<const float> labels) override;
-  double Compute() const override;
+/// The prediction that a metric reads on a head of num_class outputs, without the head's suffix: "probs", "probs1"
+/// (two classes), "y".
+std::string PredictionOf(const tzrec::protos::MetricConfig& config, int num_class);
 
- private:
-  std::vector<float> thresholds_;  ///< linspace(0, 1, n) in float32 as torch makes it
-};
+/// The sparse feature whose ids are the groups; empty for a metric without groups.
+std::string GroupingKey(const tzrec::protos::MetricConfig& config);
 
-/// Mean of a loss over batches, weighted by their rows.
-class WeightedMean : public Metric {
- public:
-  WeightedMean() : Metric(2) {}
-  void Update(std::span<const float> values, std::span<const float> weights) override;
-  double Compute() const override;
-};
+/// A metric for a head of num_class outputs. Throws ConfigError for settings that name no metric.
+std::unique_ptr<Metric> MakeMetric(const tzrec::protos::MetricConfig& config, int num_class);
 
 }  // namespace anneal::metrics

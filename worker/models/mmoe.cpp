@@ -36,6 +36,7 @@ Head TowerHead(const tzrec::protos::TaskTower& tower, const ModelInput& input) {
   head.num_class = static_cast<int>(tower.num_class());
   head.losses.assign(tower.losses().begin(), tower.losses().end());
   head.metrics.assign(tower.metrics().begin(), tower.metrics().end());
+  head.train_metrics.assign(tower.train_metrics().begin(), tower.train_metrics().end());
   head.weighted = tower.has_sample_weight_name() || tower.has_weight() || tower.has_task_space_indicator_label();
   head.weight = tower.weight();
   head.sample_weight = tower.sample_weight_name();

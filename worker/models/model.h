@@ -9,29 +9,14 @@
 #include <vector>
 
 #include "tzrec/model.pb.h"
-#include "tzrec/tower.pb.h"
 #include "worker/models/embedding_group.h"
+#include "worker/models/head.h"
 #include "worker/nn/module.h"
 
 namespace anneal::models {
 
 /// Feature groups of a batch by name: [B, Group::width] float32.
 using Groups = std::map<std::string, at::Tensor>;
-
-/// One prediction head: a single-task model has one with an empty suffix, a multi-task model one per tower.
-struct Head {
-  std::string suffix;  ///< "" or "_<tower_name>": ends the names of its predictions, losses and metrics
-  std::string label;   ///< label column
-  int num_class = 1;
-  std::vector<tzrec::protos::LossConfig> losses;
-  std::vector<tzrec::protos::MetricConfig> metrics;
-  /// parity/models.md 7.3: weighted reduction is on when one of these is present in the tower.
-  bool weighted = false;
-  double weight = 1.0;
-  std::string sample_weight;    ///< column, or empty
-  std::string space_indicator;  ///< label column, or empty
-  double in_space_weight = 1.0, out_space_weight = 1.0;
-};
 
 class Model : public nn::Module {
  public:

@@ -44,13 +44,6 @@ at::Tensor RowWeights(const Head& head, const data::Batch& batch, const Network&
 
 }  // namespace
 
-const at::Tensor& Predictions::at(const std::string& name) const {
-  for (const auto& [key, value] : values) {
-    if (key == name) return value;
-  }
-  throw ConfigError("the model makes no prediction named '" + name + "'");
-}
-
 at::Tensor LabelTensor(const data::Label& label) {
   if (!label.floats.empty()) {
     return at::from_blob(const_cast<float*>(label.floats.data()), {static_cast<int64_t>(label.floats.size())},
@@ -60,23 +53,37 @@ at::Tensor LabelTensor(const data::Label& label) {
       .to(at::kFloat);
 }
 
+at::Tensor FirstIds(const data::Batch& batch, int feature) {
+  at::Tensor ids = at::zeros({batch.rows}, at::kLong);
+  int64_t* id = ids.mutable_data_ptr<int64_t>();
+  const int64_t* offsets = batch.sparse.offsets.data() + feature * batch.rows;
+  for (int64_t row = 0; row < batch.rows; ++row) {
+    if (offsets[row] < offsets[row + 1]) id[row] = batch.sparse.values[offsets[row]];
+  }
+  return ids;
+}
+
 Network::Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features)
     : plan_(PlanEmbeddings(config.model_config(), features, config)),
       label_fields_(config.data_config().label_fields().begin(), config.data_config().label_fields().end()),
       sample_weight_fields_(config.data_config().sample_weight_fields().begin(),
                             config.data_config().sample_weight_fields().end()),
       model_(MakeModel({config.model_config(), plan_, label_fields_, sample_weight_fields_})) {
+  for (const auto* feature : features.sparse()) sparse_index_[feature->name] = feature->index;
   for (const Head& head : model_->heads()) {
     if (head.losses.empty()) throw ConfigError("model_config: no loss is set for head '" + head.label + "'");
-    for (const auto& loss : head.losses) losses::Check(loss, head.num_class);
+    for (const auto& loss : head.losses) {
+      losses::Check(loss, head.num_class);
+      const std::string session = losses::SessionName(loss);
+      if (!session.empty()) SparseIndex(session, "session_name");
+    }
   }
 }
 
 std::vector<std::string> Network::prediction_names() const {
   std::vector<std::string> names;
   for (const Head& head : model_->heads()) {
-    names.push_back("logits" + head.suffix);
-    names.push_back("probs" + head.suffix);
+    for (const std::string& name : PredictionNames(head)) names.push_back(name);
   }
   return names;
 }
@@ -95,12 +102,7 @@ Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) 
   for (const Group& group : plan_.groups) groups.emplace(group.name, Assemble(group, pooled, dense));
   const std::vector<at::Tensor> outputs = model_->Forward(groups);
   Predictions predictions;
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const std::string& suffix = model_->heads()[i].suffix;
-    const at::Tensor logits = outputs[i].squeeze(1);
-    predictions.values.emplace_back("logits" + suffix, logits);
-    predictions.values.emplace_back("probs" + suffix, at::sigmoid(logits));
-  }
+  for (size_t i = 0; i < outputs.size(); ++i) Predict(model_->heads()[i], outputs[i], predictions);
   return predictions;
 }
 
@@ -108,11 +110,15 @@ Losses Network::ComputeLosses(const Predictions& predictions, const data::Batch&
   const nn::Autocast autocast(autocast_);
   Losses losses;
   for (const Head& head : model_->heads()) {
-    const at::Tensor weights = RowWeights(head, batch, *this, sample_weight_fields_);
-    const at::Tensor label = LabelTensor(batch.labels.at(LabelIndex(head.label)));
+    losses::Input input;
+    input.label = LabelTensor(batch.labels.at(LabelIndex(head.label)));
+    input.label_name = head.label;
+    input.weights = RowWeights(head, batch, *this, sample_weight_fields_);
     for (const auto& config : head.losses) {
-      losses.emplace_back(losses::Name(config) + head.suffix,
-                          losses::Compute(config, predictions.at("logits" + head.suffix), label, weights));
+      input.output = LossInput(head, config, predictions);
+      const std::string session = losses::SessionName(config);
+      input.sessions = session.empty() ? at::Tensor() : FirstIds(batch, SparseIndex(session, "session_name"));
+      losses.emplace_back(losses::Name(config) + head.suffix, losses::Compute(config, input));
     }
   }
   return losses;
@@ -122,6 +128,12 @@ int Network::LabelIndex(const std::string& name) const {
   const auto found = std::find(label_fields_.begin(), label_fields_.end(), name);
   if (found == label_fields_.end()) throw ConfigError("data_config.label_fields has no '" + name + "'");
   return static_cast<int>(found - label_fields_.begin());
+}
+
+int Network::SparseIndex(const std::string& feature, const std::string& field) const {
+  const auto found = sparse_index_.find(feature);
+  if (found == sparse_index_.end()) throw ConfigError(field + ": there is no sparse feature '" + feature + "'");
+  return found->second;
 }
 
 }  // namespace anneal::models

@@ -2,6 +2,7 @@
 // and export all use it.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,13 +14,6 @@
 
 namespace anneal::models {
 
-/// Prediction tensors in a fixed order: logits<suffix>, probs<suffix> per head. [B] float32 (num_class 1), or of the
-/// autocast type.
-struct Predictions {
-  std::vector<std::pair<std::string, at::Tensor>> values;
-  const at::Tensor& at(const std::string& name) const;
-};
-
 /// Losses by name ("binary_cross_entropy_ctr") in the order of the heads.
 using Losses = std::vector<std::pair<std::string, at::Tensor>>;
 
@@ -30,6 +24,7 @@ class Network {
 
   const EmbeddingPlan& plan() const { return plan_; }
   Model& model() { return *model_; }
+  const std::vector<Head>& heads() const { return model_->heads(); }
   const std::vector<std::string>& label_fields() const { return label_fields_; }
 
   /// Computes forward passes and losses under autocast from now on; nullopt: in float32.
@@ -43,7 +38,7 @@ class Network {
 
   /// pooled [B, plan().pooled_width], dense [B, plan().dense_width] -> predictions.
   Predictions Forward(const at::Tensor& pooled, const at::Tensor& dense);
-  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3.
+  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3. Throws DataError for a label that is no class.
   Losses ComputeLosses(const Predictions& predictions, const data::Batch& batch) const;
 
   /// Trainable dense parameters and buffers under their complete state names ("model.deep_mlp...").
@@ -52,15 +47,21 @@ class Network {
 
   /// Index of a label column in Batch::labels.
   int LabelIndex(const std::string& name) const;
+  /// Index of a sparse feature in Batch::sparse; throws ConfigError when there is none, naming `field`, which asked.
+  int SparseIndex(const std::string& feature, const std::string& field) const;
 
  private:
   EmbeddingPlan plan_;
   std::vector<std::string> label_fields_, sample_weight_fields_;
+  std::map<std::string, int> sparse_index_;  ///< feature name -> index in Batch::sparse
   std::unique_ptr<Model> model_;
   std::optional<c10::ScalarType> autocast_;
 };
 
 /// A label column as float32 [B]; shares memory with the batch where it can.
 at::Tensor LabelTensor(const data::Label& label);
+
+/// First id of every row of a sparse feature, 0 where the row has none: [B] int64.
+at::Tensor FirstIds(const data::Batch& batch, int feature);
 
 }  // namespace anneal::models

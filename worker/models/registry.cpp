@@ -38,6 +38,7 @@ Head ModelInput::SingleHead() const {
   head.num_class = static_cast<int>(config.num_class());
   head.losses.assign(config.losses().begin(), config.losses().end());
   head.metrics.assign(config.metrics().begin(), config.metrics().end());
+  head.train_metrics.assign(config.train_metrics().begin(), config.train_metrics().end());
   // parity/models.md 7.2: the first sample weight, normalised to mean 1 over the batch.
   if (!sample_weight_fields.empty()) {
     head.weighted = true;

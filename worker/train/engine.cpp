@@ -48,8 +48,8 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   if (batch.rows > 0) {
     pooled.set_requires_grad(true);
     const at::Tensor dense = eval::DenseTensor(batch, network_.plan().dense_width);
-    const models::Predictions predictions = network_.Forward(pooled, dense);
-    result.losses = network_.ComputeLosses(predictions, batch);
+    result.predictions = network_.Forward(pooled, dense);
+    result.losses = network_.ComputeLosses(result.predictions, batch);
     at::Tensor total = result.losses.front().second;
     for (size_t i = 1; i < result.losses.size(); ++i) total = total + result.losses[i].second;
     if (accumulation_ > 1) total = total / accumulation_;
@@ -57,6 +57,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
     if (average_) average_->Start();
     total.backward();
     for (auto& [name, loss] : result.losses) loss = loss.detach();
+    for (auto& [name, value] : result.predictions.values) value = value.detach();
     pooled_gradient = pooled.grad();
   }
   if (!pooled_gradient.defined()) pooled_gradient = at::zeros_like(pooled.detach());

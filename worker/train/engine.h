@@ -23,9 +23,10 @@ namespace anneal::train {
 
 /// What a step leaves behind. Gradients of the dense parameters stay in .grad() until the next step.
 struct StepResult {
-  bool ended = false;       ///< no rank had a row: the pass is over, nothing was trained
-  bool stop_asked = false;  ///< some rank asked to stop: every rank sees this after the same step
-  models::Losses losses;    ///< scalars of this rank, detached; empty when this rank had no rows
+  bool ended = false;               ///< no rank had a row: the pass is over, nothing was trained
+  bool stop_asked = false;          ///< some rank asked to stop: every rank sees this after the same step
+  models::Losses losses;            ///< scalars of this rank, detached; empty when this rank had no rows
+  models::Predictions predictions;  ///< of this rank's rows before the update, detached
 };
 
 /// Runs on every rank in step: each call is collective. A rank whose data ended takes part with an empty batch until

@@ -60,6 +60,7 @@ Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::Fea
   const double sparse_base = embedding::SparseBaseLearningRate(train.sparse_optimizer());
   rates_ = std::make_unique<LearningRates>(optim::MakeSchedule(train.sparse_optimizer(), sparse_base), *optimizers_);
   engine_ = std::make_unique<Engine>(network_, *tables_, *optimizers_, train, group, SeedOf("TORCH_MANUAL_SEED"));
+  metrics_ = std::make_unique<TrainMetrics>(network_, group);
 }
 
 std::vector<double> Learner::RateGroups(const Rates& rates) const {
@@ -93,6 +94,7 @@ json Learner::StateJson() {
   if (const auto* scaler = engine_->scaler()) {
     state["grad_scaler"] = {{"scale", scaler->scale()}, {"growth_tracker", scaler->growth_tracker()}};
   }
+  if (json metrics = metrics_->StateJson(); !metrics.empty()) state["train_metrics"] = std::move(metrics);
   return state;
 }
 
@@ -131,6 +133,7 @@ void Learner::RestoreState(const checkpoint::Reader& reader, int64_t next_step) 
     scaler->Restore(state["grad_scaler"].value("scale", scaler->scale()),
                     state["grad_scaler"].value("growth_tracker", 0));
   }
+  if (state.contains("train_metrics")) metrics_->Restore(state["train_metrics"]);
   eval::RestoreTensors(reader, engine_->AccumulatedGradients(/*make=*/true));
 }
 

@@ -1,5 +1,6 @@
 // Everything that is trained and everything a checkpoint has to hold of it: tables, dense parameters, optimizers,
-// schedules, averages, loss scale, accumulated gradients. Kept whole, a resumed run goes on bit for bit.
+// schedules, averages, loss scale, accumulated gradients,
+// train metrics. Kept whole, a resumed run goes on bit for bit.
 #pragma once
 
 #include <memory>
@@ -17,6 +18,7 @@
 #include "worker/train/checkpoint/checkpoint.h"
 #include "worker/train/engine.h"
 #include "worker/train/learning_rates.h"
+#include "worker/train/train_metrics.h"
 
 namespace anneal::train {
 
@@ -31,6 +33,7 @@ class Learner {
   optim::OptimizerGroups& optimizers() { return *optimizers_; }
   Engine& engine() { return *engine_; }
   LearningRates& rates() { return *rates_; }
+  TrainMetrics& metrics() { return *metrics_; }
 
   /// Learning rates as lr_g0, lr_g1, ...: fused tables' groups, the dense optimizer, the part optimizers.
   std::vector<double> RateGroups(const Rates& rates) const;
@@ -38,7 +41,7 @@ class Learner {
   std::vector<checkpoint::Piece> ModelPieces(int rank);
   std::vector<checkpoint::Piece> OptimizerPieces(int rank);
   nlohmann::json PlanJson() const;
-  /// train_state.json, without what the trainer adds.
+  /// train_state.json, without what the trainer adds. A collective.
   nlohmann::json StateJson();
 
   void RestoreModel(const checkpoint::Reader& reader, const eval::NameMap& names);
@@ -54,6 +57,7 @@ class Learner {
   std::unique_ptr<optim::OptimizerGroups> optimizers_;
   std::unique_ptr<LearningRates> rates_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<TrainMetrics> metrics_;
 };
 
 /// A seed from the environment (TORCH_MANUAL_SEED, PYTHON_RANDOM_SEED); 0 when unset.

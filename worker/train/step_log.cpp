@@ -28,8 +28,8 @@ StepLog::StepLog(const tzrec::protos::TrainConfig& config, const std::string& mo
   if (topology.rank == 0 && config.use_tensorboard()) events_ = std::make_unique<EventWriter>(model_dir);
 }
 
-void StepLog::Write(int64_t step, int64_t epoch, const std::vector<std::pair<std::string, double>>& losses,
-                    double total, const Rates& rates) {
+void StepLog::Write(int64_t step, int64_t epoch, const Scalars& losses, double total, const Rates& rates,
+                    const Scalars& metrics) {
   const std::vector<double> groups = learner_.RateGroups(rates);
   std::string suffix;
   for (size_t i = 0; i < groups.size(); ++i) {
@@ -41,6 +41,10 @@ void StepLog::Write(int64_t step, int64_t epoch, const std::vector<std::pair<std
     if (events_) events_->Scalar("loss/" + name, value, step);
   }
   suffix += "total_loss: " + Fixed(total);
+  for (const auto& [name, value] : metrics) {
+    suffix += " " + name + ":" + Fixed(value);
+    if (events_) events_->Scalar("metric/" + name, value, step);
+  }
   if (events_) {
     events_->Scalar("loss/total", total, step);
     WriteGradients(step);

@@ -22,10 +22,12 @@ class StepLog {
   StepLog(const tzrec::protos::TrainConfig& config, const std::string& model_dir, const dist::Topology& topology,
           Learner& learner, int64_t first_step);
 
-  /// `losses` by name in the order of the model, `total` their sum; `rates` those in force in that step. Gradients are
-  /// those left in the parameters: after unscaling and clipping, with accumulation the running sum.
-  void Write(int64_t step, int64_t epoch, const std::vector<std::pair<std::string, double>>& losses, double total,
-             const Rates& rates);
+  using Scalars = std::vector<std::pair<std::string, double>>;
+  /// `losses` by name in the order of the model, `total` their sum; `rates` those in force in that step; `metrics` the
+  /// train metrics. Gradients are those left in the parameters: after unscaling and clipping, with accumulation the
+  /// running sum.
+  void Write(int64_t step, int64_t epoch, const Scalars& losses, double total, const Rates& rates,
+             const Scalars& metrics);
   void Flush();
 
  private:

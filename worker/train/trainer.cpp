@@ -120,7 +120,7 @@ Outcome Trainer::Run() {
   }
   const int64_t epoch = num_epochs_ > 0 ? std::max<int64_t>(position_.epochs_completed - 1, 0) : 0;
   if (!last_losses_.empty() && last_logged_step_ != step_ - 1) {
-    LogStep(MeanLosses(last_losses_), epoch);
+    LogStep(MeanLosses(last_losses_), epoch, /*last=*/true);
   }
   SaveAndEvaluate(epoch);
   if (checkpoints_->last_saved_step() != step_ - 1) throw TemporaryError("the final checkpoint could not be written");
@@ -145,6 +145,7 @@ bool Trainer::RunPass(int64_t epoch) {
     const StepResult result = learner_->engine().Step(current, step_, rates, stop_);
     if (result.ended) return false;
     rates_ = rates;
+    learner_->metrics().Update(result.predictions, current);
     if (batch) {
       for (const auto& [source, row] : batch->position) {
         auto [found, inserted] = position_.rows.try_emplace(source, row);
@@ -186,7 +187,8 @@ models::Losses Trainer::MeanLosses(const models::Losses& losses) {
   return mean;
 }
 
-void Trainer::LogStep(const models::Losses& losses, int64_t epoch) {
+// The last step is logged once more without train metrics (parity/train.md 2).
+void Trainer::LogStep(const models::Losses& losses, int64_t epoch, bool last) {
   last_logged_step_ = step_ - 1;
   std::vector<std::pair<std::string, double>> values;
   double total = 0;
@@ -196,7 +198,8 @@ void Trainer::LogStep(const models::Losses& losses, int64_t epoch) {
     total += values.back().second;
   }
   progress_.metrics["loss"] = total;
-  log_->Write(last_logged_step_, epoch, values, total, rates_);
+  log_->Write(last_logged_step_, epoch, values, total, rates_,
+              last ? StepLog::Scalars() : learner_->metrics().Values());
 }
 
 void Trainer::Report(int64_t epoch) {

@@ -39,7 +39,7 @@ class Trainer {
 
   bool RunPass(int64_t epoch);
   void AfterStep(const StepResult& result, int64_t epoch);
-  void LogStep(const models::Losses& losses, int64_t epoch);
+  void LogStep(const models::Losses& losses, int64_t epoch, bool last = false);
   models::Losses MeanLosses(const models::Losses& losses);
   void SaveAndEvaluate(int64_t epoch);
   bool Save();

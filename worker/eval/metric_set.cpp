@@ -1,0 +1,105 @@
+#include "worker/eval/metric_set.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace anneal::eval {
+namespace {
+
+using metrics::Sample;
+
+std::span<const float> Span(const at::Tensor& tensor) {
+  return {tensor.const_data_ptr<float>(), static_cast<size_t>(tensor.numel())};
+}
+
+void AllReduce(std::vector<double>& state, dist::ProcessGroup& group) {
+  group.AllReduceSum(at::from_blob(state.data(), {static_cast<int64_t>(state.size())}, at::kDouble));
+}
+
+/// Samples as rows of two 64-bit words.
+at::Tensor Words(std::vector<Sample>& samples) {
+  static_assert(sizeof(Sample) == 2 * sizeof(int64_t));
+  return at::from_blob(samples.data(), {static_cast<int64_t>(samples.size()), 2}, at::kLong);
+}
+
+/// Moves every sample to rank `group mod world_size`.
+void ExchangeSamples(std::vector<Sample>& samples, dist::ProcessGroup& group) {
+  const int64_t ranks = group.world_size();
+  const auto owner = [ranks](const Sample& sample) {
+    return static_cast<int64_t>(static_cast<uint64_t>(sample.group) % static_cast<uint64_t>(ranks));
+  };
+  std::stable_sort(samples.begin(), samples.end(),
+                   [&](const Sample& a, const Sample& b) { return owner(a) < owner(b); });
+  std::vector<int64_t> sent(ranks), received(ranks);
+  for (const Sample& sample : samples) ++sent[owner(sample)];
+  const std::vector<int64_t> one_each(ranks, 1);
+  at::Tensor counts = at::empty({ranks}, at::kLong);
+  group.AllToAll(counts, at::from_blob(sent.data(), {ranks}, at::kLong), one_each, one_each);
+  std::copy_n(counts.const_data_ptr<int64_t>(), ranks, received.begin());
+  std::vector<Sample> here(std::accumulate(received.begin(), received.end(), int64_t{0}));
+  group.AllToAll(Words(here), Words(samples), received, sent);
+  samples = std::move(here);
+}
+
+}  // namespace
+
+HeadMetric::HeadMetric(const tzrec::protos::MetricConfig& config, const models::Head& head,
+                       const models::Network& network)
+    : name_(metrics::Name(config) + head.suffix),
+      prediction_(metrics::PredictionOf(config, head.num_class) + head.suffix),
+      label_(network.LabelIndex(head.label)),
+      metric_(metrics::MakeMetric(config, head.num_class)) {
+  const std::string key = metrics::GroupingKey(config);
+  if (!key.empty()) groups_ = network.SparseIndex(key, "grouping_key");
+}
+
+void HeadMetric::Update(const models::Predictions& predictions, const data::Batch& batch) {
+  const at::Tensor prediction = predictions.at(prediction_).to(at::kFloat).contiguous();
+  const at::Tensor label = models::LabelTensor(batch.labels.at(label_)).contiguous();
+  metrics::Rows rows{Span(prediction), Span(label), {}};
+  at::Tensor groups;
+  if (groups_ >= 0) {
+    groups = models::FirstIds(batch, groups_);
+    rows.groups = {groups.const_data_ptr<int64_t>(), static_cast<size_t>(groups.numel())};
+  }
+  metric_->Update(rows);
+}
+
+void HeadMetric::Reduce(dist::ProcessGroup& group) {
+  if (group.world_size() == 1) return metric_->FoldSamples();
+  if (metric_->compares_rows()) ExchangeSamples(metric_->samples(), group);
+  metric_->FoldSamples();
+  AllReduce(metric_->state(), group);
+}
+
+MetricSet::MetricSet(const models::Network& network) : loss_names_(network.loss_names()) {
+  for (const auto& head : network.heads()) {
+    for (const auto& config : head.metrics) metrics_.emplace_back(config, head, network);
+  }
+  loss_sums_.assign(loss_names_.size() + 1, 0.0);
+}
+
+void MetricSet::Update(const models::Predictions& predictions, const models::Losses& losses, const data::Batch& batch) {
+  for (auto& metric : metrics_) metric.Update(predictions, batch);
+  const double rows = static_cast<double>(batch.rows);
+  for (size_t i = 0; i < losses.size(); ++i) loss_sums_[i] += losses[i].second.item<double>() * rows;
+  loss_sums_.back() += rows;
+}
+
+Metrics MetricSet::Compute(dist::ProcessGroup& group) {
+  Metrics all;
+  for (auto& metric : metrics_) {
+    metric.Reduce(group);
+    all.emplace_back(metric.name(), metric.metric().Compute());
+  }
+  AllReduce(loss_sums_, group);
+  for (size_t i = 0; i < loss_names_.size(); ++i) {
+    all.emplace_back(loss_names_[i], loss_sums_[i] / loss_sums_.back());
+  }
+  return all;
+}
+
+}  // namespace anneal::eval

@@ -1,0 +1,48 @@
+// A prediction head: what a model's output is called, and what it is trained and judged by (parity/models.md 6-8).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tzrec/loss.pb.h"
+#include "tzrec/metric.pb.h"
+
+namespace anneal::models {
+
+/// A single-task model has one head with an empty suffix, a multi-task model one per tower.
+struct Head {
+  std::string suffix;  ///< "" or "_<tower_name>": ends the names of its predictions, losses and metrics
+  std::string label;   ///< label column
+  int num_class = 1;
+  std::vector<tzrec::protos::LossConfig> losses;
+  std::vector<tzrec::protos::MetricConfig> metrics;
+  std::vector<tzrec::protos::TrainMetricConfig> train_metrics;
+  /// parity/models.md 7.3: weighted reduction is on when one of these is present in the tower.
+  bool weighted = false;
+  double weight = 1.0;
+  std::string sample_weight;    ///< column, or empty
+  std::string space_indicator;  ///< label column, or empty
+  double in_space_weight = 1.0, out_space_weight = 1.0;
+};
+
+/// Prediction tensors by name, in the order of the heads: [B], or [B, num_class] of several classes; float32 or of the
+/// autocast type.
+struct Predictions {
+  std::vector<std::pair<std::string, at::Tensor>> values;
+  const at::Tensor& at(const std::string& name) const;  ///< throws ConfigError
+};
+
+/// Names of a head's predictions: of every loss those that it trains, each once. logits, probs, probs1 or y, with the
+/// suffix.
+std::vector<std::string> PredictionNames(const Head& head);
+
+/// Appends the predictions made from a model's output [B, num_class].
+void Predict(const Head& head, const at::Tensor& output, Predictions& predictions);
+
+/// What a loss of the head is computed from: logits or y.
+const at::Tensor& LossInput(const Head& head, const tzrec::protos::LossConfig& loss, const Predictions& predictions);
+
+}  // namespace anneal::models
