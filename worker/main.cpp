@@ -10,6 +10,7 @@
 #include "worker/export/export.h"
 #include "worker/export/verify.h"
 #include "worker/predict/predict.h"
+#include "worker/train/checkpoint/convert.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
 #include "worker/train/train.h"
@@ -122,6 +123,14 @@ int main(int argc, char** argv) {
   predict_command->add_option("--edit_config_json", predict.edit_config_json, "JSON object of config edits: path -> value");
   predict_command->add_option("--predict_steps", predict.predict_steps, "stop after so many batches");
 
+  anneal::checkpoint::ConvertOptions convert;
+  auto* checkpoint_command = app.add_subcommand("checkpoint", "work on checkpoints");
+  checkpoint_command->require_subcommand(1);
+  auto* convert_command = checkpoint_command->add_subcommand("convert", "to TorchEasyRec's format (torch.distributed.checkpoint) or from it");
+  convert_command->add_option("SOURCE", convert.source, "model.ckpt-<step> of either kind, a model_dir (its newest), or a .safetensors file")->required();
+  convert_command->add_option("TARGET", convert.target, "model_dir in which model.ckpt-<step> is made")->required();
+  convert_command->add_option("--to", convert.to, "dcp | safetensors")->required();
+
   std::vector<std::string> configs;
   anneal::config::Overrides overrides;
   auto* check_command = app.add_subcommand("check", "report every fault of pipeline.config files");
@@ -173,6 +182,8 @@ int main(int argc, char** argv) {
     } else if (*predict_command) {
       WarnAboutExtras(predict_command);
       status = anneal::predict::RunPredict(predict);
+    } else if (*convert_command) {
+      status = anneal::checkpoint::RunConvert(convert);
     } else if (*plan_command) {
       status = anneal::eval::RunPlan(plan);
     } else if (*launch_command) {

@@ -110,24 +110,6 @@ def processes(*words):
     return found
 
 
-def after(seconds):
-    """A condition that holds from `seconds` after now on."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() >= end
-
-
-def kill_at(condition, command, folder=None):
-    """Starts the command and kills it when the condition holds. False: it ended before."""
-    run = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
-                           env={**os.environ, "OMP_NUM_THREADS": "1"})
-    while run.poll() is None and not condition():
-        time.sleep(0.002)
-    killed = run.poll() is None
-    run.kill()
-    run.wait()
-    return killed
-
-
 def kill_when(condition, pids, number=signal.SIGKILL, seconds=60):
     """Waits for the condition, then sends the signal to one of the processes that pids() finds."""
     end = time.monotonic() + seconds

@@ -2,10 +2,13 @@
 #include "worker/train/checkpoint/checkpoint.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -82,42 +85,82 @@ TEST_F(CheckpointTest, TwoWritersMakeOneTable) {
   EXPECT_EQ(all, table_);
 }
 
-TEST_F(CheckpointTest, EveryFlippedByteIsFoundAndTheOneBeforeTaken) {
+std::string Bytes(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+TEST_F(CheckpointTest, DamageToAnyFileIsFoundAndTheOneBeforeTaken) {
   Save(dir_, Make(1), {}, nullptr);
   Save(dir_, Make(2), {}, nullptr);
-  const std::string file = dir_ + "/model.ckpt-2/model-00000-of-00001.safetensors";
-  const auto size = fs::file_size(file);
-  for (size_t at = 0; at < size; at += 7) {
-    std::fstream io(file, std::ios::in | std::ios::out | std::ios::binary);
-    io.seekg(static_cast<std::streamoff>(at));
-    const char old = static_cast<char>(io.get());
-    io.seekp(static_cast<std::streamoff>(at));
-    io.put(static_cast<char>(old ^ 0x10));
-    io.close();
-    EXPECT_THROW(Reader(dir_ + "/model.ckpt-2"), DataError) << at;
-    if (at % 70 == 0) {
-      std::string warning;
-      EXPECT_EQ(Latest(dir_, [&](const std::string& w) { warning = w; }), dir_ + "/model.ckpt-1");
-      EXPECT_NE(warning.find("damaged"), std::string::npos);
+  const std::string newest = dir_ + "/model.ckpt-2";
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(newest)) {
+    ++files;
+    const std::string file = entry.path(), good = Bytes(file);
+    const auto damaged = [&](const std::string& bytes) {
+      std::ofstream(file, std::ios::binary) << bytes;
+      EXPECT_THROW(Reader{newest}, DataError) << file << ", " << bytes.size() << " bytes";
+    };
+    for (size_t at = 0; at < good.size(); at += good.size() > 200 ? 7 : 1) {
+      std::string bytes = good;
+      bytes[at] = static_cast<char>(bytes[at] ^ 0x10);
+      damaged(bytes);
     }
-    std::fstream back(file, std::ios::in | std::ios::out | std::ios::binary);
-    back.seekp(static_cast<std::streamoff>(at));
-    back.put(old);
+    damaged(good.substr(0, good.size() / 2));
+    damaged(good + "x");
+    damaged("");
+    std::string warning;
+    EXPECT_EQ(Latest(dir_, [&](const std::string& w) { warning = w; }), dir_ + "/model.ckpt-1");
+    EXPECT_NE(warning.find(newest), std::string::npos) << warning;
+    EXPECT_NE(warning.find("taking the checkpoint before it"), std::string::npos);
+    fs::remove(file);
+    EXPECT_THROW(Reader{newest}, DataError) << file;
+    std::ofstream(file, std::ios::binary) << good;
+    EXPECT_EQ(Latest(dir_, [](const std::string&) {}), newest);
   }
+  EXPECT_EQ(files, 4);  // model, optimizer, plan, manifest
+}
+
+TEST_F(CheckpointTest, ADamagedCheckpointOfTheSameStepIsReplaced) {
+  Save(dir_, Make(1), {}, nullptr);
+  Save(dir_, Make(2), {}, nullptr);
+  fs::resize_file(dir_ + "/model.ckpt-2/manifest.json", 10);
+  EXPECT_EQ(Save(dir_, Make(2), {}, nullptr), dir_ + "/model.ckpt-2");
   EXPECT_EQ(Latest(dir_, [](const std::string&) {}), dir_ + "/model.ckpt-2");
-  fs::resize_file(file, size - 1);
-  EXPECT_THROW(Reader(dir_ + "/model.ckpt-2"), DataError);
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_), {}), 2);
+}
+
+TEST_F(CheckpointTest, ARewrittenFileIsCheckedToo) {
+  Save(dir_, Make(1), {}, nullptr);
+  const std::string path = dir_ + "/model.ckpt-1";
+  RewriteFile(path, "plan", "{\"a\": 1}");
+  EXPECT_EQ(Reader(path).file("plan"), "{\"a\": 1}");
+  RewriteFile(path, "plan", "{\"b\": 2}");
+  // Killed before the file itself was replaced: the manifest knows the content before.
+  std::ofstream(path + "/plan") << "{\"a\": 1}";
+  EXPECT_EQ(Reader(path).file("plan"), "{\"a\": 1}");
+  std::ofstream(path + "/plan") << "{}";
+  EXPECT_THROW(Reader{path}, DataError);
 }
 
 TEST_F(CheckpointTest, AFailedSaveLeavesNothingAndTheOldOneStays) {
   Save(dir_, Make(1), {}, nullptr);
-  // A folder in the place of the new checkpoint that cannot be replaced by a rename.
-  fs::create_directories(dir_ + "/model.ckpt-2/x");
-  std::string problem;
-  EXPECT_EQ(Save(dir_, Make(2), {}, &problem), "");
-  EXPECT_FALSE(problem.empty());
-  EXPECT_FALSE(fs::exists(dir_ + "/.model.ckpt-2.unfinished"));
-  EXPECT_EQ(Latest(dir_, [](const std::string&) {}), dir_ + "/model.ckpt-1");
+  // A full disk: no file may grow beyond 300 bytes. Every write is tried in turn.
+  std::signal(SIGXFSZ, SIG_IGN);
+  struct rlimit before {};
+  getrlimit(RLIMIT_FSIZE, &before);
+  for (const rlim_t bytes : {100, 250, 300, 350, 400}) {
+    const struct rlimit full {bytes, before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &full);
+    std::string problem;
+    const std::string saved = Save(dir_, Make(2), {}, &problem);
+    setrlimit(RLIMIT_FSIZE, &before);
+    EXPECT_EQ(saved, "") << bytes;
+    EXPECT_NE(problem.find("cannot write"), std::string::npos) << problem;
+    EXPECT_FALSE(fs::exists(dir_ + "/.model.ckpt-2.unfinished"));
+    EXPECT_EQ(Latest(dir_, [](const std::string&) {}), dir_ + "/model.ckpt-1");
+  }
 }
 
 TEST_F(CheckpointTest, AFullDiskIsATemporaryError) {

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "worker/config/error.h"
+#include "worker/train/checkpoint/dcp/layout.h"
 
 namespace anneal::checkpoint {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 std::string ShardName(const char* kind, int rank, int world_size) {
   char name[64];
@@ -36,6 +37,33 @@ std::string ReadText(const fs::path& path) {
   std::ostringstream text;
   text << in.rdbuf();
   return text.str();
+}
+
+json ToJson(const FileDigest& digest) { return {{"bytes", digest.bytes}, {"crc32", digest.crc32}}; }
+
+bool Matches(const json& entry, const FileDigest& digest) {
+  return entry.at("bytes").get<int64_t>() == digest.bytes && entry.at("crc32").get<uint32_t>() == digest.crc32;
+}
+
+/// The manifest is the last file of a checkpoint and carries a checksum of its own content.
+std::string ManifestText(json manifest) {
+  manifest.erase("crc32");
+  manifest["crc32"] = Digest(manifest.dump()).crc32;
+  return manifest.dump(1);
+}
+
+json ReadManifest(const fs::path& folder) {
+  const fs::path path = folder / "manifest.json";
+  if (!fs::exists(path)) throw DataError(folder.string() + " is not a checkpoint: it has no manifest.json");
+  json manifest = json::parse(ReadText(path), nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object()) throw DataError(path.string() + " is not a JSON object: the file is damaged");
+  if (manifest.value("format", json()) != kFormat) {
+    throw DataError(path.string() + ": format " + manifest.value("format", json()).dump() + " is not known");
+  }
+  const json checksum = manifest.value("crc32", json());
+  manifest.erase("crc32");
+  if (checksum != Digest(manifest.dump()).crc32) throw DataError(path.string() + ": the checksum differs: the file is damaged");
+  return manifest;
 }
 
 /// Writes one kind of pieces and describes the file for the manifest.
@@ -67,6 +95,11 @@ void WriteRank(const fs::path& folder, const Contents& contents, const Writers& 
   WriteFileSynced(folder / ("rank-" + std::to_string(writers.rank) + ".json"), shards.dump());
 }
 
+/// A folder beside the checkpoint that no reader takes for one and RemoveUnfinished removes.
+fs::path HiddenPath(const fs::path& checkpoint, const std::string& word) {
+  return checkpoint.parent_path() / ("." + checkpoint.filename().string() + "." + word + ".unfinished");
+}
+
 /// Rank 0, when every rank has written: the manifest, then the rename that makes the checkpoint exist.
 void Publish(const fs::path& folder, const fs::path& final, const Contents& contents, const Writers& writers) {
   json shards = json::array();
@@ -76,22 +109,29 @@ void Publish(const fs::path& folder, const fs::path& final, const Contents& cont
     for (json& shard : json::parse(ReadText(note))) shards.push_back(std::move(shard));
     fs::remove(note);
   }
-  json files = json::array();
+  json files = json::object();  // file -> the contents that it may have, see RewriteFile
   for (const auto& [name, text] : contents.files) {
-    WriteFileSynced(folder / name, text);
-    files.push_back(name);
+    files[name] = json::array({ToJson(WriteFileSynced(folder / name, text))});
   }
   const json manifest = {{"format", kFormat},
                          {"step", contents.step},
                          {"world_size", writers.world_size},
                          {"files", files},
                          {"shards", shards}};
-  WriteFileSynced(folder / "manifest.json", manifest.dump(1));
+  WriteFileSynced(folder / "manifest.json", ManifestText(manifest));
   SyncFolder(folder);
   std::error_code error;
-  fs::rename(folder, final, error);
-  if (error)
-    throw TemporaryError("cannot rename " + folder.string() + " to " + final.string() + ": " + error.message());
+  if (fs::exists(final)) {
+    // A run that passed over this checkpoint because it is damaged has come here again.
+    const fs::path damaged = HiddenPath(final, "replaced");
+    fs::remove_all(damaged);
+    fs::rename(final, damaged);
+    fs::rename(folder, final, error);
+    if (!error) fs::remove_all(damaged, error);
+  } else {
+    fs::rename(folder, final, error);
+  }
+  if (error) throw TemporaryError("cannot rename " + folder.string() + " to " + final.string() + ": " + error.message());
   SyncFolder(final.parent_path());
 }
 
@@ -134,7 +174,13 @@ std::string Save(const std::string& model_dir, const Contents& contents, const W
 }
 
 void RewriteFile(const std::string& checkpoint, const std::string& name, const std::string& text) {
-  ReplaceFile((fs::path(checkpoint) / name).string(), text);
+  const fs::path folder = checkpoint;
+  if (!fs::exists(folder / "manifest.json")) return ReplaceFile(folder / name, text);  // TorchEasyRec's has none
+  json manifest = ReadManifest(folder);
+  // The manifest first allows both contents, so that the checkpoint is whole at every moment between.
+  manifest["files"][name] = json::array({ToJson(DigestFile(folder / name)), ToJson(Digest(text))});
+  ReplaceFile(folder / "manifest.json", ManifestText(manifest));
+  ReplaceFile(folder / name, text);
 }
 
 void RemoveUnfinished(const std::string& model_dir) {
@@ -147,12 +193,14 @@ void RemoveUnfinished(const std::string& model_dir) {
 }
 
 Reader::Reader(const std::string& path) : path_(path) {
-  if (fs::is_directory(path)) {
+  if (!fs::is_directory(path)) {
+    files_.push_back(std::make_unique<SafetensorsFile>(path));
+    AddWhole(*files_.back());
+  } else if (!fs::exists(fs::path(path) / "manifest.json") && dcp::IsTorchEasyRec(path)) {
+    OpenTorchEasyRec();
+  } else {
     OpenFolder();
-    return;
   }
-  files_.push_back(std::make_unique<SafetensorsFile>(path));
-  AddWhole(*files_.back());
 }
 
 Reader::~Reader() = default;
@@ -161,45 +209,66 @@ void Reader::AddWhole(const SafetensorsFile& file) {
   for (const auto& [name, tensor] : file.tensors()) tensors_[name] = {tensor.shape, {{BlockOf(tensor, 0, 0), tensor}}};
 }
 
+void Reader::OpenTorchEasyRec() {
+  step_ = StepOf(path_);
+  for (const char* part : dcp::kParts) {
+    const std::string folder = (fs::path(path_) / part).string();
+    if (!dcp::DcpFolder::Is(folder)) continue;
+    parts_.push_back(std::make_unique<dcp::DcpFolder>(folder));
+    for (const auto& [name, tensor] : parts_.back()->tensors()) {
+      const std::string ours = dcp::OurName(part, name, tensor);
+      if (ours.empty() || tensor.chunks.empty()) continue;
+      StoredTensor& stored = tensors_[ours];
+      stored.shape = tensor.shape;
+      if (dcp::HasWholeRows(tensor)) {
+        for (const auto& chunk : tensor.chunks) {
+          stored.pieces.emplace_back(BlockOf(chunk.data, chunk.offsets.empty() ? 0 : chunk.offsets[0], 0), chunk.data);
+        }
+      } else {
+        joined_.push_back(dcp::JoinChunks(tensor, folder + ": '" + name + "'"));
+        const TensorView whole{ours, tensor.dtype, tensor.shape, joined_.back().data()};
+        stored.pieces = {{BlockOf(whole, 0, 0), whole}};
+      }
+    }
+  }
+}
+
 void Reader::OpenFolder() {
   const fs::path folder = path_;
-  const std::string where = (folder / "manifest.json").string();
-  if (!fs::exists(where)) throw DataError(path_ + " is not a checkpoint: it has no manifest.json");
-  const json manifest = json::parse(ReadText(where), nullptr, /*allow_exceptions=*/false);
+  const json manifest = ReadManifest(folder);
+  const auto damaged = [](const std::string& file) {
+    return DataError(file + ": size or checksum differ from manifest.json: the file is damaged");
+  };
   try {
-    if (manifest.at("format") != kFormat)
-      throw DataError(where + ": format " + manifest["format"].dump() + " is not known");
     step_ = manifest.at("step").get<int64_t>();
     for (const json& shard : manifest.at("shards")) {
       const std::string name = shard.at("file").get<std::string>();
-      if (name.find('/') != std::string::npos) throw DataError(where + ": file '" + name + "' is outside the folder");
+      if (name.find('/') != std::string::npos) throw DataError(path_ + ": file '" + name + "' is outside the folder");
       const std::string file = (folder / name).string();
-      const FileDigest digest = DigestFile(file);
-      if (digest.bytes != shard.at("bytes").get<int64_t>() || digest.crc32 != shard.at("crc32").get<uint32_t>()) {
-        throw DataError(file + ": size or checksum differ from manifest.json: the file is damaged");
-      }
+      if (!Matches(shard, DigestFile(file))) throw damaged(file);
       files_.push_back(std::make_unique<SafetensorsFile>(file));
       const auto& tensors = files_.back()->tensors();
       for (const json& piece : shard.at("tensors")) {
         const auto found = tensors.find(piece.at("name").get<std::string>());
-        if (found == tensors.end())
+        if (found == tensors.end()) {
           throw DataError(file + ": tensor '" + piece["name"].get<std::string>() + "' is missing");
-        Entry& entry = tensors_[found->first];
+        }
+        StoredTensor& entry = tensors_[found->first];
         entry.shape = piece.at("shape").get<std::vector<int64_t>>();
         const Block block =
             BlockOf(found->second, piece.at("row_begin").get<int64_t>(), piece.value("column_begin", int64_t{0}));
         entry.pieces.emplace_back(block, found->second);
       }
     }
+    for (const auto& [name, contents] : manifest.at("files").items()) {
+      const FileDigest digest = DigestFile(folder / name);
+      if (std::none_of(contents.begin(), contents.end(), [&](const json& entry) { return Matches(entry, digest); })) {
+        throw damaged((folder / name).string());
+      }
+    }
   } catch (const json::exception& error) {
-    throw DataError(where + ": " + error.what());
+    throw DataError(path_ + "/manifest.json: " + error.what());
   }
-}
-
-std::vector<std::string> Reader::names() const {
-  std::vector<std::string> names;
-  for (const auto& [name, entry] : tensors_) names.push_back(name);
-  return names;
 }
 
 std::vector<int64_t> Reader::shape(const std::string& name) const { return tensors_.at(name).shape; }
@@ -258,6 +327,22 @@ void Reader::ReadRaw(const std::string& name, size_t bytes, void* out) const {
   std::memcpy(out, found->second.pieces.front().second.data, bytes);
 }
 
+std::vector<int64_t> OffsetsOf(const Block& block, const StoredTensor& stored) {
+  std::vector<int64_t> offsets(stored.shape.size(), 0);
+  if (!offsets.empty()) offsets[0] = block.row_begin;
+  if (offsets.size() > 1) offsets[1] = block.column_begin;
+  return offsets;
+}
+
+std::string Reader::Join(const std::string& name) const {
+  const StoredTensor& stored = tensors_.at(name);
+  dcp::Tensor tensor;
+  tensor.shape = stored.shape;
+  tensor.dtype = stored.pieces.front().second.dtype;
+  for (const auto& [block, view] : stored.pieces) tensor.chunks.push_back({OffsetsOf(block, stored), view});
+  return dcp::JoinChunks(tensor, path_ + ": tensor '" + name + "'");
+}
+
 std::optional<std::string> Reader::file(const std::string& name) const {
   const fs::path path = fs::path(path_) / name;
   if (!fs::is_directory(path_) || !fs::exists(path)) return std::nullopt;
@@ -302,6 +387,7 @@ std::optional<std::string> Latest(const std::string& path, const std::function<v
       warn(std::string(error.what()) + "; taking the checkpoint before it");
     }
   }
+  if (all.empty() && dcp::IsTorchEasyRec(path)) return path;
   return std::nullopt;
 }
 
@@ -315,7 +401,7 @@ std::vector<std::string> Prune(const std::string& model_dir, int keep, const std
     if (oldest == protect) continue;
     std::error_code error;
     // First out of sight, so that a half-removed folder is never taken for a checkpoint.
-    const fs::path hidden = fs::path(model_dir) / ("." + fs::path(oldest).filename().string() + ".unfinished");
+    const fs::path hidden = HiddenPath(oldest, "pruned");
     fs::rename(oldest, hidden, error);
     fs::remove_all(error ? fs::path(oldest) : hidden, error);
     removed.push_back(oldest);

@@ -5,11 +5,13 @@
 //   plan                                  where the tables lived
 //   dataloader_state.json                 consumed rows per source (parity/train.md 5)
 //   train_state.json                      schedule position and counters of the trainer
-//   manifest.json                         written last: files with sizes and checksums, pieces of every tensor
+//   manifest.json                         written last: size and checksum of every file, pieces of every tensor, and
+//                                         its own checksum
 //
 // Ranks write into one temporary folder; rank 0 renames it when every piece is on the disk.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -21,6 +23,10 @@
 #include "worker/train/checkpoint/safetensors.h"
 
 namespace anneal::checkpoint {
+
+namespace dcp {
+class DcpFolder;
+}
 
 /// A tensor, or the rows [row_begin, row_begin + shape[0]) of one whose first axis is `global_rows` long, and of those
 /// the columns [column_begin, column_begin + shape[1]) when its second is `global_columns` long.
@@ -58,24 +64,34 @@ std::string CheckpointPath(const std::string& model_dir, int64_t step);
 /// went wrong is in `problem`, the folder of the attempt is removed and older checkpoints are untouched.
 std::string Save(const std::string& model_dir, const Contents& contents, const Writers& writers, std::string* problem);
 
-/// Rewrites one text file of a finished checkpoint in place, atomically (dataloader_state.json at the end of a pass).
+/// Rewrites one text file of a finished checkpoint in place (dataloader_state.json at the end of a pass). The checkpoint
+/// is whole before, after and at any moment between.
 void RewriteFile(const std::string& checkpoint, const std::string& name, const std::string& text);
 
 /// Removes folders that a killed run left half written.
 void RemoveUnfinished(const std::string& model_dir);
 
-/// Reads a checkpoint folder or a bare .safetensors file of state names.
+/// A tensor of a checkpoint, in blocks that do not overlap.
+struct StoredTensor {
+  std::vector<int64_t> shape;
+  std::vector<std::pair<Block, TensorView>> pieces;  ///< at least one
+};
+
+/// Where a piece begins in the tensor, an index for each axis.
+std::vector<int64_t> OffsetsOf(const Block& block, const StoredTensor& stored);
+
+/// Reads a checkpoint folder, one of TorchEasyRec's (dcp/layout.h), or a bare .safetensors file of state names.
 class Reader {
  public:
-  /// Throws DataError naming the file when manifest, a size or a checksum is wrong.
+  /// Throws DataError naming the file when manifest or metadata, a size or a checksum is wrong.
   explicit Reader(const std::string& path);
   ~Reader();
 
   const std::string& path() const { return path_; }
   int64_t step() const { return step_; }  ///< 0 for a bare file
   bool has(const std::string& name) const { return tensors_.count(name) > 0; }
-  std::vector<std::string> names() const;
   std::vector<int64_t> shape(const std::string& name) const;
+  const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
 
   /// Copies a block of a float32 tensor, row-major, to `out`: axes behind the first count as one, a tensor without axes
   /// has one row. Throws DataError when name, type or shape do not fit.
@@ -84,21 +100,22 @@ class Reader {
   void ReadRows(const std::string& name, int64_t begin, int64_t rows, int64_t width, float* out) const;
   /// Copies a whole tensor of `bytes` bytes as it is stored (counters of other types than float32).
   void ReadRaw(const std::string& name, size_t bytes, void* out) const;
+  /// The bytes of all rows of a tensor. Throws DataError when rows are missing or of different types.
+  std::string Join(const std::string& name) const;
   /// The text of plan, dataloader_state.json, train_state.json; nullopt when the checkpoint has none.
   std::optional<std::string> file(const std::string& name) const;
 
  private:
-  struct Entry {
-    std::vector<int64_t> shape;
-    std::vector<std::pair<Block, TensorView>> pieces;
-  };
   void AddWhole(const SafetensorsFile& file);
   void OpenFolder();
+  void OpenTorchEasyRec();
 
   std::string path_;
   int64_t step_ = 0;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
-  std::map<std::string, Entry> tensors_;
+  std::vector<std::unique_ptr<dcp::DcpFolder>> parts_;
+  std::deque<std::string> joined_;  ///< tensors whose pieces are not whole rows
+  std::map<std::string, StoredTensor> tensors_;
 };
 
 /// The newest checkpoint of a model_dir, or the one that `path` itself names (parity/train.md 4); nullopt when there is

@@ -1,15 +1,8 @@
 #include "worker/train/checkpoint/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <zlib.h>
-
+#include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "worker/config/error.h"
@@ -34,49 +27,6 @@ constexpr std::array<DTypeFacts, 8> kDTypes = {{{DType::kF32, "F32", 4},
                                                 {DType::kI32, "I32", 4},
                                                 {DType::kU8, "U8", 1},
                                                 {DType::kBool, "BOOL", 1}}};
-
-[[noreturn]] void FailWrite(const std::string& path) {
-  throw TemporaryError("cannot write " + path + ": " + std::strerror(errno));
-}
-
-/// A file being written: keeps the checksum, removes nothing on failure (the folder is temporary).
-class Writer {
- public:
-  explicit Writer(const std::string& path) : path_(path) {
-    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd_ < 0) FailWrite(path);
-  }
-  ~Writer() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Writer(const Writer&) = delete;
-  Writer& operator=(const Writer&) = delete;
-
-  void Write(const void* data, int64_t bytes) {
-    const auto* at = static_cast<const unsigned char*>(data);
-    digest_.crc32 = static_cast<uint32_t>(crc32_z(digest_.crc32, at, static_cast<size_t>(bytes)));
-    digest_.bytes += bytes;
-    while (bytes > 0) {
-      const ssize_t written = ::write(fd_, at, static_cast<size_t>(std::min<int64_t>(bytes, int64_t{1} << 30)));
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) FailWrite(path_);
-      at += written;
-      bytes -= written;
-    }
-  }
-
-  FileDigest Finish() {
-    if (::fsync(fd_) != 0) FailWrite(path_);
-    const int fd = std::exchange(fd_, -1);
-    if (::close(fd) != 0) FailWrite(path_);
-    return digest_;
-  }
-
- private:
-  std::string path_;
-  int fd_ = -1;
-  FileDigest digest_;
-};
 
 TensorView ParseEntry(const std::string& name, const json& entry, const char* data, int64_t size,
                       const std::string& where) {
@@ -145,97 +95,27 @@ FileDigest WriteSafetensors(const std::string& path, std::span<const TensorView>
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');
   const uint64_t length = text.size();
-  Writer writer(path);
+  SyncedFile writer(path);
   writer.Write(&length, sizeof length);
   writer.Write(text.data(), static_cast<int64_t>(text.size()));
   for (const TensorView& tensor : tensors) writer.Write(tensor.data, tensor.bytes());
   return writer.Finish();
 }
 
-void WriteFileSynced(const std::string& path, const std::string& bytes) {
-  Writer writer(path);
-  writer.Write(bytes.data(), static_cast<int64_t>(bytes.size()));
-  writer.Finish();
-}
-
-void ReplaceFile(const std::string& path, const std::string& bytes) {
-  const std::string temporary = path + ".tmp";
-  try {
-    WriteFileSynced(temporary, bytes);
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
+SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
+  uint64_t length = 0;
+  if (file_.size() < sizeof length) throw DataError(path + ": not a safetensors file (too short)");
+  std::memcpy(&length, file_.data(), sizeof length);
+  if (length > static_cast<uint64_t>(kMaxHeader) || length > file_.size() - sizeof length) {
+    throw DataError(path + ": not a safetensors file (header length " + std::to_string(length) + ")");
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) FailWrite(path);
-  SyncFolder(std::filesystem::path(path).parent_path());
-}
-
-void SyncFolder(const std::string& path) {
-  const int fd = ::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) FailWrite(path);
-  const int failed = ::fsync(fd);
-  ::close(fd);
-  if (failed != 0 && errno != EINVAL) FailWrite(path);  // EINVAL: a file system without folder sync
-}
-
-FileDigest DigestFile(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw DataError("cannot read " + path + ": " + std::strerror(errno));
-  FileDigest digest;
-  std::vector<unsigned char> buffer(4 << 20);
-  for (;;) {
-    const ssize_t got = ::read(fd, buffer.data(), buffer.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      const int error = errno;
-      ::close(fd);
-      throw DataError("cannot read " + path + ": " + std::strerror(error));
-    }
-    if (got == 0) break;
-    digest.crc32 = static_cast<uint32_t>(crc32_z(digest.crc32, buffer.data(), static_cast<size_t>(got)));
-    digest.bytes += got;
+  const char *header_begin = file_.data() + sizeof length, *data = header_begin + length;
+  const json header = json::parse(header_begin, data, nullptr, /*allow_exceptions=*/false);
+  if (!header.is_object()) throw DataError(path + ": the safetensors header is not a JSON object");
+  const auto data_size = static_cast<int64_t>(file_.size() - sizeof length - length);
+  for (const auto& [name, entry] : header.items()) {
+    if (name != "__metadata__") tensors_.emplace(name, ParseEntry(name, entry, data, data_size, path));
   }
-  ::close(fd);
-  return digest;
-}
-
-SafetensorsFile::SafetensorsFile(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw DataError("cannot read " + path + ": " + std::strerror(errno));
-  struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size < 8) {
-    ::close(fd);
-    throw DataError(path + ": not a safetensors file (too short)");
-  }
-  size_ = static_cast<size_t>(info.st_size);
-  map_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-  ::close(fd);
-  if (map_ == MAP_FAILED) {
-    map_ = nullptr;
-    throw DataError("cannot map " + path + ": " + std::strerror(errno));
-  }
-  try {
-    const char* base = static_cast<const char*>(map_);
-    uint64_t length = 0;
-    std::memcpy(&length, base, sizeof length);
-    if (length > static_cast<uint64_t>(kMaxHeader) || length > size_ - 8) {
-      throw DataError(path + ": not a safetensors file (header length " + std::to_string(length) + ")");
-    }
-    const json header = json::parse(base + 8, base + 8 + length, nullptr, /*allow_exceptions=*/false);
-    if (!header.is_object()) throw DataError(path + ": the safetensors header is not a JSON object");
-    const char* data = base + 8 + length;
-    const int64_t data_size = static_cast<int64_t>(size_ - 8 - length);
-    for (const auto& [name, entry] : header.items()) {
-      if (name != "__metadata__") tensors_.emplace(name, ParseEntry(name, entry, data, data_size, path));
-    }
-  } catch (...) {
-    ::munmap(map_, size_);
-    throw;
-  }
-}
-
-SafetensorsFile::~SafetensorsFile() {
-  if (map_) ::munmap(map_, size_);
 }
 
 }  // namespace anneal::checkpoint

@@ -1,0 +1,154 @@
+"""Nothing that happens to a run may change what it computes: kill -9 anywhere, damaged checkpoints, a full disk."""
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+from harness import ANNEAL, GOLDEN, Case, edits, read_safetensors, weights
+
+ZOO = GOLDEN / "zoo"
+
+# Everything that has state: dropout, schedules, accumulation, averages, loss scale, clipping, train metrics.
+CONFIG = {"train_config.gradient_accumulation_steps": 4, "train_config.dense_optimizer.ema.decay": 0.8,
+          "train_config.grad_scaler.init_scale": 1024, "train_config.grad_scaler.growth_interval": 3,
+          "train_config.mixed_precision": "BF16", "train_config.grad_clipping.clipping_type": "norm",
+          "train_config.grad_clipping.max_gradient": 0.05, "model_config.deepfm.deep.dropout_ratio": [0.2],
+          "model_config.train_metrics": ["auc { } decay_step: 7"],
+          "train_config.dense_optimizer.exponential_decay_learning_rate.decay_size": 5}
+
+
+@unittest.skipUnless(ZOO.exists(), "the golden files are not on this machine")
+class Exactness(Case):
+    def command(self, model, *more, **config):
+        return [str(word) for word in (
+            ANNEAL, "train", "--pipeline_config_path", ZOO / "deepfm/pipeline.config", "--model_dir", self.dir / model,
+            "--train_input_path", ZOO / "data/rank_train.parquet", "--eval_input_path", ZOO / "data/rank_eval.parquet",
+            "--edit_config_json", edits(**{**CONFIG, **config}), *more)]
+
+    def assert_same_state(self, one, two, step):
+        for kind in ("model", "optimizer"):
+            left, right = (read_safetensors(next((self.dir / run / f"model.ckpt-{step}").glob(kind + "-*.safetensors")))
+                           for run in (one, two))
+            self.assertEqual(sorted(left), sorted(right))
+            for tensor, raw in left.items():
+                self.assertEqual(raw, right[tensor], tensor)
+        for name in ("train_state.json", "dataloader_state.json"):
+            left, right = (json.loads((self.dir / run / f"model.ckpt-{step}" / name).read_text()) for run in (one, two))
+            self.assertEqual(left, right)
+        return left
+
+    def test_thirty_kills_change_nothing(self):
+        steps = {"train_config.num_steps": 400, "train_config.save_checkpoints_steps": 3, "train_config.keep_checkpoint_max": 3}
+        began = time.monotonic()
+        self.run_program(*self.command("whole", **steps))
+        command, folder = self.command("killed", "--continue_train", **steps), self.dir / "killed"
+        choose, hits = random.Random(30), {"write": 0, "evaluation": 0, "step": 0}
+
+        def newest():
+            return max((int(path.name.rpartition("-")[2]) for path in folder.glob("model.ckpt-*")), default=-1)
+
+        def evaluated():
+            try:
+                return json.loads((folder / "train_eval_result_v2.txt").read_text().splitlines()[-1])["global_step"]
+            except (OSError, ValueError, IndexError):  # none yet, or a line that a kill cut
+                return -1
+
+        def moment():
+            """Where the run is, by the files that it has left."""
+            if any(folder.glob(".*.unfinished")):
+                return "write"
+            return "evaluation" if newest() > evaluated() else "step"
+
+        lives = 0
+        while sum(hits.values()) < 30 or min(hits.values()) < 6:
+            lives += 1
+            self.assertLess(lives, 150, f"too few of these moments were hit: {hits}")
+            # What is hit least, of those in a random order: after so many checkpoints of this life, and then so long.
+            wanted = min(choose.sample(sorted(hits), len(hits)), key=hits.get)
+            cycles, pause = choose.randrange(3), choose.random() * 0.004
+            run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+            first = newest()
+            while run.poll() is None and newest() <= first + 3 * cycles:  # what is there before is of the life before
+                pass
+            while run.poll() is None and moment() != wanted:
+                pass
+            time.sleep(pause if wanted == "step" else pause / 10)
+            if run.poll() is not None:
+                self.assertEqual(run.returncode, 0)
+                break
+            run.kill()
+            run.wait()
+            hits[moment()] += 1
+        self.assertGreaterEqual(sum(hits.values()), 30, hits)
+        self.run_program(*command)
+        print(f"{hits} in {lives} lives, {time.monotonic() - began:.0f} s")
+        self.assert_same_state("whole", "killed", 399)
+        self.assertEqual(weights(self.dir / "whole/model.ckpt-399"), weights(folder / "model.ckpt-399"))
+        self.assertEqual(list(folder.glob(".*unfinished")), [])
+        lines = [json.loads((self.dir / run / "train_eval_result_v2.txt").read_text().splitlines()[-1]) for run in ("whole", "killed")]
+        self.assertEqual(*lines)
+
+    def test_a_stop_in_the_middle_of_an_accumulation_changes_nothing(self):
+        self.run_program(*self.command("whole", train_config__num_steps=40))
+        self.run_program(*self.command("parts", train_config__num_steps=18))
+        self.run_program(*self.command("parts", "--continue_train", train_config__num_steps=40))
+        self.assert_same_state("whole", "parts", 39)
+        state = json.loads((self.dir / "parts/model.ckpt-39/train_state.json").read_text())
+        self.assertEqual(state["ema_updates"], 10)
+        self.assertEqual(state["grad_scaler"], {"scale": 8192.0, "growth_tracker": 1})
+
+    def test_damage_to_any_file_of_the_newest_checkpoint(self):
+        steps = {"train_config.num_steps": 11, "train_config.save_checkpoints_steps": 5}
+        self.run_program(*self.command("good", **steps))
+        more = {**steps, "train_config.num_steps": 13}
+        self.run_program(*self.command("whole", **more))
+        names = sorted(path.name for path in (self.dir / "good/model.ckpt-10").iterdir())
+        self.assertEqual(names, ["dataloader_state.json", "manifest.json", "model-00000-of-00001.safetensors",
+                                 "optimizer-00000-of-00001.safetensors", "plan", "train_state.json"])
+        for name in names:
+            shutil.rmtree(self.dir / "m", ignore_errors=True)
+            shutil.copytree(self.dir / "good", self.dir / "m")
+            path = self.dir / "m/model.ckpt-10" / name
+            raw = bytearray(path.read_bytes())
+            raw[len(raw) // 2] ^= 1
+            path.write_bytes(raw if name.endswith("s") else raw[:len(raw) // 2])  # flipped, or truncated
+            text = self.run_program(*self.command("m", "--continue_train", **more))
+            self.assertRegex(text, rf"WARNING.*{name}.*damaged; taking the checkpoint before it")
+            self.assertIn(f"Restoring checkpoint from {self.dir}/m/model.ckpt-5", text)
+            # The damaged one is written anew on the way.
+            self.assert_same_state("whole", "m", 12)
+            self.assert_same_state("whole", "m", 10)
+
+    def test_a_full_disk_fails_the_save_not_the_run(self):
+        steps = {"train_config.save_checkpoints_steps": 4}
+        self.run_program(*self.command("m", train_config__num_steps=5, **steps))
+        before = {path.name: path.read_bytes() for path in (self.dir / "m/model.ckpt-4").iterdir()}
+        command = self.command("m", "--continue_train", train_config__num_steps=12, **steps)
+
+        def no_room():  # for any file of more than 20 kB: the model's
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=no_room, restore_signals=False,
+                              env={**os.environ, "OMP_NUM_THREADS": "1"})
+        text = done.stdout + done.stderr
+        # Every save is tried and fails, training goes on to its end; that nothing of it is left is a temporary failure.
+        for step in (8, 11):
+            self.assertRegex(text, rf"checkpoint of step {step} could not be written: cannot write .*model-00000")
+        self.assertEqual(done.returncode, 75, text[-3000:])
+        self.assertEqual(list((self.dir / "m").glob("model.ckpt-*")), [self.dir / "m/model.ckpt-4"])
+        self.assertEqual({path.name: path.read_bytes() for path in (self.dir / "m/model.ckpt-4").iterdir()}, before)
+        self.assertEqual(list((self.dir / "m").glob(".*unfinished")), [])
+        self.run_program(*command)  # room again
+        self.run_program(*self.command("whole", train_config__num_steps=12, **steps))
+        self.assert_same_state("whole", "m", 11)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,130 @@
+#include "worker/train/checkpoint/files.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "worker/config/error.h"
+
+namespace anneal::checkpoint {
+namespace {
+
+[[noreturn]] void FailWrite(const std::string& path) {
+  throw TemporaryError("cannot write " + path + ": " + std::strerror(errno));
+}
+
+}  // namespace
+
+SyncedFile::SyncedFile(const std::string& path) : path_(path) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd_ < 0) FailWrite(path);
+}
+
+SyncedFile::~SyncedFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void SyncedFile::Write(const void* data, int64_t bytes) {
+  const auto* at = static_cast<const unsigned char*>(data);
+  digest_.crc32 = static_cast<uint32_t>(crc32_z(digest_.crc32, at, static_cast<size_t>(bytes)));
+  digest_.bytes += bytes;
+  while (bytes > 0) {
+    const ssize_t written = ::write(fd_, at, static_cast<size_t>(std::min<int64_t>(bytes, int64_t{1} << 30)));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) FailWrite(path_);
+    at += written;
+    bytes -= written;
+  }
+}
+
+FileDigest SyncedFile::Finish() {
+  if (::fsync(fd_) != 0) FailWrite(path_);
+  const int fd = std::exchange(fd_, -1);
+  if (::close(fd) != 0) FailWrite(path_);
+  return digest_;
+}
+
+FileDigest WriteFileSynced(const std::string& path, const std::string& bytes) {
+  SyncedFile writer(path);
+  writer.Write(bytes.data(), static_cast<int64_t>(bytes.size()));
+  return writer.Finish();
+}
+
+void ReplaceFile(const std::string& path, const std::string& bytes) {
+  const std::string temporary = path + ".tmp";
+  try {
+    WriteFileSynced(temporary, bytes);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) FailWrite(path);
+  SyncFolder(std::filesystem::path(path).parent_path());
+}
+
+void SyncFolder(const std::string& path) {
+  const int fd = ::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) FailWrite(path);
+  const int failed = ::fsync(fd);
+  ::close(fd);
+  if (failed != 0 && errno != EINVAL) FailWrite(path);  // EINVAL: a file system without folder sync
+}
+
+FileDigest Digest(const std::string& bytes) {
+  const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
+  return {static_cast<int64_t>(bytes.size()), static_cast<uint32_t>(crc32_z(0, data, bytes.size()))};
+}
+
+FileDigest DigestFile(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw DataError("cannot read " + path + ": " + std::strerror(errno));
+  FileDigest digest;
+  std::vector<unsigned char> buffer(4 << 20);
+  for (;;) {
+    const ssize_t got = ::read(fd, buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      const int error = errno;
+      ::close(fd);
+      throw DataError("cannot read " + path + ": " + std::strerror(error));
+    }
+    if (got == 0) break;
+    digest.crc32 = static_cast<uint32_t>(crc32_z(digest.crc32, buffer.data(), static_cast<size_t>(got)));
+    digest.bytes += got;
+  }
+  ::close(fd);
+  return digest;
+}
+
+MappedFile::MappedFile(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw DataError("cannot read " + path + ": " + std::strerror(errno));
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    throw DataError(path + ": is not a file");
+  }
+  size_ = static_cast<size_t>(info.st_size);
+  if (size_ > 0) map_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+  const int error = errno;
+  ::close(fd);
+  if (map_ == MAP_FAILED) {
+    map_ = nullptr;
+    throw DataError("cannot map " + path + ": " + std::strerror(error));
+  }
+}
+
+MappedFile::~MappedFile() {
+  if (map_) ::munmap(map_, size_);
+}
+
+}  // namespace anneal::checkpoint
