@@ -23,8 +23,11 @@ e2e: build
 	@cmake/deps/install movielens python
 	@ctest --test-dir build --output-on-failure -R '^cluster_e2e$$'
 
+# Kernels alone, then training and evaluation against PyPI torch + fbgemm-gpu-cpu. BENCH="--only deepfm --rounds 1" for less.
 bench: build
+	@cmake/deps/install python bench
 	@build/bin/embedding_bench
+	@tests/run_python tests/bench/bench.py build $(BENCH)
 
 format:
 	@git ls-files '*.h' '*.cpp' '*.inc' | xargs clang-format -i

@@ -21,7 +21,8 @@ function(anneal_program name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
 endfunction()
 
-# Tests get: ANNEAL_SOURCE_DIR and ANNEAL_BINARY_DIR as macros, and run in their own empty folder.
+# Tests get: ANNEAL_SOURCE_DIR and ANNEAL_BINARY_DIR as macros, and run in their own empty folder, with the reference's
+# order of rounding (docs/decisions/0004).
 function(anneal_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
@@ -39,5 +40,5 @@ function(anneal_test name)
     set(arg_TIMEOUT 300)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT}
-    ENVIRONMENT "OMP_WAIT_POLICY=passive")
+    ENVIRONMENT "OMP_WAIT_POLICY=passive;USE_DETERMINISTIC_ALGORITHMS=1")
 endfunction()

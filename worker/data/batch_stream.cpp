@@ -1,6 +1,7 @@
 #include "worker/data/batch_stream.h"
 
 #include <arrow/type.h>
+#include <time.h>
 
 #include <algorithm>
 #include <atomic>
@@ -14,6 +15,7 @@
 #include "worker/data/batch_cutter.h"
 #include "worker/data/batch_queue.h"
 #include "worker/data/dataset.h"
+#include "worker/data/reader_times.h"
 #include "worker/data/shuffle_buffer.h"
 #include "worker/data/stream_plan.h"
 
@@ -22,6 +24,13 @@ namespace {
 
 /// Finished batches of a worker that wait for the trainer: enough to hide a slow row group, few enough to bound memory.
 constexpr size_t kReadAhead = 2;
+
+/// CPU time of the calling thread.
+double ThreadSeconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
 
 /// Used batches whose buffers are filled again.
 class BatchPool {
@@ -140,9 +149,13 @@ class BatchStream::Impl {
                          static_cast<uint32_t>(pass)};
       ShuffleBuffer shuffle(plan_.shuffle_batches, seed);
       std::vector<RowSlice> slices;
-      while (!stop_ && cutter.Next(&slices)) {
+      for (double began = ThreadSeconds(); !stop_ && cutter.Next(&slices);) {
+        const double decoded = ThreadSeconds();
+        ReaderTimesOfProcess().read += decoded - began;
         std::unique_ptr<Batch> batch = pool_.Take();
         assembler_.Fill(slices, batch.get());
+        began = ThreadSeconds();
+        ReaderTimesOfProcess().features += began - decoded;
         if (plan_.shuffle_batches > 0) batch = shuffle.Exchange(std::move(batch));
         if (batch != nullptr && !queue.Push(std::move(batch))) return;
       }

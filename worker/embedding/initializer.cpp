@@ -1,5 +1,8 @@
 #include "worker/embedding/initializer.h"
 
+#include <ATen/Parallel.h>
+
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <numbers>
@@ -84,20 +87,21 @@ Initializer::Initializer(const std::string& text, const std::string& table, int6
 }
 
 void Initializer::Fill(uint64_t seed, int64_t row_begin, int64_t rows, float* out) const {
-  const uint64_t key = Mix(seed ^ stream_);
-  const uint64_t first = static_cast<uint64_t>(row_begin * dim_);
-  const int64_t count = rows * dim_;
-  for (int64_t i = 0; i < count; ++i) {
-    const uint64_t bits = Mix(key + first + static_cast<uint64_t>(i));
+  const uint64_t first = Mix(seed ^ stream_) + static_cast<uint64_t>(row_begin * dim_);
+  at::parallel_for(0, rows * dim_, int64_t{1} << 18, [&](int64_t begin, int64_t end) {
+    const auto bits = [first](int64_t i) { return Mix(first + static_cast<uint64_t>(i)); };
     if (shape_ == Shape::kUniform) {
-      out[i] = static_cast<float>(a_ + (b_ - a_) * UnitInterval(bits));
+      for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(a_ + (b_ - a_) * UnitInterval(bits(i)));
     } else if (shape_ == Shape::kNormal) {
-      const double radius = std::sqrt(-2.0 * std::log(1.0 - UnitInterval(bits)));  // Box-Muller
-      out[i] = static_cast<float>(a_ + b_ * radius * std::cos(2.0 * std::numbers::pi * UnitInterval(Mix(~bits))));
+      for (int64_t i = begin; i < end; ++i) {  // Box-Muller
+        const double radius = std::sqrt(-2.0 * std::log(1.0 - UnitInterval(bits(i))));
+        const double angle = 2.0 * std::numbers::pi * UnitInterval(Mix(~bits(i)));
+        out[i] = static_cast<float>(a_ + b_ * radius * std::cos(angle));
+      }
     } else {
-      out[i] = static_cast<float>(a_);
+      std::fill(out + begin, out + end, static_cast<float>(a_));
     }
-  }
+  });
 }
 
 }  // namespace anneal::embedding

@@ -5,6 +5,8 @@
 // no two threads touch one row and the gradients of a row are always summed in batch order: results do not depend on
 // the number of threads. Duplicates are found by a stamp per row: the first touch in a step gives the row a slot in a
 // dense buffer, later touches add to that slot; then every slot gets one optimizer step.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -20,23 +22,43 @@ namespace {
 
 constexpr int kPrefetch = 8;  // ids ahead
 
-/// Rows of float32, 64-byte aligned, zero filled or filled with `value`.
-class AlignedRows {
+/// Fresh zero pages straight from the kernel, in huge pages where it has them: a row of a large table is then found
+/// without a miss in the TLB, and a page that is never touched costs nothing.
+template <typename T>
+class ZeroPages {
  public:
-  AlignedRows(int64_t count, float value) : count_(count) {
-    data_ = static_cast<float*>(::operator new[](sizeof(float) * std::max<int64_t>(count, 1), std::align_val_t{64}));
-    std::fill_n(data_, count, value);
+  explicit ZeroPages(int64_t count) : bytes_(sizeof(T) * static_cast<size_t>(std::max<int64_t>(count, 1))) {
+    void* at = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) throw std::bad_alloc();
+    if (bytes_ >= kHugePage) ::madvise(at, bytes_, MADV_HUGEPAGE);
+    data_ = static_cast<T*>(at);
   }
-  ~AlignedRows() { ::operator delete[](data_, std::align_val_t{64}); }
-  AlignedRows(AlignedRows&& other) noexcept : data_(std::exchange(other.data_, nullptr)), count_(other.count_) {}
-  AlignedRows(const AlignedRows&) = delete;
-  AlignedRows& operator=(const AlignedRows&) = delete;
-  AlignedRows& operator=(AlignedRows&&) = delete;
-  float* data() { return data_; }
+  ~ZeroPages() {
+    if (data_) ::munmap(data_, bytes_);
+  }
+  ZeroPages(ZeroPages&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+  ZeroPages(const ZeroPages&) = delete;
+  ZeroPages& operator=(const ZeroPages&) = delete;
+  ZeroPages& operator=(ZeroPages&&) = delete;
+  T* data() { return data_; }
+  T& operator[](int64_t i) { return data_[i]; }
 
  private:
-  float* data_;
-  int64_t count_;
+  static constexpr size_t kHugePage = size_t{2} << 20;
+  T* data_;
+  size_t bytes_;
+};
+
+/// Rows of float32 filled with `value`.
+class Rows {
+ public:
+  Rows(int64_t count, float value) : values_(count) {
+    if (value != 0) std::fill_n(values_.data(), count, value);
+  }
+  float* data() { return values_.data(); }
+
+ private:
+  ZeroPages<float> values_;
 };
 
 /// Which states an optimizer keeps per row: 0 none, 1 one value, kElement one per column.
@@ -72,6 +94,12 @@ int64_t StateWidth(StateShape shape, int64_t dim) {
   return shape == StateShape::kNone ? 0 : shape == StateShape::kRow ? 1 : dim;
 }
 
+/// When a row was last touched, and its slot in that step.
+struct Touch {
+  uint32_t stamp = 0;
+  int32_t slot = 0;
+};
+
 struct Table {
   Table(const TableSpec& spec, const OptimizerSpec& optimizer)
       : spec(spec),
@@ -79,14 +107,12 @@ struct Table {
         weights(spec.rows * spec.dim, 0.f),
         state1(spec.rows * StateWidth(shapes.first, spec.dim), optimizer.initial_accumulator),
         state2(spec.rows * StateWidth(shapes.second, spec.dim), 0.f),
-        stamp(spec.trainable ? spec.rows : 0, 0),
-        slot(spec.trainable ? spec.rows : 0, 0) {}
+        touches(spec.trainable ? spec.rows : 0) {}
 
   TableSpec spec;
   std::pair<StateShape, StateShape> shapes;
-  AlignedRows weights, state1, state2;
-  std::vector<uint32_t> stamp;  ///< step in which a row was last touched
-  std::vector<int32_t> slot;    ///< its slot in that step
+  Rows weights, state1, state2;
+  ZeroPages<Touch> touches;  ///< one per row of a trainable table
   std::vector<int> features;
 };
 
@@ -137,7 +163,9 @@ class CpuTableBatch : public TableBatch {
                       float grad_scale, float lr, const AddOverColumnShards& add) override {
     ++iteration_;
     if (++stamp_ == 0) {  // wrapped after 2^32 steps: forget all stamps
-      for (Table& table : tables_) std::fill(table.stamp.begin(), table.stamp.end(), 0u);
+      for (Table& table : tables_) {
+        if (table.spec.trainable) std::fill_n(table.touches.data(), table.spec.rows, Touch{});
+      }
       stamp_ = 1;
     }
     StepConstants step{optimizer_, lr};
@@ -193,7 +221,7 @@ class CpuTableBatch : public TableBatch {
   std::vector<StateView> state(int index) override {
     Table& table = tables_[index];
     std::vector<StateView> views;
-    auto add = [&](const char* name, StateShape shape, AlignedRows& rows) {
+    auto add = [&](const char* name, StateShape shape, Rows& rows) {
       if (shape == StateShape::kNone) return;
       views.push_back({name, rows.data(), table.spec.rows, shape == StateShape::kRow ? 0 : table.spec.dim});
     };
@@ -221,8 +249,16 @@ class CpuTableBatch : public TableBatch {
     int64_t outside = 0;
     for (int64_t b = begin; b < end; ++b) {
       float* target = out + b * out_stride + feature.out_column;
-      std::memset(target, 0, sizeof(float) * dim);
       const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
+      if (to - from == 1 && !ids.weights && table_rows > 0) {  // most features have one id a row: its row is the answer
+        if (from + kPrefetch < last)
+          __builtin_prefetch(weights + Clamp(ids.values[from + kPrefetch], table_rows) * dim);
+        const int64_t id = Clamp(ids.values[from], table_rows);
+        outside += id != ids.values[from];
+        std::memcpy(target, weights + id * dim, sizeof(float) * dim);
+        continue;
+      }
+      std::memset(target, 0, sizeof(float) * dim);
       for (int64_t i = from; i < to; ++i) {
         if (i + kPrefetch < last) __builtin_prefetch(weights + Clamp(ids.values[i + kPrefetch], table_rows) * dim);
         const int64_t id = Clamp(ids.values[i], table_rows);
@@ -265,17 +301,18 @@ class CpuTableBatch : public TableBatch {
         const float* source = gradient.data + b * gradient.stride + feature.out_column;
         const float mean = feature.pooling == Pooling::kMean && to > from ? 1.f / static_cast<float>(to - from) : 1.f;
         for (int64_t i = from; i < to; ++i) {
-          if (i + kPrefetch < end) __builtin_prefetch(&table.stamp[Clamp(ids.values[i + kPrefetch], table.spec.rows)]);
+          if (i + kPrefetch < end) {
+            __builtin_prefetch(&table.touches[Clamp(ids.values[i + kPrefetch], table.spec.rows)], 1);
+          }
           const int64_t row = Clamp(ids.values[i], table.spec.rows);
           if (row < first || row >= last) continue;
-          const bool fresh = table.stamp[row] != stamp_;
-          if (fresh) {
-            table.stamp[row] = stamp_;
-            table.slot[row] = static_cast<int32_t>(scratch.rows.size());
+          Touch& touch = table.touches[row];
+          if (touch.stamp != stamp_) {
+            touch = {stamp_, static_cast<int32_t>(scratch.rows.size())};
             std::memset(gradients + scratch.rows.size() * dim, 0, sizeof(float) * dim);
             scratch.rows.push_back(row);
           }
-          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(table.slot[row]) * dim, source, gradient.scale,
+          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(touch.slot) * dim, source, gradient.scale,
                                        optimizer_.max_gradient, ids.weights ? mean * ids.weights[i] : mean, dim);
         }
       }

@@ -8,13 +8,17 @@
 #include <nlohmann/json.hpp>
 
 #include "worker/eval/trained_model.h"
+#include "worker/nn/arithmetic.h"
 #include "worker/train/progress/console_progress.h"
 #include "worker/train/progress/log.h"
+#include "worker/train/progress/step_times.h"
 
 namespace anneal::eval {
 
 Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, data::BatchStream& stream,
                  dist::ProcessGroup& group, const EvaluationSettings& settings) {
+  nn::Arithmetic::OfProcess().Measure(network.DenseParameters(), stream.batch_size());
+  train::StepTimes& times = train::StepTimes::OfProcess();
   MetricSet metrics(network);
   train::ConsoleProgress console(settings.log, 0);
   const data::Batch nothing;
@@ -24,7 +28,9 @@ Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, 
     std::unique_ptr<data::Batch> batch = open ? stream.Next() : nullptr;
     open = batch != nullptr;
     const data::Batch& current = batch ? *batch : nothing;
+    times.End(train::Phase::kWait);
     const models::Predictions predictions = Infer(network, tables, current);
+    times.End(train::Phase::kForward);
     if (tables.global_rows() == 0) break;
     if (batch) {
       const c10::AutoGradMode no_grad(false);
@@ -32,6 +38,7 @@ Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, 
       rows += current.rows;
       stream.Recycle(std::move(batch));
     }
+    times.EndStep(batches);
     ++batches;
     settings.progress(batches, rows);
     if (settings.log_step_count_steps > 0 && batches % settings.log_step_count_steps == 0 && console.Due(batches)) {

@@ -6,19 +6,10 @@
 
 #include "worker/config/error.h"
 #include "worker/losses/loss.h"
+#include "worker/models/group_assembly.h"
 
 namespace anneal::models {
 namespace {
-
-/// Columns of a group out of the pooled and the dense matrix. A group that is one run of columns is a view.
-at::Tensor Assemble(const Group& group, const at::Tensor& pooled, const at::Tensor& dense) {
-  std::vector<at::Tensor> parts;
-  parts.reserve(group.blocks.size());
-  for (const Block& block : group.blocks) {
-    parts.push_back((block.pooled ? pooled : dense).narrow(1, block.column, block.width));
-  }
-  return parts.size() == 1 ? parts.front() : at::cat(parts, 1);
-}
 
 /// Row weights of a head, normalised to mean 1 over the batch and multiplied by the head's weight; undefined when the
 /// head is not weighted.
@@ -98,8 +89,9 @@ std::vector<std::string> Network::loss_names() const {
 
 Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) {
   const nn::Autocast autocast(autocast_);
+  const std::vector<at::Tensor> assembled = AssembleGroups(plan_, pooled, dense);
   Groups groups;
-  for (const Group& group : plan_.groups) groups.emplace(group.name, Assemble(group, pooled, dense));
+  for (size_t g = 0; g < assembled.size(); ++g) groups.emplace(plan_.groups[g].name, assembled[g]);
   const std::vector<at::Tensor> outputs = model_->Forward(groups);
   Predictions predictions;
   for (size_t i = 0; i < outputs.size(); ++i) Predict(model_->heads()[i], outputs[i], predictions);

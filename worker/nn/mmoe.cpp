@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/nn/expert_mixture.h"
+
 namespace anneal::nn {
 
 Mmoe::Mmoe(int64_t in, const tzrec::protos::MLP& expert_mlp, int experts, int tasks,
@@ -22,17 +24,13 @@ Mmoe::Mmoe(int64_t in, const tzrec::protos::MLP& expert_mlp, int experts, int ta
 }
 
 std::vector<at::Tensor> Mmoe::Forward(const at::Tensor& x) {
-  std::vector<at::Tensor> outputs;
-  outputs.reserve(experts_.size());
-  for (auto& expert : experts_) outputs.push_back(expert->Forward(x));
-  const at::Tensor experts = at::stack(outputs, 1);  // [B, experts, width]
-  std::vector<at::Tensor> tasks;
+  std::vector<at::Tensor> experts, gates;
+  for (auto& expert : experts_) experts.push_back(expert->Forward(x));
   for (size_t t = 0; t < gates_.size(); ++t) {
     const at::Tensor gate_input = gate_mlps_.empty() ? x : gate_mlps_[t]->Forward(x);
-    const at::Tensor gate = at::softmax(gates_[t]->Forward(gate_input), 1).unsqueeze(1);  // [B, 1, experts]
-    tasks.push_back(at::matmul(gate, experts).squeeze(1));
+    gates.push_back(at::softmax(gates_[t]->Forward(gate_input), 1));  // [B, experts]
   }
-  return tasks;
+  return MixExperts(experts, gates);
 }
 
 }  // namespace anneal::nn

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "worker/eval/trained_model.h"
+#include "worker/train/progress/step_times.h"
 
 namespace anneal::train {
 namespace {
@@ -36,9 +37,11 @@ Engine::Engine(models::Network& network, embedding::ShardedEmbedding& tables, op
 
 StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rates, bool ask_stop) {
   StepResult result;
+  StepTimes& times = StepTimes::OfProcess();
   at::manual_seed(seed_ * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(step) * 1000003ULL +
                   static_cast<uint64_t>(group_.rank()));
   at::Tensor pooled = tables_.Forward(batch);
+  times.End(Phase::kLookup);
   if (tables_.global_rows() == 0) {
     result.ended = true;
     return result;
@@ -54,8 +57,10 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
     for (size_t i = 1; i < result.losses.size(); ++i) total = total + result.losses[i].second;
     if (accumulation_ > 1) total = total / accumulation_;
     if (scaler_) total = total * scaler_->scale();
+    times.End(Phase::kForward);
     if (average_) average_->Start();
     total.backward();
+    times.End(Phase::kBackward);
     for (auto& [name, loss] : result.losses) loss = loss.detach();
     for (auto& [name, value] : result.predictions.values) value = value.detach();
     pooled_gradient = pooled.grad();
@@ -69,11 +74,14 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   // A gradient that overflowed would ruin the rows that it touches for good. Only a scaler has to know before.
   const bool wait = average_ && scaler_;
   if (wait) flags = average_->Finish();
+  times.End(Phase::kDenseUpdate);
   if (flags[kFoundInf] == 0) {
     tables_.BackwardUpdate(pooled_gradient, rates.sparse, scaler_ ? scaler_->inverse_scale() : 1.0f);
   }
+  times.End(Phase::kSparseUpdate);
   if (average_ && !wait) flags = average_->Finish();
   if (++accumulated_steps_ % accumulation_ == 0) UpdateDense(rates);
+  times.End(Phase::kDenseUpdate);
   result.stop_asked = flags[kStop] > 0;
   return result;
 }

@@ -7,6 +7,7 @@
 
 #include "worker/config/error.h"
 #include "worker/eval/threads.h"
+#include "worker/nn/arithmetic.h"
 #include "worker/train/progress/log.h"
 
 namespace anneal::train {
@@ -23,6 +24,14 @@ std::vector<nn::NamedTensor> DenseParameters(const models::Network& network,
   }
   for (auto& parameter : network.DenseParameters()) parameters.push_back(std::move(parameter));
   return parameters;
+}
+
+/// Every rank computes with the kernels that rank 0 found the fastest.
+void ChooseKernels(const models::Network& network, int64_t rows, dist::ProcessGroup& group) {
+  auto& arithmetic = nn::Arithmetic::OfProcess();
+  if (arithmetic.forced()) return;
+  if (group.rank() == 0) arithmetic.Measure(network.DenseParameters(), rows);
+  if (group.world_size() > 1) arithmetic.FromText(group.AllGatherText(arithmetic.ToText()).front());
 }
 
 void LogParts(const tzrec::protos::DenseOptimizer& config, const optim::OptimizerGroups& groups) {
@@ -51,9 +60,11 @@ Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::Fea
   if (topology.rank == 0) {
     for (const std::string& line : planned.Lines()) LogInfo(line);
   }
+  const int threads = eval::UseThreads(topology);
+  ChooseKernels(network_, config.data_config().batch_size(), group);
   tables_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), planned.plan.placements,
                                                           embedding::MakeOptimizerSpec(train.sparse_optimizer()), group,
-                                                          eval::UseThreads(topology));
+                                                          threads);
   tables_->Initialize(SeedOf("TORCH_MANUAL_SEED"));
   optimizers_ = std::make_unique<optim::OptimizerGroups>(train.dense_optimizer(), DenseParameters(network_, *tables_));
   if (topology.rank == 0) LogParts(train.dense_optimizer(), *optimizers_);
@@ -89,7 +100,8 @@ json Learner::StateJson() {
   json state{{"schedule_steps", rates_->steps()},
              {"epoch_schedule_steps", rates_->passes()},
              {"embedding_iteration", tables_->iteration()},
-             {"accumulated_steps", engine_->accumulated_steps()}};
+             {"accumulated_steps", engine_->accumulated_steps()},
+             {"arithmetic", nn::Arithmetic::OfProcess().ToText()}};
   if (const auto* ema = engine_->ema()) state["ema_updates"] = ema->updates();
   if (const auto* scaler = engine_->scaler()) {
     state["grad_scaler"] = {{"scale", scaler->scale()}, {"growth_tracker", scaler->growth_tracker()}};
@@ -129,6 +141,9 @@ void Learner::RestoreState(const checkpoint::Reader& reader, int64_t next_step) 
   rates_->Restore(state.value("schedule_steps", next_step), state.value("epoch_schedule_steps", int64_t{0}));
   tables_->set_iteration(state.value("embedding_iteration", next_step));
   engine_->set_accumulated_steps(state.value("accumulated_steps", next_step));
+  // Other kernels would round otherwise than the run so far.
+  auto& arithmetic = nn::Arithmetic::OfProcess();
+  if (!arithmetic.forced() && state.contains("arithmetic")) arithmetic.FromText(state["arithmetic"].get<std::string>());
   if (auto* scaler = engine_->scaler(); scaler && state.contains("grad_scaler")) {
     scaler->Restore(state["grad_scaler"].value("scale", scaler->scale()),
                     state["grad_scaler"].value("growth_tracker", 0));

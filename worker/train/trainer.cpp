@@ -9,6 +9,7 @@
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/train/progress/log.h"
+#include "worker/train/progress/step_times.h"
 #include "worker/train/start.h"
 
 namespace anneal::train {
@@ -140,6 +141,7 @@ bool Trainer::RunPass(int64_t epoch) {
     std::unique_ptr<data::Batch> batch = open ? stream_->Next() : nullptr;
     open = batch != nullptr;
     const data::Batch& current = batch ? *batch : nothing;
+    StepTimes::OfProcess().End(Phase::kWait);
     const Rates rates = learner_->rates().Current();
     group_->set_step(step_);
     const StepResult result = learner_->engine().Step(current, step_, rates, stop_);
@@ -158,6 +160,7 @@ bool Trainer::RunPass(int64_t epoch) {
     }
     AfterStep(result, epoch);
     profiler_.FinishStep();
+    StepTimes::OfProcess().EndStep(step_ - 1);
     if (result.stop_asked) return true;
   }
 }

@@ -1,0 +1,184 @@
+// The kernels that training may choose from: as exact as the stock ones, and the hand-written backward passes equal
+// autograd's.
+#include "worker/nn/arithmetic.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+
+#include "worker/config/error.h"
+#include "worker/models/group_assembly.h"
+#include "worker/nn/expert_mixture.h"
+#include "worker/nn/factorization_machine.h"
+#include "worker/nn/linear.h"
+
+namespace anneal::nn {
+namespace {
+
+double RelativeError(const at::Tensor& got, const at::Tensor& exact) {
+  return ((got.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
+}
+
+/// Switches the process's arithmetic for one test.
+struct Using {
+  explicit Using(const std::string& text) { Arithmetic::OfProcess().FromText(text); }
+  ~Using() { Arithmetic::OfProcess().FromText("reference"); }
+};
+
+struct Layer {
+  int64_t in, out;
+};
+
+class GemmError : public testing::TestWithParam<Layer> {};
+
+// Layers of the benchmark's models, odd widths among them.
+INSTANTIATE_TEST_SUITE_P(Layers, GemmError,
+                         testing::Values(Layer{429, 512}, Layer{512, 256}, Layer{256, 128}, Layer{145, 64},
+                                         Layer{64, 1}, Layer{256, 3}));
+
+TEST_P(GemmError, IsAtMostTwiceTheStockKernels) {
+  at::manual_seed(1);
+  const auto [in, out] = GetParam();
+  const int64_t rows = 777;
+  const at::Tensor x = at::randn({rows, in}), weight = at::randn({out, in}), bias = at::randn({out}),
+                   g = at::randn({rows, out});
+  const at::Tensor y = at::relu(at::linear(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble)));
+  const at::Tensor gx = at::mm(g.to(at::kDouble), weight.to(at::kDouble));
+  const at::Tensor gw = at::mm(g.to(at::kDouble).t(), x.to(at::kDouble));
+  auto check = [](const char* what, const std::function<at::Tensor(Gemm)>& product, const at::Tensor& exact) {
+    const double stock = RelativeError(product(Gemm::kStock), exact);
+    EXPECT_LT(stock, 1e-5) << what;
+    for (const Gemm kernel : {Gemm::kTransposed, Gemm::kOneDnn}) {
+      const at::Tensor got = product(kernel);
+      ASSERT_EQ(got.sizes(), exact.sizes()) << what;
+      EXPECT_TRUE(got.is_contiguous()) << what;
+      EXPECT_LE(RelativeError(got, exact), 2 * stock + 1e-8) << what << " by kernel " << static_cast<int>(kernel);
+    }
+  };
+  check(
+      "y", [&](Gemm kernel) { return LinearKernels{kernel}.Forward(x, weight, bias, true); }, y);
+  check(
+      "g W",
+      [&](Gemm kernel) {
+        return LinearKernels{Gemm::kStock, kernel}.InputGradient(g, weight);
+      },
+      gx);
+  check(
+      "g' x",
+      [&](Gemm kernel) {
+        return LinearKernels{Gemm::kStock, Gemm::kStock, kernel}.WeightGradient(g, x);
+      },
+      gw);
+}
+
+TEST(FusedLinear, GradientsAgreeWithAutograd) {
+  at::manual_seed(2);
+  Linear layer(45, 32);
+  const at::Tensor x = at::randn({100, 45}).set_requires_grad(true), g = at::randn({100, 32});
+  std::vector<at::Tensor> inputs{x};
+  for (const auto& parameter : layer.NamedParameters()) inputs.push_back(parameter.tensor);
+  auto gradients = [&](const std::string& text) {
+    const Using arithmetic(text);
+    return torch::autograd::grad({layer.ForwardRelu(x)}, inputs, {g});
+  };
+  const auto want = gradients("reference");
+  for (const char* text : {"onednn", "32x45:stock,onednn,transposed", "32x45:stock,stock,stock"}) {
+    const auto got = gradients(text);
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(at::allclose(got[i], want[i], 1e-4, 1e-5)) << text << " " << i;
+  }
+}
+
+TEST(FactorizationMachine, OnePassAgreesWithTheFormula) {
+  at::manual_seed(3);
+  for (const int64_t dim : {1, 4, 16, 33}) {
+    // A slice of a wider matrix, as the model passes it.
+    const at::Tensor wide = at::randn({70, 5 + 9 * dim}).set_requires_grad(true), x = wide.narrow(1, 2, 9 * dim);
+    const at::Tensor g = at::randn({70, dim});
+    const at::Tensor want = FactorizationMachine(x, 9, dim),
+                     want_gradient = torch::autograd::grad({want}, {wide}, {g})[0];
+    const Using arithmetic("onednn");
+    const at::Tensor got = FactorizationMachine(x, 9, dim), got_gradient = torch::autograd::grad({got}, {wide}, {g})[0];
+    EXPECT_TRUE(at::allclose(got, want, 1e-4, 1e-4)) << dim;
+    EXPECT_TRUE(at::allclose(got_gradient, want_gradient, 1e-4, 1e-5)) << dim;
+  }
+}
+
+TEST(MixExperts, OnePassAgreesWithTheFormula) {
+  at::manual_seed(5);
+  std::vector<at::Tensor> experts, gates, seeds;
+  for (int e = 0; e < 3; ++e) experts.push_back(at::randn({65, 21}).set_requires_grad(true));
+  for (int t = 0; t < 2; ++t) gates.push_back(at::softmax(at::randn({65, 3}), 1).set_requires_grad(true));
+  for (int t = 0; t < 2; ++t) seeds.push_back(at::randn({65, 21}));
+  std::vector<at::Tensor> inputs = experts;
+  inputs.insert(inputs.end(), gates.begin(), gates.end());
+  const auto want = MixExperts(experts, gates), want_gradients = torch::autograd::grad(want, inputs, seeds);
+  const Using arithmetic("onednn");
+  const auto got = MixExperts(experts, gates), got_gradients = torch::autograd::grad(got, inputs, seeds);
+  for (size_t t = 0; t < want.size(); ++t) EXPECT_TRUE(at::allclose(got[t], want[t], 1e-5, 1e-6)) << t;
+  for (size_t i = 0; i < want_gradients.size(); ++i) {
+    EXPECT_TRUE(at::allclose(got_gradients[i], want_gradients[i], 1e-4, 1e-5)) << i;
+  }
+}
+
+TEST(AssembleGroups, TheGradientIsAutogradsToTheLastBit) {
+  at::manual_seed(4);
+  models::EmbeddingPlan plan;
+  plan.pooled_width = 10;
+  plan.dense_width = 3;
+  plan.lookups = {{0, 0, 0, 2}, {1, 1, 2, 3}, {2, 2, 5, 4}, {3, 3, 9, 1}};  // the last one is in no group
+  auto add = [&plan](const char* name, std::vector<models::Block> blocks) {
+    models::Group group;
+    group.name = name;
+    group.blocks = std::move(blocks);
+    for (const auto& block : group.blocks) group.width += block.width;
+    plan.groups.push_back(group);
+  };
+  add("first", {{true, 0, 5}});
+  add("mixed", {{false, 1, 2}, {true, 2, 7}});
+  add("parted", {{true, 5, 4}, {true, 0, 2}});
+  const at::Tensor dense = at::randn({33, 3});
+  const at::Tensor pooled = at::randn({33, 10}).set_requires_grad(true);
+  const auto got = models::AssembleGroups(plan, pooled, dense);
+  ASSERT_EQ(got.size(), 3u);
+  std::vector<at::Tensor> want, seeds;
+  for (const auto& group : plan.groups) {
+    std::vector<at::Tensor> parts;
+    for (const auto& block : group.blocks) {
+      parts.push_back((block.pooled ? pooled : dense).narrow(1, block.column, block.width));
+    }
+    want.push_back(at::cat(parts, 1));
+    seeds.push_back(at::randn_like(want.back()));
+  }
+  for (size_t g = 0; g < got.size(); ++g) EXPECT_TRUE(at::equal(got[g], want[g]));
+  EXPECT_TRUE(
+      at::equal(torch::autograd::grad(got, {pooled}, seeds)[0], torch::autograd::grad(want, {pooled}, seeds)[0]));
+  // A group that the loss does not use has no gradient; an expanded one has no memory of its own.
+  const auto again = models::AssembleGroups(plan, pooled, dense);
+  const at::Tensor one = torch::autograd::grad({again[0].sum()}, {pooled})[0];
+  EXPECT_TRUE(at::equal(one.narrow(1, 0, 5), at::ones({33, 5})));
+  EXPECT_TRUE(at::equal(one.narrow(1, 5, 5), at::zeros({33, 5})));
+}
+
+TEST(Arithmetic, IsReadBackFromItsText) {
+  auto& arithmetic = Arithmetic::OfProcess();
+  EXPECT_TRUE(arithmetic.reference());  // the tests' environment asks for it
+  EXPECT_TRUE(arithmetic.forced());
+  for (const char* text : {"256x512:stock,onednn,transposed 512x429:onednn,stock,onednn", "onednn", "reference"}) {
+    arithmetic.FromText(text);
+    EXPECT_EQ(arithmetic.ToText(), text);
+  }
+  arithmetic.FromText("512x429:onednn,stock,transposed");
+  EXPECT_EQ(arithmetic.Find(512, 429).forward, Gemm::kOneDnn);
+  EXPECT_EQ(arithmetic.Find(512, 429).weight_gradient, Gemm::kTransposed);
+  EXPECT_EQ(arithmetic.Find(429, 512).forward, Gemm::kStock);
+  for (const char* bad : {"512x429", "512x429:onednn,stock", "axb:stock,stock,stock", "1x1:stock,stock,blis", "fast"}) {
+    EXPECT_THROW(arithmetic.FromText(bad), DataError) << bad;
+  }
+  EXPECT_EQ(arithmetic.ToText(), "512x429:onednn,stock,transposed");  // a bad text changes nothing
+  arithmetic.FromText("reference");
+}
+
+}  // namespace
+}  // namespace anneal::nn

@@ -1,0 +1,242 @@
+#include "worker/nn/arithmetic.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/GradMode.h>
+#include <time.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <sstream>
+#include <string_view>
+
+#include "worker/config/error.h"
+
+namespace anneal::nn {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<const char*, 3> kNames = {"stock", "transposed", "onednn"};
+/// Another kernel has to be so much faster than the stock one, so that noise alone does not choose it.
+constexpr double kWorthIt = 0.92;
+constexpr int64_t kMeasuredRows = 1024;
+constexpr LinearKernels kAllOneDnn{Gemm::kOneDnn, Gemm::kOneDnn, Gemm::kOneDnn};
+
+using PointwiseSignature = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                      std::string_view, c10::List<std::optional<at::Scalar>>,
+                                      std::optional<std::string_view>);
+
+/// LibTorch's oneDNN linear layer with a fused activation.
+at::Tensor OneDnnLinear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                        std::string_view activation) {
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<PointwiseSignature>();
+  return op.call(x, weight, bias, activation, c10::List<std::optional<at::Scalar>>(), "");
+}
+
+std::string Variable(const char* name) {
+  const char* text = std::getenv(name);
+  return text ? text : "";
+}
+
+/// CPU time of the process: on a busy machine wall time would measure the others.
+double CpuSeconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+/// Best of a few runs; the first one warms up.
+double Seconds(const std::function<void()>& product) {
+  product();
+  double best = 1e30;
+  for (int i = 0; i < 3; ++i) {
+    const double began = CpuSeconds();
+    product();
+    best = std::min(best, CpuSeconds() - began);
+  }
+  return best;
+}
+
+Gemm Fastest(std::initializer_list<Gemm> candidates, const std::function<void(Gemm)>& product) {
+  Gemm best = Gemm::kStock;
+  double least = 0;
+  for (const Gemm candidate : candidates) {
+    const double seconds = Seconds([&] { product(candidate); });
+    if (candidate == Gemm::kStock) {
+      least = seconds * kWorthIt;
+    } else if (seconds < least) {
+      best = candidate, least = seconds;
+    }
+  }
+  return best;
+}
+
+LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
+  const c10::AutoGradMode no_grad(false);
+  const at::Tensor x = at::rand({rows, in}), weight = at::rand({out, in}), bias = at::rand({out}),
+                   g = at::rand({rows, out});
+  LinearKernels best;
+  best.forward = Fastest({Gemm::kStock, Gemm::kOneDnn},
+                         [&](Gemm kernel) { LinearKernels{kernel}.Forward(x, weight, bias, true); });
+  best.input_gradient = Fastest({Gemm::kStock, Gemm::kOneDnn}, [&](Gemm kernel) {
+    LinearKernels{Gemm::kStock, kernel}.InputGradient(g, weight);
+  });
+  best.weight_gradient = Fastest({Gemm::kStock, Gemm::kTransposed, Gemm::kOneDnn}, [&](Gemm kernel) {
+    LinearKernels{Gemm::kStock, Gemm::kStock, kernel}.WeightGradient(g, x);
+  });
+  return best;
+}
+
+std::string CpuModel() {
+  std::ifstream in("/proc/cpuinfo");
+  std::string line, model;
+  for (const char* field : {"model name", "model\t", "cpu family"}) {
+    in.clear();
+    in.seekg(0);
+    while (std::getline(in, line)) {
+      if (line.rfind(field, 0) != 0) continue;
+      model += line.substr(line.find(':') + 1);
+      break;
+    }
+  }
+  return model;
+}
+
+/// Where choices of this machine are kept; empty when there is no place.
+fs::path CacheFile() {
+  const std::string cache = Variable("XDG_CACHE_HOME"), home = Variable("HOME");
+  if (cache.empty() && home.empty()) return {};
+  const fs::path folder = cache.empty() ? fs::path(home) / ".cache" : fs::path(cache);
+  std::string key = CpuModel() + " torch-" TORCH_VERSION " threads-" + std::to_string(at::get_num_threads());
+  std::replace_if(
+      key.begin(), key.end(), [](unsigned char c) { return !std::isalnum(c) && c != '-'; }, '_');
+  return folder / "anneal" / ("kernels" + key);
+}
+
+}  // namespace
+
+at::Tensor LinearKernels::Forward(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                                  bool relu) const {
+  if (forward == Gemm::kOneDnn) return OneDnnLinear(x, weight, bias, relu ? "relu" : "none");
+  at::Tensor y = at::linear(x, weight, bias);
+  return relu ? y.relu_() : y;
+}
+
+at::Tensor LinearKernels::InputGradient(const at::Tensor& g, const at::Tensor& weight) const {
+  return input_gradient == Gemm::kOneDnn ? OneDnnLinear(g, weight.t().contiguous(), {}, "none") : at::mm(g, weight);
+}
+
+at::Tensor LinearKernels::WeightGradient(const at::Tensor& g, const at::Tensor& x) const {
+  switch (weight_gradient) {
+    case Gemm::kOneDnn:
+      return OneDnnLinear(g.t(), x.t(), {}, "none");
+    case Gemm::kTransposed:
+      return at::mm(x.t(), g).t().contiguous();
+    case Gemm::kStock:
+      break;
+  }
+  return at::mm(g.t(), x);
+}
+
+Arithmetic& Arithmetic::OfProcess() {
+  static Arithmetic arithmetic;
+  return arithmetic;
+}
+
+Arithmetic::Arithmetic() {
+  const std::string asked = Variable("ANNEAL_LINEAR"), deterministic = Variable("USE_DETERMINISTIC_ALGORITHMS");
+  if (asked != "" && asked != "onednn" && asked != "stock") {
+    throw ConfigError("environment variable ANNEAL_LINEAR='" + asked + "': one of stock, onednn");
+  }
+  reference_ = asked == "stock" || (asked.empty() && deterministic == "1");
+  forced_ = reference_ || asked == "onednn";
+  if (asked == "onednn") default_ = kAllOneDnn;
+}
+
+const LinearKernels& Arithmetic::Find(int64_t out, int64_t in) const {
+  const auto found = kernels_.find({out, in});
+  return found == kernels_.end() ? default_ : found->second;
+}
+
+void Arithmetic::Measure(const std::vector<NamedTensor>& parameters, int64_t rows) {
+  // What was measured, or what a checkpoint says, stays for the life of the process.
+  if (forced_ || !ToText().empty()) return;
+  const fs::path cache = CacheFile();
+  if (std::ifstream in(cache); in) {
+    std::stringstream text;
+    text << in.rdbuf();
+    try {
+      FromText(text.str());
+    } catch (const DataError&) {
+      kernels_.clear();  // measured anew and replaced
+    }
+  }
+  const size_t known = kernels_.size();
+  for (const auto& [name, parameter] : parameters) {
+    if (parameter.dim() != 2) continue;
+    const auto [found, unknown] = kernels_.try_emplace({parameter.size(0), parameter.size(1)});
+    if (unknown) found->second = MeasureLayer(parameter.size(0), parameter.size(1), std::min(rows, kMeasuredRows));
+  }
+  if (kernels_.size() == known || cache.empty()) return;
+  // Whole or not at all; a folder that cannot be written costs a measurement at the next start, nothing else.
+  std::error_code ignored;
+  fs::create_directories(cache.parent_path(), ignored);
+  const fs::path fresh = cache.string() + "." + std::to_string(::getpid());
+  std::ofstream(fresh) << ToText();
+  fs::rename(fresh, cache, ignored);
+}
+
+std::string Arithmetic::ToText() const {
+  if (reference_) return "reference";
+  if (default_.forward == Gemm::kOneDnn) return "onednn";
+  std::string text;
+  for (const auto& [shape, kernels] : kernels_) {
+    text += (text.empty() ? "" : " ") + std::to_string(shape.first) + "x" + std::to_string(shape.second) + ":";
+    const char* separator = "";
+    for (const Gemm gemm : {kernels.forward, kernels.input_gradient, kernels.weight_gradient}) {
+      text += separator + std::string(kNames[static_cast<int>(gemm)]);
+      separator = ",";
+    }
+  }
+  return text;
+}
+
+void Arithmetic::FromText(const std::string& text) {
+  if (text == "reference" || text == "onednn") {
+    reference_ = text == "reference";
+    default_ = reference_ ? LinearKernels{} : kAllOneDnn;
+    kernels_.clear();
+    return;
+  }
+  std::map<std::pair<int64_t, int64_t>, LinearKernels> kernels;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    long long out = 0, in = 0;
+    char names[3][16] = {};
+    if (std::sscanf(word.c_str(), "%lldx%lld:%15[a-z],%15[a-z],%15[a-z]", &out, &in, names[0], names[1], names[2]) !=
+        5) {
+      throw DataError("kernels '" + word + "': not <out>x<in>:<kernel>,<kernel>,<kernel>");
+    }
+    std::array<Gemm, 3> gemms;
+    for (int i = 0; i < 3; ++i) {
+      const auto found = std::find(kNames.begin(), kNames.end(), std::string_view(names[i]));
+      if (found == kNames.end()) throw DataError("kernels '" + word + "': there is no kernel '" + names[i] + "'");
+      gemms[i] = static_cast<Gemm>(found - kNames.begin());
+    }
+    kernels[{out, in}] = {gemms[0], gemms[1], gemms[2]};
+  }
+  reference_ = false;
+  default_ = {};
+  kernels_ = std::move(kernels);
+}
+
+}  // namespace anneal::nn

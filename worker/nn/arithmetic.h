@@ -1,0 +1,67 @@
+// How this process computes dense layers: in the reference's order of rounding, or with the kernels that were the
+// fastest on this machine (docs/decisions/0004-measured-kernels.md).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/nn/module.h"
+
+namespace anneal::nn {
+
+/// A way to compute a float32 matrix product with LibTorch. All have the same accuracy; they round differently.
+enum class Gemm {
+  kStock,       ///< the BLAS behind at::mm, operands as autograd would pass them
+  kTransposed,  ///< the same BLAS, the transposed product: faster for some odd widths
+  kOneDnn,      ///< oneDNN: faster than MKL on AMD cores
+};
+
+/// The three products of a linear layer y = x W' + b; x [B, in], W [out, in].
+struct LinearKernels {
+  Gemm forward = Gemm::kStock;
+  Gemm input_gradient = Gemm::kStock;   ///< g W
+  Gemm weight_gradient = Gemm::kStock;  ///< g' x
+
+  at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                     bool relu) const;
+  at::Tensor InputGradient(const at::Tensor& g, const at::Tensor& weight) const;
+  at::Tensor WeightGradient(const at::Tensor& g, const at::Tensor& x) const;
+};
+
+/// The process's choice. Made once before training; not for several threads at a time.
+class Arithmetic {
+ public:
+  /// Starts as the reference when USE_DETERMINISTIC_ALGORITHMS=1 or ANNEAL_LINEAR=stock. ANNEAL_LINEAR=onednn: oneDNN
+  /// for everything, nothing is measured. Throws ConfigError for another value.
+  static Arithmetic& OfProcess();
+
+  /// True: LibTorch's own operators and autograd everywhere, so that training equals TorchEasyRec's to the last bit.
+  bool reference() const { return reference_; }
+  /// True when the environment decided: what a checkpoint says does not count then.
+  bool forced() const { return forced_; }
+
+  /// Kernels of a layer of that shape. Stock ones for a shape that was not measured.
+  const LinearKernels& Find(int64_t out, int64_t in) const;
+
+  /// Measures the linear layers among the parameters (those of two axes) on batches of up to `rows` rows, unless they
+  /// are known or forced. A choice is kept per machine, LibTorch version and thread count in $XDG_CACHE_HOME/anneal (or
+  /// ~/.cache/anneal): the second run starts faster, and like the first.
+  void Measure(const std::vector<NamedTensor>& parameters, int64_t rows);
+
+  /// "reference", "onednn", or "512x429:onednn,onednn,transposed 256x512:..." for a checkpoint; FromText takes it back
+  /// and throws DataError for a text that is none.
+  std::string ToText() const;
+  void FromText(const std::string& text);
+
+ private:
+  Arithmetic();
+
+  bool reference_ = false, forced_ = false;
+  LinearKernels default_;
+  std::map<std::pair<int64_t, int64_t>, LinearKernels> kernels_;
+};
+
+}  // namespace anneal::nn
