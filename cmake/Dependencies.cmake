@@ -17,7 +17,7 @@ target_include_directories(anneal_torch SYSTEM INTERFACE
   "${wheels}/torch/include" "${wheels}/torch/include/torch/csrc/api/include")
 target_compile_definitions(anneal_torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1 USE_DISTRIBUTED USE_C10D_GLOO)
 target_link_options(anneal_torch INTERFACE
-  "-Wl,-rpath,${wheels}/torch/lib" "-Wl,-rpath,${ANNEAL_DEPS}/stub"
+  "-Wl,-rpath,${ANNEAL_DEPS}/stub" "-Wl,-rpath,${wheels}/torch/lib"  # the empty libtorch.so before the whole one
   "-Wl,-rpath-link,${wheels}/torch/lib:${wheels}/nvidia/cu13/lib")
 target_link_libraries(anneal_torch INTERFACE anneal_torch_cpu anneal_c10)
 add_library(anneal::torch ALIAS anneal_torch)
@@ -32,6 +32,9 @@ target_link_options(anneal_arrow INTERFACE "-Wl,-rpath,${wheels}/pyarrow" "-Wl,-
 target_link_libraries(anneal_arrow INTERFACE anneal_openssl
   "${wheels}/pyarrow/libparquet.so.2600" "${wheels}/pyarrow/libarrow.so.2600" "${wheels}/pyarrow/libarrow_compute.so.2600")
 add_library(anneal::arrow ALIAS anneal_arrow)
+add_library(anneal_arrow_s3 INTERFACE)
+target_link_libraries(anneal_arrow_s3 INTERFACE anneal_arrow "${wheels}/pyarrow/libarrow_s3.so.2600")
+add_library(anneal::arrow_s3 ALIAS anneal_arrow_s3)
 
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)

@@ -1,103 +1,136 @@
 #include "worker/io/publish.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdio>
-#include <ctime>
+#include <exception>
 #include <filesystem>
-#include <fstream>
-#include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <vector>
 
-#include "worker/config/error.h"
-#include "worker/train/checkpoint/safetensors.h"
+#include "worker/io/digest.h"
+#include "worker/train/progress/log.h"
 
 namespace anneal::io {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
+using nlohmann::ordered_json;
 
-std::string VersionName(int64_t step) {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[64];
-  std::strftime(text, sizeof text, "%Y%m%dT%H%M%SZ", &parts);
-  return std::to_string(step) + "-" + text;
+constexpr size_t kThreads = 4;
+constexpr size_t kDigestLength = 12;  // of the version's name
+
+struct File {
+  std::string name, path, sha256;
+  int64_t bytes = 0;
+};
+
+std::vector<File> FilesOf(const std::string& folder) {
+  std::vector<File> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    const std::string path = entry.path();
+    files.push_back(
+        {fs::relative(path, folder).string(), path, FileSha256(path), static_cast<int64_t>(fs::file_size(path))});
+  }
+  std::sort(files.begin(), files.end(), [](const File& a, const File& b) { return a.name < b.name; });
+  return files;
 }
 
-/// Copies one file, synced, and reads it back.
-void CopyVerified(const fs::path& from, const fs::path& to, const std::string& sha256) {
-  std::ifstream in(from, std::ios::binary);
-  if (!in) throw TemporaryError("cannot read " + from.string());
-  std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  fs::create_directories(to.parent_path());
-  checkpoint::WriteFileSynced(to, bytes);
-  if (FileSha256(to) != sha256) throw TemporaryError("the copy " + to.string() + " reads back different from " + from.string());
+/// Lines about the bytes that are done, at most one in two seconds.
+class ProgressLine {
+ public:
+  explicit ProgressLine(int64_t total) : total_(total) {}
+  void Add(int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    done_ += bytes;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::seconds(2)) return;
+    last_ = now;
+    const double seconds = std::chrono::duration<double>(now - start_).count(), mib = 1 << 20;
+    char text[128];
+    std::snprintf(text, sizeof text, "Publishing: %.0f %%, %.1f of %.1f MiB, %.1f MiB/s",
+                  100.0 * static_cast<double>(done_) / static_cast<double>(std::max<int64_t>(total_, 1)),
+                  static_cast<double>(done_) / mib, static_cast<double>(total_) / mib,
+                  static_cast<double>(done_) / mib / seconds);
+    LogLive(text);
+  }
+
+ private:
+  std::mutex mutex_;
+  const int64_t total_;
+  int64_t done_ = 0;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point last_ = start_;
+};
+
+/// Whether the store holds these very bytes.
+bool IsThere(ObjectStore& store, const std::string& object, const File& file) {
+  if (store.Size(object) != file.bytes) return false;
+  Digest digest;
+  store.Read(object, [&digest](std::string_view piece) { digest.Update(piece.data(), piece.size()); });
+  return digest.Hex() == file.sha256;
+}
+
+/// Sends what is not there, several files at once, the largest first. Returns the bytes sent.
+int64_t Send(std::vector<File> files, ObjectStore& store, const std::string& version, ProgressLine& line) {
+  std::sort(files.begin(), files.end(), [](const File& a, const File& b) { return a.bytes > b.bytes; });
+  std::atomic<size_t> next{0};
+  std::atomic<int64_t> sent{0};
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const auto work = [&] {
+    try {
+      for (size_t i; (i = next++) < files.size();) {
+        const std::string object = version + "/" + files[i].name;
+        if (IsThere(store, object, files[i])) {
+          line.Add(files[i].bytes);
+          continue;
+        }
+        store.Put(object, files[i].path, [&line](int64_t bytes) { line.Add(bytes); });
+        sent += files[i].bytes;
+      }
+    } catch (...) {
+      next = files.size();  // the others end with what they have in hand
+      const std::lock_guard lock(mutex);
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < std::min(kThreads, files.size()); ++i) threads.emplace_back(work);
+  for (auto& thread : threads) thread.join();
+  LogLive("");
+  if (failure) std::rethrow_exception(failure);
+  return sent;
 }
 
 }  // namespace
 
-std::string FileSha256(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw TemporaryError("cannot read " + path);
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
-  std::vector<char> buffer(1 << 20);
-  while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || in.gcount() > 0) {
-    EVP_DigestUpdate(context.get(), buffer.data(), static_cast<size_t>(in.gcount()));
-  }
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_DigestFinal_ex(context.get(), digest, &size);
-  std::string hex;
-  for (unsigned int i = 0; i < size; ++i) {
-    char pair[3];
-    std::snprintf(pair, sizeof pair, "%02x", digest[i]);
-    hex += pair;
-  }
-  return hex;
-}
-
-Published Publish(const std::string& folder, const std::string& uri, int64_t step) {
-  if (!uri.starts_with("file:///")) throw ConfigError("--publish_uri '" + uri + "': only file:// URIs are supported yet");
-  const fs::path root = uri.substr(7);
-  std::error_code error;
-  fs::create_directories(root / "versions", error);
-  if (error) throw TemporaryError("cannot make " + (root / "versions").string() + ": " + error.message());
-  // What a killed run left half copied.
-  for (const auto& entry : fs::directory_iterator(root / "versions")) {
-    if (entry.path().filename().string().ends_with(".unfinished")) fs::remove_all(entry.path(), error);
-  }
-  std::string version = VersionName(step);
-  for (int n = 2; fs::exists(root / "versions" / version); ++n) version = VersionName(step) + "-" + std::to_string(n);
-  const fs::path target = root / "versions" / version, copying = target.string() + ".unfinished";
-  fs::create_directories(copying);
+Published Publish(const std::string& folder, ObjectStore& store, const ordered_json& about) {
+  const std::vector<File> files = FilesOf(folder);
+  ordered_json list = ordered_json::array();
   Published published;
-  json files = json::array();
-  std::vector<fs::path> paths;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) paths.push_back(entry.path());
+  for (const File& file : files) {
+    list.push_back({{"path", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
+    published.bytes += file.bytes;
   }
-  std::sort(paths.begin(), paths.end());
-  for (const fs::path& path : paths) {
-    const std::string name = fs::relative(path, folder).string(), sha256 = FileSha256(path);
-    const int64_t size = static_cast<int64_t>(fs::file_size(path));
-    CopyVerified(path, copying / name, sha256);
-    files.push_back({{"path", name}, {"bytes", size}, {"sha256", sha256}});
-    published.bytes += size;
-  }
-  const fs::path manifest = copying / "MANIFEST.json";
-  checkpoint::WriteFileSynced(manifest, json{{"version", version}, {"step", step}, {"files", files}}.dump(1));
-  published.sha256 = FileSha256(manifest);
-  checkpoint::SyncFolder(copying);
-  fs::rename(copying, target);
-  checkpoint::SyncFolder(root / "versions");
-  checkpoint::ReplaceFile(root / "latest", json{{"version", version}, {"path", "versions/" + version}, {"sha256", published.sha256}}.dump(1) + "\n");
-  published.uri = "file://" + target.string();
+  const std::string name =
+      about.at("step").dump() + "-" + TextSha256(list.dump() + about.dump()).substr(0, kDigestLength);
+  ordered_json manifest = {{"version", name}};
+  manifest.update(about);
+  manifest["bytes"] = published.bytes;
+  manifest["files"] = list;
+  const std::string text = manifest.dump(1) + "\n", version = "versions/" + name;
+  published.sha256 = TextSha256(text);
+  published.uri = store.Uri(version);
+  ProgressLine line(published.bytes);
+  published.sent = Send(files, store, version, line);
+  store.PutText(version + "/MANIFEST.json", text);
+  store.PutText("latest",
+                ordered_json{{"version", name}, {"path", version}, {"sha256", published.sha256}}.dump(1) + "\n");
   return published;
 }
 

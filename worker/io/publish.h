@@ -1,12 +1,19 @@
-// Publishes a folder: a versioned copy, then the pointer to it, last. Killed anywhere, the old pointer stays valid and
-// another run finishes the work.
+// Publishes a folder: a version, then the pointer to it, last. Killed anywhere, the old pointer stays valid and another
+// run finishes the work: what it finds with the right SHA-256 is not sent again.
 //
-//   <uri>/versions/<step>-<UTC time>/   the files and MANIFEST.json (size and SHA-256 of each)
-//   <uri>/latest                        JSON {version, path, sha256 of the manifest}
+//   <root>/versions/<step>-<digest>/                the files
+//   <root>/versions/<step>-<digest>/MANIFEST.json   size and SHA-256 of each; written when all of them are there
+//   <root>/latest                                   JSON {version, path, sha256 of the manifest}
+//
+// The digest is that of the files and of what the manifest says about them: the same export is the same version,
+// however often it is published.
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
+
+#include "worker/io/object_store.h"
 
 namespace anneal::io {
 
@@ -14,13 +21,11 @@ struct Published {
   std::string uri;     ///< of the version
   std::string sha256;  ///< of its MANIFEST.json
   int64_t bytes = 0;   ///< of its files together
+  int64_t sent = 0;    ///< of these, not found in the store
 };
 
-/// Copies `folder` (flat or nested) to a file:// URI. Throws ConfigError for another scheme, TemporaryError when a copy
-/// fails or reads back different.
-Published Publish(const std::string& folder, const std::string& uri, int64_t step);
-
-/// Hex SHA-256 of a file. Throws TemporaryError.
-std::string FileSha256(const std::string& path);
+/// Publishes `folder` (flat or nested) with `about` as further keys of the manifest; about["step"] is required.
+/// Several files travel at once; progress goes to the log. Throws what the store throws.
+Published Publish(const std::string& folder, ObjectStore& store, const nlohmann::ordered_json& about);
 
 }  // namespace anneal::io

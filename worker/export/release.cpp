@@ -1,0 +1,38 @@
+#include "worker/export/release.h"
+
+#include <torch/version.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "worker/config/error.h"
+#include "worker/train/progress/log.h"
+
+namespace anneal::exporting {
+
+io::Published Release(const std::string& folder, io::ObjectStore& store) {
+  const std::string path = folder + "/export_report.json";
+  if (!std::filesystem::exists(path)) throw ConfigError(folder + " is no export: there is no export_report.json");
+  const auto report = nlohmann::ordered_json::parse(std::ifstream(path), nullptr, false);
+  if (!report.is_object() || !report.contains("step") || !report.value("passed", false)) {
+    throw ConfigError(path + " does not say that the export passed its check: it is not published");
+  }
+  nlohmann::ordered_json about;
+  for (const char* key : {"step", "format", "metrics", "max_abs_diff", "config_sha256"}) {
+    about[key] = report.value(key, nlohmann::ordered_json());
+  }
+  about["torch"] = TORCH_VERSION;
+  const io::Published published = io::Publish(folder, store, about);
+  LogInfo("Published " + published.uri + " (" + std::to_string(published.bytes) + " bytes, " +
+          std::to_string(published.sent) + " sent)");
+  return published;
+}
+
+int RunPublish(const std::string& folder, const Destination& destination) {
+  if (destination.uri.empty()) throw ConfigError("--publish_uri is missing");
+  Release(folder, *io::OpenStore(destination.uri, destination.s3));
+  return 0;
+}
+
+}  // namespace anneal::exporting
