@@ -155,6 +155,26 @@ Kind EvalJob() {
   return kind;
 }
 
+Json TableType(const std::string& description) {
+  return With(Text(description, 16), "enum", {"FP32", "FP16", "INT8", "INT4", "INT2"});
+}
+
+Json Artifact() {
+  const Json s3 =
+      Object("Of an s3:// uri.",
+             {{"endpoint", With(Text("http(s)://host[:port] of an S3-compatible store. Empty: AWS.", 1024), "pattern",
+                                "^https?://[^@/]+/?$")},
+              {"region", Text("Empty: $AWS_REGION, else us-east-1.", 64)},
+              {"secretRef", SecretRefBlock("Secret whose keys become variables of the worker: AWS_ACCESS_KEY_ID, "
+                                           "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. The operator never reads it.")}});
+  return Object("Where the artefact is published: a versioned folder and a `latest` pointer.",
+                {{"uri", With(Text("s3://bucket/prefix, or a file:// URI below a mounted volume.", 4096), "pattern",
+                              "^(file:///.+|s3://[^/@?#]+(/[^@?#]*)?)$")},
+                 {"s3", s3},
+                 {"claimName", Text("PersistentVolumeClaim.", 253)},
+                 {"path", Text("Folder of the claim.")}});
+}
+
 Kind ExportJob() {
   Kind kind{kube::resources::kExportJob, "exportjob", "axj", "Exports, verifies and publishes a model."};
   kind.spec = Object(
@@ -170,11 +190,12 @@ Kind ExportJob() {
                                      {{"inputPath", Text("Rows to compare on. Empty: the evaluation data.", 4096)},
                                       {"maxAbsDiff", Default(Decimal("Largest difference of an output."), "0.00001")}}),
                               Json::object())},
-           {"artifact",
-            Object("Where the artefact is published: a versioned folder and a `latest` pointer.",
-                   {{"uri", With(Text("file:// URI below a mounted volume.", 4096), "pattern", "^file:///.+$")},
-                    {"claimName", Text("PersistentVolumeClaim.", 253)},
-                    {"path", Text("Folder of the claim.")}})},
+           {"quantization", TableType("Number type of pooled tables. Empty: $QUANT_EMB, else INT8.")},
+           {"sequenceQuantization", TableType("Number type of sequence tables. Empty: $QUANT_EC_EMB, else FP32.")},
+           {"inputTile", Integer("Features of one user are tiled over the request's items: 2 their ids, 3 their "
+                                 "embeddings; 0 and 1 not. Empty: $INPUT_TILE, else 0.",
+                                 0, 3)},
+           {"artifact", Artifact()},
            {"trigger", Choice("Export each run of the source, or one only.", {"EachRun", "Once"}, "EachRun")}}),
       {"source", "artifact"});
   kind.rules = CommonRules();
@@ -182,6 +203,11 @@ Kind ExportJob() {
                         [](const Json& s) { return s["workers"]["numNodes"] == 1; }});
   kind.rules.push_back(OneOf("source", {"evalJobRef", "trainJobRef"}, At("/source")));
   kind.rules.push_back(OneOf("artifact", {"uri", "claimName"}, At("/artifact")));
+  kind.rules.push_back({"artifact", "!has(self.s3) || (has(self.uri) && self.uri.startsWith('s3://'))",
+                        "s3 is for an s3:// uri", [](const Json& s) {
+                          const Json& artifact = s["artifact"];
+                          return !artifact.contains("s3") || artifact.value("uri", "").starts_with("s3://");
+                        }});
   kind.columns = Columns({{"Step", "integer", ".status.checkpoint.step"},
                           {"Format", "string", ".spec.format"},
                           {"Artifact", "string", ".status.artifact.uri"}});

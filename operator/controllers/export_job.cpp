@@ -10,6 +10,22 @@ using kube::Json;
 constexpr const char* kArtifacts = "/mnt/artifacts";
 constexpr const char* kScratch = "/mnt/export";
 
+/// What the spec says about the artefact and its store; what it leaves out, the worker's environment decides.
+void AddSettings(WorkerPlan& plan, const Json& spec) {
+  const auto add = [&plan](const char* flag, const Json& object, const char* field) {
+    if (!object.contains(field)) return;
+    const Json& value = object[field];
+    plan.args.insert(plan.args.end(), {flag, value.is_string() ? value.get<std::string>() : value.dump()});
+  };
+  add("--quantization", spec, "quantization");
+  add("--sequence_quantization", spec, "sequenceQuantization");
+  add("--input_tile", spec, "inputTile");
+  const Json s3 = spec["artifact"].value("s3", Json::object());
+  add("--s3_endpoint", s3, "endpoint");
+  add("--s3_region", s3, "region");
+  if (s3.contains("secretRef")) plan.env_from.push_back({{"secretRef", {{"name", s3["secretRef"]["name"]}}}});
+}
+
 }  // namespace
 
 std::vector<std::pair<kube::Resource, std::function<std::vector<kube::Key>(const Json&)>>>
@@ -96,8 +112,11 @@ WorkerPlan ExportJobReconciler::Plan(const Json& job) {
                folder,
                "--verify_max_abs_diff",
                spec["verify"]["maxAbsDiff"],
+               "--format",
+               spec["format"],
                "--publish_uri",
                uri};
+  AddSettings(plan, spec);
   const std::string input = spec["verify"].value("inputPath", source["evalInputPath"].get<std::string>());
   if (!input.empty()) plan.args.insert(plan.args.end(), {"--verify_input_path", input});
   AddDataVolumes(plan, spec);

@@ -115,6 +115,27 @@ TEST(Kinds, GatesAreAbsoluteOrRelative) {
   EXPECT_NE(faults(R"({"metric":"auc","relativeTo":{"evalJobRef":{"name":"o"},"maxDrop":"-1"}})").find("maxDrop"), std::string::npos);
 }
 
+TEST(Kinds, ExportDestinations) {
+  const auto faults = [](const char* artifact) -> std::string {
+    const Json job = {{"apiVersion", "anneal.dev/v1alpha1"}, {"kind", "ExportJob"}, {"metadata", {{"name", "e"}}},
+                {"spec", {{"source", {{"trainJobRef", {{"name", "t"}}}}}, {"artifact", Json::parse(artifact)},
+                          {"workers", {{"gpusPerNode", 0}}}, {"rendezvous", {{"backend", "gloo"}}}}}};
+    try {
+      api::DefaultAndValidate(resources::kExportJob, job);
+    } catch (const kube::ApiError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(faults(R"({"uri":"s3://bucket/prefix","s3":{"endpoint":"http://minio:9000","secretRef":{"name":"s"}}})"), "");
+  EXPECT_EQ(faults(R"({"uri":"s3://bucket"})"), "");
+  EXPECT_EQ(faults(R"({"uri":"file:///mnt/x"})"), "");
+  EXPECT_NE(faults(R"({"uri":"s3://key:secret@bucket/x"})").find("spec.artifact.uri"), std::string::npos);
+  EXPECT_NE(faults(R"({"uri":"gs://bucket/x"})").find("spec.artifact.uri"), std::string::npos);
+  EXPECT_NE(faults(R"({"uri":"s3://b/x","s3":{"endpoint":"https://key:secret@minio"}})").find("spec.artifact.s3.endpoint"), std::string::npos);
+  EXPECT_NE(faults(R"({"claimName":"c","s3":{"region":"x"}})").find("s3 is for an s3:// uri"), std::string::npos);
+}
+
 TEST(Kinds, SpecHashKnowsRunFieldsFromLiveOnes) {
   const Json spec = api::DefaultAndValidate(resources::kTrainJob, Minimal())["spec"];
   const std::string hash = api::SpecHash(resources::kTrainJob, spec, {});

@@ -130,6 +130,33 @@ TEST_F(Pods, DataVolumesAndSecrets) {
   EXPECT_EQ(Mount(pod, "/secrets/gcs")["readOnly"], true);
 }
 
+/// An export says what its worker is to make and where to; the store's Secret is named, never read.
+TEST_F(Pods, ExportSettingsAndStore) {
+  Make("{}", "job-r1-a1-w0");
+  cluster.End("job-r1-a1-w0", 0, R"({"globalStep":9,"checkpoint":{"step":9,"path":"/mnt/model/r1/model.ckpt-9"}})");
+  cluster.End("job-r1-a1-w1", 0);
+  cluster.Settle();
+  const Json job = {{"metadata", {{"name", "out"}}}, {"spec", Json::parse(R"({
+    "source":{"trainJobRef":{"name":"job"}}, "quantization":"FP16", "sequenceQuantization":"INT8", "inputTile":3,
+    "artifact":{"uri":"s3://models/ctr","s3":{"endpoint":"https://minio.store:9000","region":"eu-1","secretRef":{"name":"store-key"}}}})")}};
+  cluster.api.Create(resources::kExportJob, "default", job);
+  cluster.Settle();
+  const Json worker = Worker(cluster.Get(resources::kPod, "out-r1-a1-w0"));
+  const std::vector<std::string> args = worker["args"];
+  const auto value = [&args](const std::string& flag) {
+    const auto at = std::find(args.begin(), args.end(), flag);
+    return at == args.end() || at + 1 == args.end() ? "(none)" : *(at + 1);
+  };
+  EXPECT_EQ(value("--format"), "TorchScript");
+  EXPECT_EQ(value("--quantization"), "FP16");
+  EXPECT_EQ(value("--sequence_quantization"), "INT8");
+  EXPECT_EQ(value("--input_tile"), "3");
+  EXPECT_EQ(value("--publish_uri"), "s3://models/ctr");
+  EXPECT_EQ(value("--s3_endpoint"), "https://minio.store:9000");
+  EXPECT_EQ(value("--s3_region"), "eu-1");
+  EXPECT_EQ(worker["envFrom"], Json::parse(R"([{"secretRef":{"name":"store-key"}}])"));
+}
+
 TEST_F(Pods, TemplateIsMergedByNames) {
   const Json pod = Make(R"({"workers":{"podTemplate":{"metadata":{"labels":{"team":"ads","anneal.dev/run":"77"},"annotations":{"n":"v"},"name":"other"},
     "spec":{"restartPolicy":"Always","hostname":"x","runtimeClassName":"nvidia","volumes":[{"name":"shm","emptyDir":{"sizeLimit":"1Gi"}},{"name":"mine","emptyDir":{}}],
