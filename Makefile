@@ -1,5 +1,5 @@
 # One habit a target; the work is in cmake/, examples/ and tests/.
-.PHONY: demo build test e2e bench format lint deps cluster-up cluster-down
+.PHONY: demo build test e2e bench bench-export format lint deps cluster-up cluster-down
 
 JOBS ?= $(shell nproc)
 
@@ -28,6 +28,12 @@ bench: build
 	@cmake/deps/install python bench
 	@build/bin/embedding_bench
 	@tests/run_python tests/bench/bench.py build $(BENCH)
+
+# Every export format of two models: build/reports/export.json. SCALE=0.01 makes the 26 tables smaller.
+SCALE ?= 1
+bench-export: build
+	@cmake/deps/install movielens python
+	@OMP_WAIT_POLICY=passive tests/run_python tests/bench/export_bench.py --scale $(SCALE)
 
 format:
 	@git ls-files '*.h' '*.cpp' '*.inc' | xargs clang-format -i

@@ -7,6 +7,7 @@
 #include "worker/dist/launcher.h"
 #include "worker/eval/eval.h"
 #include "worker/eval/plan_command.h"
+#include "worker/export/bench_serve.h"
 #include "worker/export/export.h"
 #include "worker/export/verify.h"
 #include "worker/predict/predict.h"
@@ -80,6 +81,10 @@ int main(int argc, char** argv) {
   eval_command->add_option("--eval_result_filename", eval.eval_result_filename, "in model_dir")->capture_default_str();
   eval_command->add_option("--edit_config_json", eval.edit_config_json, "JSON object of config edits: path -> value");
 
+  std::string publish_folder;
+  auto* publish_command = app.add_subcommand("publish", "publish an export that is already there (export does it itself)");
+  publish_command->add_option("FOLDER", publish_folder, "the export")->required();
+
   anneal::exporting::ExportOptions exporting;
   auto* export_command = app.add_subcommand("export", "export a checkpoint (tzrec.export)");
   LastWins(export_command);
@@ -89,20 +94,37 @@ int main(int argc, char** argv) {
   export_command->add_option("--asset_files", exporting.asset_files, "comma list of files to put beside the model");
   export_command->add_option("--additional_export_config", exporting.additional_export_config, "JSON object merged into model_acc.json");
   export_command->add_option("--edit_config_json", exporting.edit_config_json, "JSON object of config edits: path -> value");
-  export_command->add_option("--format", exporting.settings.format, "TorchScript | AOT | AOTUnified | TensorRT | RTP | Distributed (default: ENABLE_AOT, ENABLE_TRT, USE_RTP, ...)");
+  export_command->add_option("--format", exporting.settings.format, "TorchScript | AOT | AOTUnified | ONNX | TensorRT | RTP | Distributed (default: ENABLE_AOT, ENABLE_TRT, USE_RTP, ...)");
   export_command->add_option("--quantization", exporting.settings.quantization, "pooled tables: FP32 | FP16 | INT8 | INT4 | INT2 (default: $QUANT_EMB, INT8)");
   export_command->add_option("--sequence_quantization", exporting.settings.sequence_quantization, "sequence tables (default: $QUANT_EC_EMB, FP32)");
   export_command->add_option("--input_tile", exporting.settings.input_tile, "0 | 2 | 3 (default: $INPUT_TILE, 0)");
+  export_command->add_option("--compiler_python", exporting.settings.compiler_python, "Python with torch that compiles AOT and ONNX models (default: $ANNEAL_COMPILER_PYTHON, python3)");
+  export_command->add_option("--device", exporting.settings.device, "AOT packages are compiled for: cpu | cuda (default: cpu)");
   export_command->add_option("--verify_input_path", exporting.verify_input_path, "rows to compare on (default: eval_input_path)");
   export_command->add_option("--verify_max_abs_diff", exporting.verify_max_abs_diff, "largest difference allowed")->capture_default_str();
-  export_command->add_option("--publish_uri", exporting.publish_uri, "file:// URI to publish a version to");
+  anneal::exporting::Destination& destination = exporting.publish;
+  for (auto* command : {export_command, publish_command}) {
+    command->add_option("--publish_uri", destination.uri, "file:///folder or s3://bucket/prefix to publish a version to");
+    command->add_option("--s3_endpoint", destination.s3.endpoint, "http(s)://host[:port] of an S3-compatible store (default: $AWS_ENDPOINT_URL_S3)");
+    command->add_option("--s3_region", destination.s3.region, "default: $AWS_REGION, us-east-1");
+  }
 
   anneal::exporting::VerifyOptions verify;
   auto* verify_command = app.add_subcommand("verify-export", "compare an export with the answers of its model (run by export)");
   verify_command->add_option("FOLDER", verify.folder, "the export")->required();
   verify_command->add_option("--input_path", verify.input_path, "rows")->required();
   verify_command->add_option("--expected", verify.expected, "safetensors file of the expected outputs")->required();
+  verify_command->add_option("--compiler_python", verify.compiler_python, "runs ONNX models")->capture_default_str();
   verify_command->add_option("--report", verify.report, "JSON file to write")->required();
+
+  anneal::exporting::BenchServeOptions bench;
+  auto* bench_command = app.add_subcommand("bench-serve", "measure latency and throughput of an exported model");
+  bench_command->add_option("FOLDER", bench.folder, "the export")->required();
+  bench_command->add_option("--input_path", bench.input_path, "rows to ask (default: eval_input_path of its config)");
+  bench_command->add_option("--batch_sizes", bench.batch_sizes, "rows of a call")->delimiter(',')->capture_default_str();
+  bench_command->add_option("--threads", bench.threads, "callers at once")->delimiter(',')->capture_default_str();
+  bench_command->add_option("--seconds", bench.seconds, "of each measurement")->capture_default_str();
+  bench_command->add_option("--report", bench.report, "JSON file to write");
 
   anneal::predict::PredictOptions predict;
   auto* predict_command = app.add_subcommand("predict", "predict with an exported model or a checkpoint (tzrec.predict)");
@@ -177,8 +199,12 @@ int main(int argc, char** argv) {
     } else if (*export_command) {
       WarnAboutExtras(export_command);
       status = anneal::exporting::RunExport(exporting);
+    } else if (*publish_command) {
+      status = anneal::exporting::RunPublish(publish_folder, exporting.publish);
     } else if (*verify_command) {
       status = anneal::exporting::RunVerify(verify);
+    } else if (*bench_command) {
+      status = anneal::exporting::RunBenchServe(bench);
     } else if (*predict_command) {
       WarnAboutExtras(predict_command);
       status = anneal::predict::RunPredict(predict);

@@ -47,7 +47,6 @@ const std::set<std::string>& UnsupportedFields() {
       "IdFeature.sequence_fields",
       "RawFeature.sequence_fields",
       "FeatureConfig.sequence_feature",
-      "ExportConfig.mixed_precision",
   };
   return fields;
 }

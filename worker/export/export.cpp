@@ -12,10 +12,14 @@
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/eval/trained_model.h"
+#include "worker/export/assets.h"
+#include "worker/export/compiled.h"
+#include "worker/export/distributed.h"
+#include "worker/export/rtp.h"
 #include "worker/export/torchscript.h"
 #include "worker/export/verify.h"
 #include "worker/features/fg_json.h"
-#include "worker/io/publish.h"
+#include "worker/io/digest.h"
 #include "worker/train/checkpoint/checkpoint.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
@@ -109,25 +113,27 @@ ordered_json Metrics(eval::TrainedModel& model, const std::string& rows, dist::P
 Difference Check(eval::TrainedModel& model, const Settings& settings, const ExportOptions& options,
                  const fs::path& folder, const std::string& rows, dist::ProcessGroup& group, ordered_json& report) {
   Answers expected = Ask(model, rows, kVerifyBatches);
-  if (settings.pooled != TableType::kFp32) {
-    ordered_json loss = {{"pooled_tables", TableTypeName(settings.pooled)}};
-    const ordered_json before = Metrics(model, rows, group);
-    RoundTables(model, settings.pooled);
+  ordered_json metrics = Metrics(model, rows, group);
+  if (settings.pooled != TableType::kFp32 || settings.dist_quant) {
+    const char* type = settings.dist_quant ? "INT8" : TableTypeName(settings.pooled);
+    ordered_json loss = {{"pooled_tables", type}};
+    RoundTables(model, settings);
     const Answers rounded = Ask(model, rows, kVerifyBatches);
     const Difference lost = Compare(expected, rounded);
     loss["max_abs_diff"] = lost.max;
     loss["mean_abs_diff"] = lost.mean;
-    loss["metrics_before"] = before;
-    loss["metrics_after"] = before.is_object() ? Metrics(model, rows, group) : before;
+    loss["metrics_before"] = metrics;
+    if (metrics.is_object()) metrics = Metrics(model, rows, group);
+    loss["metrics_after"] = metrics;
     report["quantization"] = loss;
     std::ostringstream text;
-    text << "tables as " << TableTypeName(settings.pooled) << ": outputs move by " << lost.max << " at most, "
-         << lost.mean << " on average";
+    text << "tables as " << type << ": outputs move by " << lost.max << " at most, " << lost.mean << " on average";
     LogInfo(text.str());
     expected = rounded;
   }
-  const Difference difference = VerifyInFreshProcess(options.program, folder, rows, expected);
+  const Difference difference = VerifyInFreshProcess(options.program, folder, rows, expected, settings.compiler_python);
   const bool passed = difference.max <= options.verify_max_abs_diff;
+  report["metrics"] = metrics;
   report["batches"] = expected.batches;
   report["rows"] = expected.rows;
   report["max_abs_diff"] = std::isfinite(difference.max) ? ordered_json(difference.max) : ordered_json("inf");
@@ -144,6 +150,38 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
   return difference;
 }
 
+void WriteModel(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
+                const std::string& folder) {
+  switch (settings.format) {
+    case Format::kAot:
+      return WriteAot(model, sample, settings, folder);
+    case Format::kAotUnified:
+      return WriteAotUnified(model, sample, settings, folder);
+    case Format::kOnnx:
+    case Format::kTensorRt:
+      return WriteOnnx(model, sample, settings, folder);
+    case Format::kDistributed:
+      return WriteDistributed(model, sample, settings, folder);
+    case Format::kRtp:
+      return WriteRtp(model, sample, settings, folder);
+    default:
+      return WriteTorchScript(model, sample, settings, folder);
+  }
+}
+
+/// What export_config.mixed_precision says to the compiled formats (parity/export.md 1); the trained model has to
+/// compute alike to be compared.
+void UseMixedPrecision(eval::TrainedModel& model, const Settings& settings) {
+  const std::string& wanted = model.config().export_config().mixed_precision();
+  const std::string& trained = model.config().train_config().mixed_precision();
+  if (wanted != trained) {
+    LogWarning("export_config.mixed_precision '" + wanted + "' differs from train_config's '" + trained + "'");
+  }
+  const bool compiled = settings.format != Format::kTorchScript;
+  model.network().set_autocast(compiled ? nn::MixedPrecisionType(wanted, "export_config.mixed_precision")
+                                        : std::nullopt);
+}
+
 }  // namespace
 
 int RunExport(const ExportOptions& options) {
@@ -151,9 +189,7 @@ int RunExport(const ExportOptions& options) {
   overrides.edit_config_json = options.edit_config_json;
   const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
   const Settings settings = ReadSettings(options.settings);
-  if (settings.format != Format::kTorchScript) {
-    throw ConfigError(std::string("export format ") + FormatName(settings.format) + ": not supported yet");
-  }
+  if (settings.format == Format::kRtp) CheckRtp(config);
   dist::Topology topology = dist::Topology::FromEnvironment();
   if (topology.rank != 0) {
     LogWarning("an export runs in one process; rank " + std::to_string(topology.rank) + " has nothing to do");
@@ -162,6 +198,8 @@ int RunExport(const ExportOptions& options) {
   topology.world_size = 1;
   if (options.export_dir.empty()) throw ConfigError("--export_dir is missing");
   if (fs::exists(options.export_dir)) throw ConfigError("directory " + options.export_dir + " already exist.");
+  // A wrong destination or missing credentials are known before the work is done.
+  const auto store = options.publish.uri.empty() ? nullptr : io::OpenStore(options.publish.uri, options.publish.s3);
   const auto group = dist::Connect(topology);
   const std::string wanted = ChooseCheckpoint(config, options.checkpoint_path);
   if (!checkpoint::Latest(wanted, LogWarning)) throw ConfigError("checkpoint path should be specified.");
@@ -186,24 +224,44 @@ int RunExport(const ExportOptions& options) {
     const auto sample = sample_stream.Next();
     if (!sample) throw DataError(rows + " has no rows to trace the model with");
     LogInfo("Exporting step " + std::to_string(model->step()) + " to " + target.string());
-    WriteTorchScript(*model, *sample, settings, folder);
+    WriteModel(*model, *sample, settings, folder);
   }
-  checkpoint::WriteFileSynced(folder / "fg.json", features::FgJson(config).dump(4));
-  checkpoint::WriteFileSynced(folder / "model_acc.json", ModelAcc(settings, options.additional_export_config).dump(4));
-  config::SavePipelineConfig(config, folder / "pipeline.config");
+  auto packed = config;
+  const auto assets = PackAssets(packed, folder, target);
+  config::SavePipelineConfig(packed, folder / "pipeline.config");
+  // RTP has an fg.json of its own and neither of the others; its config is taken away again when it is checked.
+  const bool rtp = settings.format == Format::kRtp;
+  if (!rtp) {
+    checkpoint::WriteFileSynced(folder / "fg.json", features::FgJson(config, {.assets = assets}).dump(4));
+    checkpoint::WriteFileSynced(folder / "model_acc.json",
+                                ModelAcc(settings, options.additional_export_config).dump(4));
+  }
   CopyAssets(options.asset_files, folder);
 
-  ordered_json report = {{"format", FormatName(settings.format)}, {"step", model->step()}};
+  UseMixedPrecision(*model, settings);
+  ordered_json report = {{"format", FormatName(settings.format)},
+                         {"step", model->step()},
+                         {"config_sha256", io::FileSha256(folder / "pipeline.config")}};
   const Difference difference = Check(*model, settings, options, folder, rows, *group, report);
+  if (rtp) fs::remove(folder / "pipeline.config");
+  if (settings.format == Format::kTensorRt) {
+    try {
+      WriteEngine(settings, config.export_config().cuda_matmul_allow_tf32(), folder);
+    } catch (const Error& error) {
+      fs::rename(folder, target);
+      throw Error(error.code(),
+                  std::string("no TensorRT engine: ") + error.what() +
+                      ". The checked ONNX model is kept, nothing was published: " + (target / "dense.onnx").string());
+    }
+  }
   checkpoint::SyncFolder(folder);
   fs::rename(folder, target);
 
   train::TerminationMessage message;
   message.global_step = model->step();
   message.metrics["max_abs_diff"] = difference.max;
-  if (!options.publish_uri.empty()) {
-    const io::Published published = io::Publish(target, options.publish_uri, model->step());
-    LogInfo("Published " + published.uri);
+  if (store) {
+    const io::Published published = Release(target, *store);
     message.artifact_uri = published.uri;
     message.artifact_sha256 = published.sha256;
     message.artifact_bytes = published.bytes;

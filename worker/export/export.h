@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "worker/export/release.h"
 #include "worker/export/settings.h"
 
 namespace anneal::exporting {
@@ -16,7 +17,7 @@ struct ExportOptions {
   std::string program = "/proc/self/exe";  ///< the anneal executable, which checks the artefact in a fresh process
   double verify_max_abs_diff = 1e-5;       ///< probabilities are float32 sums of a few hundred terms: 1e-5 is far above
                                            ///< their rounding and far below what a ranking notices
-  std::string publish_uri;                 ///< file:// URI: versioned copy and `latest` pointer
+  Destination publish;                     ///< empty: not published
 };
 
 /// Writes the artefact, checks it, publishes it. Returns 0; throws Error otherwise, and then nothing is published.

@@ -8,7 +8,7 @@
 namespace anneal::exporting {
 namespace {
 
-constexpr Format kFormats[] = {Format::kTorchScript, Format::kAot, Format::kAotUnified,
+constexpr Format kFormats[] = {Format::kTorchScript, Format::kAot, Format::kAotUnified, Format::kOnnx,
                                Format::kTensorRt,    Format::kRtp, Format::kDistributed};
 
 /// Empty: not set.
@@ -47,7 +47,7 @@ Format ChooseFormat(const std::string& flag) {
     if (environment && environment->first != format) Contradiction("--format", flag, environment->second);
     return format;
   }
-  throw ConfigError("--format '" + flag + "': one of TorchScript, AOT, AOTUnified, TensorRT, RTP, Distributed");
+  throw ConfigError("--format '" + flag + "': one of TorchScript, AOT, AOTUnified, ONNX, TensorRT, RTP, Distributed");
 }
 
 TableType ChooseType(const char* flag, const std::string& given, const char* variable, TableType otherwise) {
@@ -73,6 +73,42 @@ int ChooseTile(const std::string& flag) {
   return TileOf(flag);
 }
 
+/// Distributed exports have their own row format and tile embeddings; RTP takes float32 rows.
+void SettleTables(Settings& settings, const SettingFlags& flags) {
+  const std::string dist = Env("DIST_QUANT");
+  if (!dist.empty() && dist != "0" && dist != "NONE" && dist != "INT8") {
+    throw ConfigError("environment variable DIST_QUANT='" + dist + "': one of INT8, NONE, 0");
+  }
+  if (settings.format == Format::kDistributed) {
+    if (settings.input_tile == 2 || flags.input_tile == "0") Contradiction("--format", "Distributed", "INPUT_TILE");
+    if (!flags.quantization.empty() && flags.quantization != "FP32" && flags.quantization != "INT8") {
+      throw ConfigError("--quantization " + flags.quantization + ": a distributed export has INT8 or FP32 rows");
+    }
+    if (dist == "INT8" && flags.quantization == "FP32") Contradiction("--quantization", "FP32", "DIST_QUANT=INT8");
+    settings.dist_quant = dist == "INT8" || flags.quantization == "INT8";
+    settings.input_tile = 3;
+  }
+  if (settings.format == Format::kRtp) {
+    if (!flags.quantization.empty() && flags.quantization != "FP32") {
+      throw ConfigError("--quantization " + flags.quantization + ": an RTP export has FP32 rows");
+    }
+    if (settings.input_tile != 0) throw ConfigError("--input_tile: an RTP export knows no tiling");
+  }
+  if (settings.format == Format::kDistributed || settings.format == Format::kRtp) settings.pooled = TableType::kFp32;
+}
+
+int64_t MaxBatch(int64_t otherwise) {
+  for (const char* name : {"TRT_MAX_BATCH_SIZE", "MAX_EXPORT_BATCH_SIZE"}) {
+    const std::string text = Env(name);
+    if (text.empty()) continue;
+    if (text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos || std::stoll(text) == 0) {
+      throw ConfigError(std::string("environment variable ") + name + "='" + text + "': a number of rows is wanted");
+    }
+    return std::stoll(text);
+  }
+  return otherwise;
+}
+
 }  // namespace
 
 const char* FormatName(Format format) {
@@ -81,6 +117,8 @@ const char* FormatName(Format format) {
       return "AOT";
     case Format::kAotUnified:
       return "AOTUnified";
+    case Format::kOnnx:
+      return "ONNX";
     case Format::kTensorRt:
       return "TensorRT";
     case Format::kRtp:
@@ -99,13 +137,22 @@ Settings ReadSettings(const SettingFlags& flags) {
   settings.pooled = ChooseType("--quantization", flags.quantization, "QUANT_EMB", TableType::kInt8);
   settings.sequence =
       ChooseType("--sequence_quantization", flags.sequence_quantization, "QUANT_EC_EMB", TableType::kFp32);
+  SettleTables(settings, flags);
   if (On("INPUT_TILE_3_ONLINE")) throw ConfigError("environment variable INPUT_TILE_3_ONLINE: not supported yet");
+
+  settings.compiler_python = !flags.compiler_python.empty() ? flags.compiler_python : Env("ANNEAL_COMPILER_PYTHON");
+  if (settings.compiler_python.empty()) settings.compiler_python = "python3";
+  settings.max_batch = MaxBatch(settings.max_batch);
+  if (!flags.device.empty()) settings.device = flags.device;
+  if (settings.device != "cpu" && settings.device != "cuda") {
+    throw ConfigError("--device '" + settings.device + "': one of cpu, cuda");
+  }
 
   const auto say = [&settings](const char* name, const std::string& flag) {
     const std::string text = Env(name);
     if (!text.empty() || !flag.empty()) settings.acceleration.emplace_back(name, text.empty() ? flag : text);
   };
-  say("INPUT_TILE", flags.input_tile);
+  say("INPUT_TILE", settings.format == Format::kDistributed ? "3" : flags.input_tile);
   say("QUANT_EMB", flags.quantization);
   say("QUANT_EC_EMB", flags.sequence_quantization);
   say("ENABLE_TRT", settings.format == Format::kTensorRt ? "1" : "");
@@ -113,6 +160,8 @@ Settings ReadSettings(const SettingFlags& flags) {
   say("MAX_EXPORT_BATCH_SIZE", "");
   if (settings.format == Format::kAot) settings.acceleration.emplace_back("ENABLE_AOT", "1");
   if (settings.format == Format::kAotUnified) settings.acceleration.emplace_back("ENABLE_AOT", "2");
+  if (settings.dist_quant) settings.acceleration.emplace_back("DIST_QUANT", "INT8");
+  if (settings.format == Format::kDistributed) settings.acceleration.emplace_back("DISTRIBUTED_EMBEDDING", "1");
   return settings;
 }
 

@@ -6,10 +6,11 @@
 #include <torch/csrc/jit/frontend/sugared_value.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 
-#include <fstream>
+#include <filesystem>
 #include <sstream>
 
 #include "worker/config/error.h"
+#include "worker/export/boundary.h"
 #include "worker/export/lookup_source.h"
 #include "worker/train/checkpoint/safetensors.h"
 
@@ -101,7 +102,7 @@ void CheckNames(const models::EmbeddingPlan& plan) {
 
 void Define(Module& module, const std::string& source) { module.define(source, std::make_shared<OperatorResolver>()); }
 
-void SaveModule(Module& module, const std::string& path) {
+void SaveModule(const Module& module, const std::string& path) {
   try {
     module.save(path);
   } catch (const std::exception& error) {
@@ -109,24 +110,38 @@ void SaveModule(Module& module, const std::string& path) {
   }
 }
 
-ScriptedParts BuildModule(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings) {
+namespace {
+
+void AddDense(eval::TrainedModel& model, const data::Batch& sample, Module& root) {
   auto& network = model.network();
-  CheckNames(network.plan());
-  ScriptedParts parts{Module("AnnealModel"), LookupSource(network.plan(), model.features(), settings)};
   for (auto& entry : network.DenseParameters()) {
     entry.tensor.set_requires_grad(false);
-    Register(parts.root, entry.name, entry.tensor, /*buffer=*/false);
+    Register(root, entry.name, entry.tensor, /*buffer=*/false);
   }
-  for (const auto& entry : network.Buffers()) Register(parts.root, entry.name, entry.tensor, /*buffer=*/true);
+  for (const auto& entry : network.Buffers()) Register(root, entry.name, entry.tensor, /*buffer=*/true);
+  TraceDense(model, root.attr("model").toModule(), sample);
+}
+
+void AddTables(eval::TrainedModel& model, const Settings& settings, Module& root) {
   for (const auto& shard : model.embedding().weights()) {
     if (shard.rows != shard.global_rows) throw ConfigError("an export runs in one process");
     const at::Tensor weights = at::from_blob(shard.data, {shard.rows, shard.dim}, at::kFloat);
     // Packed bytes cannot be a parameter: those are floating point.
-    Register(parts.root, shard.name, PackTable(weights, settings.pooled, shard.name),
-             settings.pooled != TableType::kFp32);
+    Register(root, shard.name, PackTable(weights, settings.pooled, shard.name), settings.pooled != TableType::kFp32);
   }
-  TraceDense(model, parts.root.attr("model").toModule(), sample);
-  Define(parts.root, parts.lookup_source);
+}
+
+}  // namespace
+
+ScriptedParts BuildModule(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
+                          Contents contents) {
+  CheckNames(model.network().plan());
+  ScriptedParts parts{Module("AnnealModel"), LookupSource(model.network().plan(), model.features(), settings)};
+  if (contents.dense) AddDense(model, sample, parts.root);
+  if (contents.tables) {
+    AddTables(model, settings, parts.root);
+    Define(parts.root, parts.lookup_source);
+  }
   parts.root.eval();
   return parts;
 }
@@ -141,6 +156,23 @@ void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, cons
   const auto method = parts.root.attr("model").toModule().get_method("dense_forward");
   checkpoint::WriteFileSynced(folder + "/gm.code", parts.lookup_source.substr(1) + source +
                                                        "\n# dense_forward, traced\n" + method.graph()->toString());
+}
+
+void WriteSparsePart(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
+                     const std::string& folder) {
+  ScriptedParts parts = BuildModule(model, sample, settings, {.tables = true, .dense = false});
+  const Boundary boundary = BoundaryOf(model.network().plan());
+  const std::string source = R"(
+def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Tensor]:
+    pooled, dense = self.lookup(data, device)
+    return {)" + Quote(boundary.pooled) +
+                             ": pooled, " + Quote(boundary.dense) + ": dense}\n";
+  Define(parts.root, source);
+  parts.root.eval();
+  SaveModule(parts.root, folder + "/scripted_sparse_model.pt");
+  checkpoint::WriteFileSynced(folder + "/gm_sparse.code", parts.lookup_source.substr(1) + source);
+  std::filesystem::create_directories(folder + "/graph");
+  checkpoint::WriteFileSynced(folder + "/graph/gm_sparse.graph", parts.root.get_method("forward").graph()->toString());
 }
 
 }  // namespace anneal::exporting

@@ -14,13 +14,21 @@
 
 namespace anneal::exporting {
 
-/// A module with the methods `lookup` (lookup_source.h) and model.dense_forward(pooled, dense) -> outputs in the order
-/// of prediction_names(). `sample` is any batch with rows: it traces the graph and sizes nothing.
+/// What a module is to hold.
+struct Contents {
+  bool tables = true, dense = true;
+};
+
+/// A module with the methods `lookup` (lookup_source.h; when it holds the tables) and model.dense_forward(pooled,
+/// dense)
+/// -> outputs in the order of prediction_names() (when it holds the dense parameters). `sample` is any batch with rows:
+/// it traces the graph and sizes nothing.
 struct ScriptedParts {
   torch::jit::Module root;
   std::string lookup_source;
 };
-ScriptedParts BuildModule(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings);
+ScriptedParts BuildModule(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
+                          Contents contents = {});
 
 /// Compiles methods into a module; `quantized.` is known in their source.
 void Define(torch::jit::Module& module, const std::string& source);
@@ -29,7 +37,11 @@ void Define(torch::jit::Module& module, const std::string& source);
 void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
                       const std::string& folder);
 
+/// Writes scripted_sparse_model.pt (input dictionary -> boundary tensors), gm_sparse.code and graph/gm_sparse.graph.
+void WriteSparsePart(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
+                     const std::string& folder);
+
 /// Saves a module. Throws TemporaryError naming the file.
-void SaveModule(torch::jit::Module& module, const std::string& path);
+void SaveModule(const torch::jit::Module& module, const std::string& path);
 
 }  // namespace anneal::exporting

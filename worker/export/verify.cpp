@@ -10,9 +10,11 @@
 #include <nlohmann/json.hpp>
 
 #include "worker/config/error.h"
-#include "worker/config/pipeline.h"
+#include "worker/export/assets.h"
 #include "worker/export/child_process.h"
-#include "worker/export/scripted_model.h"
+#include "worker/export/compiler.h"
+#include "worker/export/dist_rows.h"
+#include "worker/export/exported_model.h"
 #include "worker/train/checkpoint/safetensors.h"
 
 namespace anneal::exporting {
@@ -57,6 +59,18 @@ Answers Read(const std::string& path) {
   return answers;
 }
 
+/// What ONNX Runtime makes of the boundary tensors.
+std::vector<std::pair<std::string, at::Tensor>> RunOnnx(const Answers& boundary, const VerifyOptions& options) {
+  const std::string input = options.report + ".boundary", output = options.report + ".outputs";
+  Write(boundary, input);
+  RunCompiler(options.compiler_python, "run_onnx",
+              {{"onnx", options.folder + "/dense.onnx"}, {"input", input}, {"output", output}});
+  Answers outputs = Read(output);
+  fs::remove(input);
+  fs::remove(output);
+  return std::move(outputs.values);
+}
+
 }  // namespace
 
 data::BatchStream OpenRows(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
@@ -97,23 +111,25 @@ Difference Compare(const Answers& a, const Answers& b) {
   return difference;
 }
 
-void RoundTables(eval::TrainedModel& model, TableType type) {
+void RoundTables(eval::TrainedModel& model, const Settings& settings) {
   for (const auto& shard : model.embedding().weights()) {
     at::Tensor weights = at::from_blob(shard.data, {shard.rows, shard.dim}, at::kFloat);
-    weights.copy_(UnpackTable(PackTable(weights, type, shard.name), type));
+    weights.copy_(settings.dist_quant ? UnpackDistRows(PackDistRows(weights, shard.name))
+                                      : UnpackTable(PackTable(weights, settings.pooled, shard.name), settings.pooled));
   }
 }
 
 int RunVerify(const VerifyOptions& options) {
-  const auto loaded = config::LoadPipelineConfig(options.folder + "/pipeline.config");
+  const auto loaded = LoadExportConfig(options.folder);
   const auto features = features::FeatureSet::FromConfig(loaded.config);
-  const ScriptedModel exported(options.folder);
   const Answers expected = Read(options.expected);
   const int64_t wanted = expected.values.front().second.size(0);
   data::BatchStream stream = OpenRows(loaded.config, features, options.input_path);
   const int64_t batches = (wanted + stream.batch_size() - 1) / stream.batch_size();
-  const Answers got =
-      Collect(stream, batches, [&](const data::Batch& batch) { return exported.Predict(batch, features); });
+  const bool onnx = fs::exists(options.folder + "/dense.onnx");
+  const auto model = onnx ? OpenSparsePart(options.folder) : OpenExport(options.folder);
+  Answers got = Collect(stream, batches, [&](const data::Batch& batch) { return model->Predict(batch, features); });
+  if (onnx) got.values = RunOnnx(got, options);
   const Difference difference = Compare(expected, got);
   // JSON has no infinity.
   const auto number = [](double value) { return std::isfinite(value) ? json(value) : json("inf"); };
@@ -126,12 +142,12 @@ int RunVerify(const VerifyOptions& options) {
 }
 
 Difference VerifyInFreshProcess(const std::string& program, const std::string& folder, const std::string& input_path,
-                                const Answers& expected) {
+                                const Answers& expected, const std::string& compiler_python) {
   const std::string answers = folder + ".expected.safetensors", report = folder + ".verify.json";
   fs::remove(report);
   Write(expected, answers);
-  const ChildResult child = RunChild(
-      {program, "verify-export", folder, "--input_path", input_path, "--expected", answers, "--report", report});
+  const ChildResult child = RunChild({program, "verify-export", folder, "--input_path", input_path, "--expected",
+                                      answers, "--report", report, "--compiler_python", compiler_python});
   fs::remove(answers);
   if (child.status != 0) throw Error(ExitCode::kInternal, "a fresh process cannot run the export: " + child.last_lines);
   const json result = json::parse(std::ifstream(report));

@@ -31,19 +31,20 @@ data::BatchStream OpenRows(const tzrec::protos::EasyRecConfig& config, const fea
 Answers Ask(eval::TrainedModel& model, const std::string& input_path, int64_t batches);
 Difference Compare(const Answers& a, const Answers& b);
 
-/// Rounds the model's tables in place as an export of that type does.
-void RoundTables(eval::TrainedModel& model, TableType type);
+/// Rounds the model's tables in place as an export with these settings does.
+void RoundTables(eval::TrainedModel& model, const Settings& settings);
 
 /// `anneal verify-export`: loads the artefact in `folder`, answers the rows of `input_path` and compares with the
 /// answers in the file `expected`. Writes {max_abs_diff, mean_abs_diff, batches, rows} to `report`.
 struct VerifyOptions {
   std::string folder, input_path, expected, report;
+  std::string compiler_python = "python3";  ///< runs ONNX models
 };
 int RunVerify(const VerifyOptions& options);
 
 /// Runs `anneal verify-export` in a process of its own. `program` is the anneal executable. Throws Error with the last
 /// lines of the process when it fails.
 Difference VerifyInFreshProcess(const std::string& program, const std::string& folder, const std::string& input_path,
-                                const Answers& expected);
+                                const Answers& expected, const std::string& compiler_python);
 
 }  // namespace anneal::exporting

@@ -14,7 +14,8 @@
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/eval/trained_model.h"
-#include "worker/export/scripted_model.h"
+#include "worker/export/assets.h"
+#include "worker/export/exported_model.h"
 #include "worker/train/progress/console_progress.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
@@ -81,17 +82,16 @@ struct Runner {
   std::function<models::Predictions(const data::Batch&)> predict;
   int64_t step = -1;
   std::unique_ptr<eval::TrainedModel> trained;
-  std::unique_ptr<exporting::ScriptedModel> scripted;
+  std::unique_ptr<exporting::ExportedModel> exported;
 };
 
 void OpenExported(const PredictOptions& options, Runner& runner) {
-  const std::string path = options.scripted_model_path + "/pipeline.config";
-  auto loaded = config::LoadPipelineConfig(path);
+  auto loaded = exporting::LoadExportConfig(options.scripted_model_path);
   config::Overrides overrides;
   overrides.edit_config_json = options.edit_config_json;
   config::ApplyOverrides(loaded.config, overrides);
   runner.config = loaded.config;
-  runner.scripted = std::make_unique<exporting::ScriptedModel>(options.scripted_model_path);
+  runner.exported = exporting::OpenExport(options.scripted_model_path);
 }
 
 }  // namespace
@@ -163,7 +163,7 @@ int RunPredict(const PredictOptions& options) {
       predictions = runner.trained->Predict(batch ? *batch : nothing);
       if (runner.trained->embedding().global_rows() == 0) break;
     } else if (batch) {
-      predictions = runner.scripted->Predict(*batch, *runner.features);
+      predictions = runner.exported->Predict(*batch, *runner.features);
     }
     if (!batch) {
       if (runner.trained) continue;

@@ -12,6 +12,9 @@
 #include <nlohmann/json.hpp>
 
 #include "worker/config/error.h"
+#include "worker/config/pipeline.h"
+#include "worker/export/assets.h"
+#include "worker/io/digest.h"
 #include "worker/io/publish.h"
 #include "worker/train/checkpoint/safetensors.h"
 
@@ -93,7 +96,8 @@ TEST_F(ExportTest, GivesTheReferencesOutputsAndFiles) {
   }
   EXPECT_EQ(parameters, state.tensors().size());
   EXPECT_EQ(json::parse(std::ifstream("exported/fg.json")), json::parse(std::ifstream(kGolden / "fg.json")));
-  EXPECT_EQ(json::parse(std::ifstream("exported/model_acc.json")), json::parse(std::ifstream(kGolden / "model_acc.json")));
+  EXPECT_EQ(json::parse(std::ifstream("exported/model_acc.json")),
+            json::parse(std::ifstream(kGolden / "model_acc.json")));
   const json report = json::parse(std::ifstream("exported/export_report.json"));
   EXPECT_TRUE(report["passed"].get<bool>());
   EXPECT_GT(report["rows"].get<int>(), 1000);
@@ -115,12 +119,14 @@ TEST_F(ExportTest, AnyBatchSize) {
         one.insert(name, value.narrow(0, row, 1));
       } else if (whole.contains(name.substr(0, name.rfind('.')) + ".lengths")) {
         const at::Tensor lengths = whole.at(name.substr(0, name.rfind('.')) + ".lengths");
-        one.insert(name, value.narrow(0, lengths.narrow(0, 0, row).sum().item<int64_t>(), lengths[row].item<int64_t>()));
+        one.insert(name,
+                   value.narrow(0, lengths.narrow(0, 0, row).sum().item<int64_t>(), lengths[row].item<int64_t>()));
       } else {
         one.insert(name, value.narrow(0, row, 1));
       }
     }
-    EXPECT_NEAR(copy.forward({one}).toGenericDict().at("logits").toTensor().item<double>(), all[row].item<double>(), 1e-6);
+    EXPECT_NEAR(copy.forward({one}).toGenericDict().at("logits").toTensor().item<double>(), all[row].item<double>(),
+                1e-6);
   }
 }
 
@@ -137,7 +143,7 @@ TEST_F(ExportTest, RefusesAndLeavesNothing) {
   EXPECT_THROW(RunExport(options), ConfigError);
   options = Options("other");
   options.verify_max_abs_diff = -1;  // no model is that equal: nothing may be published
-  options.publish_uri = "file://" + fs::absolute("never").string();
+  options.publish.uri = "file://" + fs::absolute("never").string();
   EXPECT_THROW(RunExport(options), Error);
   EXPECT_FALSE(fs::exists("never"));
   EXPECT_FALSE(fs::exists("other"));
@@ -151,7 +157,8 @@ TEST_F(ExportTest, QuantisedTablesGiveTheReferencesOutputs) {
     SCOPED_TRACE(type);
     const fs::path golden = kZoo / "deepfm/export" / type;
     const size_t equals = type.find('=');
-    const Environment environment(equals == std::string::npos ? Variables{} : Variables{{"QUANT_EMB", type.substr(equals + 1)}});
+    const Environment environment(equals == std::string::npos ? Variables{}
+                                                              : Variables{{"QUANT_EMB", type.substr(equals + 1)}});
     const std::string folder = "exported." + type;
     fs::remove_all(folder);
     ASSERT_EQ(RunExport(Options(folder)), 0);
@@ -160,7 +167,8 @@ TEST_F(ExportTest, QuantisedTablesGiveTheReferencesOutputs) {
     for (const auto& entry : Dictionary(golden / "outputs32.safetensors")) {
       EXPECT_LE((got.at(entry.key()).toTensor() - entry.value()).abs().max().item<double>(), 1e-6) << entry.key();
     }
-    EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json")), json::parse(std::ifstream(golden / "model_acc.json")));
+    EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json")),
+              json::parse(std::ifstream(golden / "model_acc.json")));
     EXPECT_LT(fs::file_size(folder + "/scripted_model.pt"), fs::file_size("exported/scripted_model.pt"));
     const json report = json::parse(std::ifstream(folder + "/export_report.json"));
     EXPECT_TRUE(report["passed"].get<bool>());
@@ -170,6 +178,36 @@ TEST_F(ExportTest, QuantisedTablesGiveTheReferencesOutputs) {
     EXPECT_LT(report["quantization"]["max_abs_diff"].get<double>(), type == "QUANT_EMB=INT4" ? 5e-2 : 1e-3);
     EXPECT_NEAR(report["quantization"]["metrics_before"]["auc"], report["quantization"]["metrics_after"]["auc"],
                 type == "QUANT_EMB=INT4" ? 2e-2 : 2e-3);
+  }
+}
+
+/// A model with several heads, every number type.
+TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) {
+  for (const std::string type : {"QUANT_EMB=0", "default", "QUANT_EMB=FP16", "QUANT_EMB=INT4"}) {
+    SCOPED_TRACE(type);
+    const fs::path golden = kZoo / "mmoe/export" / type;
+    unsetenv("QUANT_EMB");
+    const size_t equals = type.find('=');
+    const Environment environment(equals == std::string::npos ? Variables{}
+                                                              : Variables{{"QUANT_EMB", type.substr(equals + 1)}});
+    const std::string folder = "mmoe." + type;
+    fs::remove_all(folder);
+    auto options = Options(folder);
+    options.pipeline_config_path = (kZoo / "mmoe/pipeline.config").string();
+    options.checkpoint_path = (golden / "scripted_state.safetensors").string();
+    if (type != "QUANT_EMB=0")
+      options.checkpoint_path = (kZoo / "mmoe/export/QUANT_EMB=0/scripted_state.safetensors").string();
+    ASSERT_EQ(RunExport(options), 0);
+    auto module = torch::jit::load(folder + "/scripted_model.pt");
+    const auto got = module.forward({Dictionary(golden / "inputs32.safetensors")}).toGenericDict();
+    const auto want = Dictionary(golden / "outputs32.safetensors");
+    EXPECT_EQ(got.size(), want.size());
+    for (const auto& entry : want) {
+      EXPECT_LE((got.at(entry.key()).toTensor() - entry.value()).abs().max().item<double>(), 1e-6) << entry.key();
+    }
+    EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json")),
+              json::parse(std::ifstream(golden / "model_acc.json")));
+    EXPECT_EQ(json::parse(std::ifstream(folder + "/fg.json")), json::parse(std::ifstream(golden / "fg.json")));
   }
 }
 
@@ -218,19 +256,118 @@ TEST_F(ExportTest, UserFeaturesAreTiled) {
 TEST_F(ExportTest, PublishesVersionsAndMovesThePointerLast) {
   const fs::path root = fs::absolute("published");
   fs::remove_all(root);
-  const auto first = io::Publish("exported", "file://" + root.string(), 1);
-  // What a killed run left behind is swept, the pointer is not touched.
-  fs::create_directories(root / "versions/2-x.unfinished");
+  const auto store = io::OpenStore("file://" + root.string(), {});
+  const auto first = io::Publish("exported", *store, {{"step", 1}, {"config_sha256", "abc"}});
   const json pointer = json::parse(std::ifstream(root / "latest"));
   EXPECT_EQ("file://" + (root / pointer["path"].get<std::string>()).string(), first.uri);
-  const auto second = io::Publish("exported", "file://" + root.string(), 2);
+  EXPECT_EQ(pointer["sha256"], first.sha256);
+  EXPECT_EQ(first.sent, first.bytes);
+  const auto second = io::Publish("exported", *store, {{"step", 2}});
   EXPECT_NE(second.uri, first.uri);
-  EXPECT_FALSE(fs::exists(root / "versions/2-x.unfinished"));
-  const fs::path version = second.uri.substr(7);
-  const json manifest = json::parse(std::ifstream(version / "MANIFEST.json"));
-  EXPECT_EQ(io::FileSha256(version / "MANIFEST.json"), second.sha256);
-  for (const json& file : manifest["files"]) EXPECT_EQ(io::FileSha256(version / file["path"].get<std::string>()), file["sha256"]);
-  EXPECT_THROW(io::Publish("exported", "s3://bucket/x", 1), ConfigError);
+  for (const auto& published : {first, second}) {
+    const fs::path version = published.uri.substr(7);
+    const json manifest = json::parse(std::ifstream(version / "MANIFEST.json"));
+    EXPECT_EQ(io::FileSha256(version / "MANIFEST.json"), published.sha256);
+    for (const json& file : manifest["files"]) {
+      EXPECT_EQ(io::FileSha256(version / file["path"].get<std::string>()), file["sha256"]);
+      EXPECT_EQ(fs::file_size(version / file["path"].get<std::string>()), file["bytes"]);
+    }
+  }
+}
+
+/// What a killed run left: a file is missing, another half written, a third damaged. Only these are sent again.
+TEST_F(ExportTest, PublishesAgainOnlyWhatIsNotThere) {
+  const fs::path root = fs::absolute("resumed");
+  fs::remove_all(root);
+  const auto store = io::OpenStore("file://" + root.string(), {});
+  const json about = {{"step", 7}};
+  const auto whole = io::Publish("exported", *store, about);
+  const fs::path version = whole.uri.substr(7);
+  fs::remove(version / "MANIFEST.json");
+  fs::remove(version / "gm.code");
+  std::string bytes = (std::ostringstream() << std::ifstream(version / "fg.json").rdbuf()).str();
+  bytes[0] ^= 1;
+  std::ofstream(version / "fg.json") << bytes;
+  fs::resize_file(version / "pipeline.config", 3);
+  std::ofstream(version / "scripted_model.pt.part") << "half";
+  const auto again = io::Publish("exported", *store, about);
+  EXPECT_EQ(again.uri, whole.uri);
+  EXPECT_EQ(again.sha256, whole.sha256);
+  int64_t missing = 0;
+  for (const char* name : {"gm.code", "fg.json", "pipeline.config"}) {
+    missing += static_cast<int64_t>(fs::file_size(fs::path("exported") / name));
+    EXPECT_EQ(io::FileSha256(version / name), io::FileSha256(fs::path("exported") / name));
+  }
+  EXPECT_EQ(again.sent, missing);
+  EXPECT_EQ(io::Publish("exported", *store, about).sent, 0);
+}
+
+TEST_F(ExportTest, DestinationsThatCannotBe) {
+  EXPECT_THROW(io::OpenStore("gs://bucket/x", {}), ConfigError);
+  EXPECT_THROW(io::OpenStore("s3:///x", {}), ConfigError);
+  try {
+    io::OpenStore("s3://key:top-secret@bucket/x", {});
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_EQ(std::string(error.what()).find("top-secret"), std::string::npos);
+  }
+}
+
+TEST(Assets, ArePackedUnderTheirContentAndFoundWhereTheExportLies) {
+  fs::remove_all("packed");
+  fs::create_directories("packed");
+  fs::create_directories("words");
+  std::ofstream("words/colour.list.txt") << "red\ngreen\n";
+  const std::string text =
+      "feature_configs { id_feature { feature_name: 'colour' vocab_file: 'colour.list.txt' asset_dir: 'words' } }"
+      "feature_configs { id_feature { feature_name: 'user' num_buckets: 7 } }";
+  auto config = config::ParsePipelineConfig(text, "x").config;
+  const std::string name = "colour.list_9045608503153ddd1df29acbd14097a5.txt";
+  EXPECT_EQ(PackAssets(config, "packed", "/served"), (std::map<std::string, std::string>{{"words/colour.list.txt", name}}));
+  EXPECT_EQ(io::FileSha256("packed/" + name), io::FileSha256("words/colour.list.txt"));
+  EXPECT_EQ(config.feature_configs(0).id_feature().vocab_file(), name);
+  EXPECT_EQ(config.feature_configs(0).id_feature().asset_dir(), "/served");
+  config::SavePipelineConfig(config, "packed/pipeline.config");
+  EXPECT_EQ(LoadExportConfig("packed").config.feature_configs(0).id_feature().asset_dir(), "packed");
+  fs::remove("words/colour.list.txt");
+  config = config::ParsePipelineConfig(text, "x").config;
+  EXPECT_THROW(PackAssets(config, "packed", "/served"), ConfigError);
+}
+
+TEST(Settings, FormatsWithTablesOfTheirOwn) {
+  unsetenv("QUANT_EMB");
+  const auto read = [](const char* format, const char* quantization = "", const char* tile = "") {
+    SettingFlags flags;
+    flags.format = format;
+    flags.quantization = quantization;
+    flags.input_tile = tile;
+    return ReadSettings(flags);
+  };
+  EXPECT_EQ(read("Distributed").input_tile, 3);
+  EXPECT_FALSE(read("Distributed").dist_quant);
+  EXPECT_TRUE(read("Distributed", "INT8").dist_quant);
+  EXPECT_EQ(read("Distributed", "INT8").pooled, TableType::kFp32);
+  EXPECT_EQ(read("RTP").pooled, TableType::kFp32);
+  EXPECT_EQ(read("AOT").pooled, TableType::kInt8);
+  EXPECT_THROW(read("RTP", "INT8"), ConfigError);
+  EXPECT_THROW(read("RTP", "", "3"), ConfigError);
+  EXPECT_THROW(read("Distributed", "INT4"), ConfigError);
+  EXPECT_THROW(read("Distributed", "", "2"), ConfigError);
+  {
+    const Environment environment(Variables{{"DIST_QUANT", "INT8"}});
+    EXPECT_TRUE(read("Distributed").dist_quant);
+    EXPECT_FALSE(read("TorchScript").dist_quant);
+    EXPECT_THROW(read("Distributed", "FP32"), ConfigError);
+  }
+  for (const Variables& wrong : {Variables{{"DIST_QUANT", "INT4"}}, Variables{{"MAX_EXPORT_BATCH_SIZE", "many"}},
+                                 Variables{{"TRT_MAX_BATCH_SIZE", "0"}}, Variables{{"ENABLE_AOT", "3"}}}) {
+    const Environment environment(wrong);
+    EXPECT_THROW(read(""), ConfigError) << wrong.front().first;
+  }
+  const Environment environment(Variables{{"MAX_EXPORT_BATCH_SIZE", "64"}, {"ENABLE_TRT", "1"}});
+  EXPECT_EQ(read("").max_batch, 64);
+  EXPECT_EQ(read("").format, Format::kTensorRt);
+  EXPECT_THROW(read("AOT"), ConfigError);
 }
 
 }  // namespace

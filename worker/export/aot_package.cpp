@@ -1,0 +1,63 @@
+#include "worker/export/aot_package.h"
+
+#include <dlfcn.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "worker/config/error.h"
+
+namespace anneal::exporting {
+namespace {
+
+using nlohmann::json;
+
+/// Keys of the dictionary in a call's tree of containers.
+std::vector<std::string> Keys(const json& tree) {
+  if (tree.is_object() && tree.value("type", "") == "builtins.dict") {
+    const json keys = json::parse(tree.value("context", "[]"), nullptr, false);
+    if (keys.is_array() && !keys.empty()) return keys;
+  }
+  if (tree.is_structured()) {
+    for (const auto& part : tree) {
+      if (auto keys = Keys(part); !keys.empty()) return keys;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+AotPackage::AotPackage(const std::string& path, int runners) {
+  if (!std::filesystem::exists(path)) throw ConfigError("there is no compiled model at " + path);
+  // A package asks for libtorch.so by name. The whole one would pull every CUDA library: an empty one on this program's
+  // run path comes first.
+  ::dlopen("libtorch.so", RTLD_NOW | RTLD_GLOBAL);
+  try {
+    loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, "model", false, runners);
+    const auto call = loader_->get_call_spec();
+    inputs_ = Keys(json::parse(call.at(0)));
+    outputs_ = Keys(json::parse(call.at(1)));
+  } catch (const std::exception& error) {
+    throw ConfigError(path + " cannot be loaded: " + std::string(error.what()).substr(0, 300));
+  }
+}
+
+AotPackage::~AotPackage() = default;
+
+c10::Dict<std::string, at::Tensor> AotPackage::Run(const c10::Dict<std::string, at::Tensor>& data) const {
+  std::vector<at::Tensor> arguments;
+  arguments.reserve(inputs_.size());
+  for (const std::string& name : inputs_) {
+    const auto found = data.find(name);
+    if (found == data.end()) throw ConfigError("the compiled model needs the input '" + name + "'");
+    arguments.push_back(found->value());
+  }
+  const auto results = loader_->boxed_run(std::move(arguments));
+  c10::Dict<std::string, at::Tensor> outputs;
+  for (size_t i = 0; i < results.size(); ++i) outputs.insert(outputs_.at(i), results[i]);
+  return outputs;
+}
+
+}  // namespace anneal::exporting

@@ -1,0 +1,51 @@
+#include "worker/export/assets.h"
+
+#include <filesystem>
+
+#include "worker/config/error.h"
+#include "worker/io/digest.h"
+
+namespace anneal::exporting {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The features with an asset file. More kinds of features will have more fields.
+template <typename Visit>
+void EachAsset(tzrec::protos::EasyRecConfig& config, Visit visit) {
+  for (auto& one : *config.mutable_feature_configs()) {
+    if (one.has_id_feature() && one.id_feature().has_vocab_file()) visit(*one.mutable_id_feature());
+  }
+}
+
+}  // namespace
+
+std::map<std::string, std::string> PackAssets(tzrec::protos::EasyRecConfig& config, const std::string& folder,
+                                              const std::string& final_folder) {
+  std::map<std::string, std::string> names;
+  EachAsset(config, [&](tzrec::protos::IdFeature& feature) {
+    const std::string path =
+        feature.asset_dir().empty() ? feature.vocab_file() : feature.asset_dir() + "/" + feature.vocab_file();
+    const fs::path file(path);
+    if (!fs::is_regular_file(file)) {
+      throw ConfigError("feature '" + feature.feature_name() + "': there is no vocab_file " + path);
+    }
+    const std::string name =
+        file.stem().string() + "_" + io::FileDigest(path, io::Hash::kMd5) + file.extension().string();
+    std::error_code error;
+    fs::copy_file(file, fs::path(folder) / name, fs::copy_options::overwrite_existing, error);
+    if (error) throw TemporaryError("cannot copy " + path + ": " + error.message());
+    names[path] = name;
+    feature.set_vocab_file(name);
+    feature.set_asset_dir(final_folder);
+  });
+  return names;
+}
+
+config::LoadedConfig LoadExportConfig(const std::string& folder) {
+  auto loaded = config::LoadPipelineConfig(folder + "/pipeline.config");
+  EachAsset(loaded.config, [&folder](tzrec::protos::IdFeature& feature) { feature.set_asset_dir(folder); });
+  return loaded;
+}
+
+}  // namespace anneal::exporting

@@ -1,0 +1,84 @@
+#include "worker/export/compiler.h"
+
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "worker/config/error.h"
+#include "worker/export/boundary.h"
+#include "worker/export/child_process.h"
+#include "worker/export/compile_script.h"
+#include "worker/train/checkpoint/safetensors.h"
+
+namespace anneal::exporting {
+
+using nlohmann::json;
+
+void RunCompiler(const std::string& python, const std::string& task, json spec) {
+  spec["task"] = task;
+  spec["torch"] = TORCH_VERSION;
+  const std::string path = spec["output"].get<std::string>() + ".spec.json";
+  checkpoint::WriteFileSynced(path, spec.dump(1));
+  const bool onnx_tool = task == "run_onnx" || task == "tensorrt";
+  const ChildResult child = RunChild({python, "-c", onnx_tool ? kOnnxToolsScript : kCompileScript, path});
+  std::filesystem::remove(path);
+  if (child.status == 0) return;
+  const std::string setting = " (--compiler_python or ANNEAL_COMPILER_PYTHON names the Python to compile with)";
+  // EX_CONFIG of compile.py: its last line says what the machine lacks.
+  constexpr int kLacking = 78;
+  if (child.status == 127 || child.status == kLacking) {
+    const size_t end = child.last_lines.find_last_not_of('\n');
+    const size_t line = child.last_lines.rfind('\n', end);
+    throw ConfigError("the compiler cannot run: " +
+                      child.last_lines.substr(line == std::string::npos ? 0 : line + 1, end - line) + setting);
+  }
+  throw Error(ExitCode::kInternal, "the compiler failed (" + task + "): " + child.last_lines);
+}
+
+json CompilerSpec(eval::TrainedModel& model, const Settings& settings, const std::string& module,
+                  const std::string& output) {
+  const auto& network = model.network();
+  const auto& plan = network.plan();
+  const Boundary boundary = BoundaryOf(plan);
+  const auto tiled = [&settings](const features::Feature& feature) {
+    return settings.input_tile != 0 && feature.side == "user";
+  };
+  json spec = {{"module", module},
+               {"output", output},
+               {"device", settings.device},
+               {"autocast", model.config().export_config().mixed_precision()},
+               {"pooled", {{"name", boundary.pooled}, {"width", plan.pooled_width}}},
+               {"dense", {{"name", boundary.dense}, {"width", plan.dense_width}}},
+               {"outputs", network.prediction_names()},
+               {"tile", settings.input_tile != 0},
+               {"sparse", json::array()},
+               {"dense_features", json::array()},
+               {"tables", json::array()},
+               {"lookups", json::array()}};
+  for (const auto* feature : model.features().sparse()) {
+    spec["sparse"].push_back({{"name", feature->name},
+                              {"index", feature->index},
+                              {"weighted", model.features().weighted()},
+                              {"tile", tiled(*feature)}});
+  }
+  for (const auto* feature : model.features().dense()) {
+    spec["dense_features"].push_back(
+        {{"name", feature->name}, {"width", feature->value_dim}, {"tile", tiled(*feature)}});
+  }
+  for (const auto& table : plan.tables) {
+    spec["tables"].push_back({{"state_name", table.state_name()},
+                              {"rows", table.rows},
+                              {"type", TableTypeName(settings.pooled)},
+                              {"mean", table.pooling == features::Pooling::kMean}});
+  }
+  for (const auto& lookup : plan.lookups) {
+    const auto& feature = *model.features().sparse()[lookup.feature];
+    spec["lookups"].push_back({{"table", lookup.table}, {"feature", feature.name}, {"tile", tiled(feature)}});
+  }
+  return spec;
+}
+
+}  // namespace anneal::exporting

@@ -1,0 +1,265 @@
+"""Compiles an exported model with the Python side of torch: AOTInductor packages and ONNX.
+
+Usage: python compile.py SPEC.json        (made and run by worker/export/compiler.cpp)
+Exit status 78: this Python cannot compile; the last line says what it lacks.
+
+SPEC: task        "dense_package" | "whole_package" | "onnx"
+      module      a scripted_model.pt: tables under their state names, and the method model.dense_forward(pooled, dense)
+      output      file to write
+      pooled, dense: {"name", "width"} of the boundary tensors, outputs: names of what dense_forward returns
+      sparse, dense_features, tables, lookups, tile: how the whole model looks up (whole_package)
+      device      "cpu" or "cuda"; autocast "" | "BF16" | "FP16"
+
+The traced graph of the dense part is read from the file and run operator by operator under torch.export, so that this
+script knows no model.
+"""
+import json
+import sys
+
+LACKING = 78
+
+
+def lack(what):
+    print(what, file=sys.stderr)
+    sys.exit(LACKING)
+
+
+try:
+    import torch
+except ImportError as error:
+    lack(f"{sys.executable}: {error}")
+
+UNPACK = {"INT8": (8, 8), "INT4": (4, 4), "INT2": (2, 4)}  # bits, bytes of scale and bias behind the codes
+SAMPLE_ROWS = 7  # traces the graph and sizes nothing
+
+
+class TracedGraph(torch.nn.Module):
+    """A traced TorchScript method as Python: its operators one after another, its parameters as buffers."""
+
+    def __init__(self, script, method):
+        super().__init__()
+        graph = getattr(script, method).inlined_graph
+        self.inputs = [value.debugName() for value in graph.inputs()][1:]
+        self.outputs = [value.debugName() for value in graph.outputs()]
+        self.constants, self.tensors, self.steps = {}, {}, []
+        modules = {next(graph.inputs()).debugName(): script}
+        for node in graph.nodes():
+            names = [value.debugName() for value in node.inputs()]
+            output = node.output().debugName() if node.outputsSize() == 1 else None
+            if node.kind() == "prim::GetAttr":
+                value = getattr(modules[names[0]], node.s("name"))
+                if isinstance(value, torch.Tensor):
+                    attribute = f"tensor{len(self.tensors)}"
+                    self.register_buffer(attribute, value.detach())
+                    self.tensors[output] = attribute
+                else:
+                    modules[output] = value
+            elif node.kind() == "prim::Constant":
+                value = node.output().toIValue()
+                if isinstance(value, torch.Tensor):
+                    attribute = f"tensor{len(self.tensors)}"
+                    self.register_buffer(attribute, value.detach())
+                    self.tensors[output] = attribute
+                else:
+                    self.constants[output] = value
+            else:
+                self.steps.append((self.operator(node), names, [value.debugName() for value in node.outputs()]))
+
+    @staticmethod
+    def operator(node):
+        kind = node.kind()
+        if kind in ("prim::ListConstruct", "prim::TupleConstruct"):
+            return lambda *values: (list(values),)
+        if kind in ("prim::ListUnpack", "prim::TupleUnpack"):
+            return lambda values: tuple(values)
+        if kind in ("prim::NumToTensor", "aten::Int", "aten::IntImplicit", "aten::ScalarImplicit"):
+            return lambda value: (value,)
+        if kind == "aten::size" and node.inputsSize() == 2:
+            return lambda tensor, axis: (tensor.shape[axis],)
+        namespace, name = kind.split("::")
+        overload = node.schema().split("(")[0].split(".")
+        packet = getattr(getattr(torch.ops, namespace), name)
+        function = getattr(packet, overload[1] if len(overload) > 1 else "default")
+        count = node.outputsSize()
+        keywords = [argument.name for argument in function._schema.arguments if argument.kwarg_only]
+        places = len(function._schema.arguments) - len(keywords)
+
+        def call(*values):
+            result = function(*values[:places], **dict(zip(keywords, values[places:])))
+            return (result,) if count == 1 else tuple(result)
+        return call
+
+    def forward(self, *arguments):
+        known = {**self.constants, **dict(zip(self.inputs, arguments))}
+        known.update({name: getattr(self, attribute) for name, attribute in self.tensors.items()})
+        for function, names, results in self.steps:
+            known.update(zip(results, function(*(known[name] for name in names))))
+        values = [known[name] for name in self.outputs]
+        return values[0] if len(values) == 1 and isinstance(values[0], list) else values
+
+
+class DenseModel(torch.nn.Module):
+    """Boundary tensors by name in, outputs by name out."""
+
+    def __init__(self, spec, script):
+        super().__init__()
+        self.spec, self.traced = spec, TracedGraph(script.model, "dense_forward")
+
+    def forward(self, data):
+        pooled, dense = data[self.spec["pooled"]["name"]], data.get(self.spec["dense"]["name"])
+        if dense is None:
+            dense = pooled.new_zeros([pooled.shape[0], 0])
+        kind = {"BF16": torch.bfloat16, "FP16": torch.float16}.get(self.spec["autocast"])
+        with torch.autocast(pooled.device.type, dtype=kind, enabled=kind is not None):
+            outputs = self.traced(pooled, dense)
+        return dict(sorted(zip(self.spec["outputs"], outputs)))
+
+
+class WholeModel(torch.nn.Module):
+    """Raw inputs (features.md 9) in, outputs out: the lookups as plain tensor operators, which the compiler fuses."""
+
+    def __init__(self, spec, script):
+        super().__init__()
+        self.spec, self.dense_model = spec, DenseModel(spec, script)
+        self.tables = []
+        for number, table in enumerate(spec["tables"]):
+            weights = script
+            for part in table["state_name"].split("."):
+                weights = getattr(weights, part)
+            self.register(number, weights.detach(), table)
+
+    def register(self, number, weights, table):
+        if table["type"] not in UNPACK:
+            self.register_buffer(f"codes{number}", weights)
+            return
+        bits, tail = UNPACK[table["type"]]
+        self.register_buffer(f"codes{number}", weights[:, :-tail].contiguous())
+        kind = torch.float32 if tail == 8 else torch.float16
+        self.register_buffer(f"range{number}", weights[:, -tail:].contiguous().view(kind).float())
+
+    def rows(self, number, ids):
+        codes, table = getattr(self, f"codes{number}")[ids], self.spec["tables"][number]
+        if table["type"] not in UNPACK:
+            return codes.float()
+        bits, _ = UNPACK[table["type"]]
+        if bits < 8:  # the first of a byte's values is in its low bits
+            shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=codes.device)
+            codes = ((codes.unsqueeze(2) >> shifts) & ((1 << bits) - 1)).flatten(1)
+        scale, bias = getattr(self, f"range{number}")[ids].unbind(1)
+        return codes.float() * scale.unsqueeze(1) + bias.unsqueeze(1)
+
+    def bag(self, number, values, lengths, weights):
+        table = self.spec["tables"][number]
+        ids = torch.where((values < 0) | (values >= table["rows"]), torch.zeros_like(values), values)
+        rows = self.rows(number, ids)
+        if weights is not None:
+            rows = rows * weights.unsqueeze(1)
+        # Which bag a value belongs to: the number of bags that end at or before it.
+        ends = torch.cumsum(lengths, 0)
+        owner = torch.searchsorted(ends, torch.arange(ids.shape[0], device=ids.device), right=True)
+        pooled = rows.new_zeros([lengths.shape[0], rows.shape[1]]).index_add(0, owner, rows)
+        return pooled / lengths.clamp(min=1).unsqueeze(1) if table["mean"] else pooled
+
+    def batch(self, data):
+        """Rows of the request: those of any feature that is not the user's."""
+        for feature in self.spec["sparse"]:
+            if not feature["tile"]:
+                return data[feature["name"] + ".lengths"].shape[0]
+        for feature in self.spec["dense_features"]:
+            if not feature["tile"]:
+                return data[feature["name"] + ".values"].shape[0]
+        lack("INPUT_TILE: every feature is the user's, so nothing tells the number of items")
+
+    def forward(self, data):
+        def tiled(part, block):
+            # User by user, again and again, as repeat() does it; batch_size is then known from the shapes.
+            return block[torch.arange(rows, device=block.device) % block.shape[0]] if part["tile"] else block
+
+        rows = self.batch(data) if self.spec["tile"] else None
+        pooled = [tiled(lookup, self.bag(lookup["table"], data[lookup["feature"] + ".values"], data[lookup["feature"] + ".lengths"],
+                                         data.get(lookup["feature"] + ".weights"))) for lookup in self.spec["lookups"]]
+        names = {self.spec["pooled"]["name"]: torch.cat(pooled, 1)}
+        dense = [tiled(feature, data[feature["name"] + ".values"]) for feature in self.spec["dense_features"]]
+        if dense:
+            names[self.spec["dense"]["name"]] = torch.cat(dense, 1)
+        return self.dense_model(names)
+
+
+def boundary_sample(spec):
+    """Boundary tensors of a few rows, and which axes may change."""
+    parts = [part for part in (spec["pooled"], spec["dense"]) if part["width"] > 0]
+    batch = torch.export.Dim("batch", min=1, max=499999999)
+    data = {part["name"]: torch.randn(SAMPLE_ROWS, part["width"], device=spec["device"]) for part in parts}
+    return dict(sorted(data.items())), {name: {0: batch} for name in sorted(data)}
+
+
+def raw_sample(spec):
+    """Raw inputs of a few rows (one user's, where they are tiled), and which axes may change."""
+    batch = torch.export.Dim("batch", min=1, max=499999999)
+    users = torch.export.Dim("users", min=1, max=499999999)
+    data, shapes = {}, {}
+    for feature in spec["sparse"]:
+        rows, axis = (2, users) if feature["tile"] else (SAMPLE_ROWS, batch)
+        count = torch.export.Dim("values_" + str(feature["index"]), min=0, max=999999993)
+        lengths = torch.full([rows], 2, dtype=torch.int64)
+        lengths[0] += feature["index"]  # no two features have the same number of values
+        total = int(lengths.sum())
+        parts = {".values": (torch.zeros(total, dtype=torch.int64), count), ".lengths": (lengths, axis)}
+        if feature["weighted"]:
+            parts[".weights"] = (torch.ones(total), count)
+        for suffix, (tensor, axis) in parts.items():
+            data[feature["name"] + suffix], shapes[feature["name"] + suffix] = tensor, {0: axis}
+    for feature in spec["dense_features"]:
+        rows, axis = (2, users) if feature["tile"] else (SAMPLE_ROWS, batch)
+        data[feature["name"] + ".values"], shapes[feature["name"] + ".values"] = torch.randn(rows, feature["width"]), {0: axis}
+    if spec["tile"]:
+        data["batch_size"], shapes["batch_size"] = torch.tensor(4), {}
+    return {name: data[name].to(spec["device"]) for name in sorted(data)}, {name: shapes[name] for name in sorted(data)}
+
+
+def package(model, sample, shapes, output):
+    with torch.no_grad():
+        program = torch.export.export(model, (sample,), dynamic_shapes=(shapes,), strict=False)
+        torch._inductor.aoti_compile_and_package(program, package_path=output)
+
+
+class Positional(torch.nn.Module):
+    """ONNX knows no dictionaries."""
+
+    def __init__(self, model, names):
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *tensors):
+        return tuple(self.model(dict(zip(self.names, tensors))).values())
+
+
+def onnx(model, spec, output):
+    sample, _ = boundary_sample(spec)
+    names, outputs = list(sample), sorted(spec["outputs"])
+    torch.onnx.export(Positional(model, names), tuple(sample.values()), output, dynamo=False, opset_version=17,
+                      input_names=names, output_names=outputs, dynamic_axes={name: {0: "batch"} for name in names + outputs})
+
+
+def main(path):
+    with open(path) as file:
+        spec = json.load(file)
+    if torch.__version__.split("+")[0] != spec["torch"]:
+        lack(f"{sys.executable} has torch {torch.__version__}; torch {spec['torch']} is needed")
+    if spec["device"] == "cuda" and not torch.cuda.is_available():
+        lack("device cuda: this machine has no usable GPU")
+    torch.set_num_threads(1)
+    script = torch.jit.load(spec["module"], map_location=spec["device"]).eval()
+    if spec["task"] == "whole_package":
+        package(WholeModel(spec, script).eval(), *raw_sample(spec), spec["output"])
+    elif spec["task"] == "dense_package":
+        package(DenseModel(spec, script).eval(), *boundary_sample(spec), spec["output"])
+    else:
+        try:
+            import onnx as _
+        except ImportError as error:
+            lack(f"{sys.executable}: {error}")
+        onnx(DenseModel(spec, script).eval(), spec, spec["output"])
+
+
+main(sys.argv[1])

@@ -1,0 +1,50 @@
+// NumPy's .npz: a zip file of arrays, here stored and not compressed, so that readers may map it.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace anneal::exporting {
+
+enum class NpyType { kFloat32, kUint8, kInt64 };
+
+/// Writes one array after another; entries of any size (zip64). Throws TemporaryError naming the file.
+class NpzWriter {
+ public:
+  explicit NpzWriter(const std::string& path);
+  ~NpzWriter();
+  NpzWriter(const NpzWriter&) = delete;
+  NpzWriter& operator=(const NpzWriter&) = delete;
+
+  /// A C-ordered array; numpy.load finds it under `name`.
+  void Add(const std::string& name, NpyType type, const std::vector<int64_t>& shape, const void* data);
+  /// Writes the directory and syncs. Without it the file is no zip file.
+  void Finish();
+
+ private:
+  struct Entry {
+    std::string name;
+    uint32_t crc = 0;
+    uint64_t bytes = 0, offset = 0;
+  };
+  void Put(const std::string& bytes);
+
+  std::string path_;
+  std::FILE* file_ = nullptr;
+  uint64_t at_ = 0;
+  std::vector<Entry> entries_;
+};
+
+struct NpyArray {
+  NpyType type = NpyType::kFloat32;
+  std::vector<int64_t> shape;
+  std::string bytes;
+};
+
+/// Reads a file that NpzWriter wrote. Throws DataError.
+std::map<std::string, NpyArray> ReadNpz(const std::string& path);
+
+}  // namespace anneal::exporting
