@@ -1,5 +1,5 @@
 # One habit a target; the work is in cmake/, examples/ and tests/.
-.PHONY: demo build test e2e bench bench-export format lint deps cluster-up cluster-down
+.PHONY: demo build test e2e bench bench-export fault format lint deps cluster-up cluster-down
 
 JOBS ?= $(shell nproc)
 
@@ -34,6 +34,12 @@ SCALE ?= 1
 bench-export: build
 	@cmake/deps/install movielens python
 	@OMP_WAIT_POLICY=passive tests/run_python tests/bench/export_bench.py --scale $(SCALE)
+
+# Every fault plan, a table, and build/reports/fault.json: docs/reliability.md.
+fault:
+	@cmake --preset cpu >/dev/null
+	@cmake --build --preset cpu -j $(JOBS) --target fault_plans
+	@build/bin/fault_plans --report build/reports/fault.json
 
 format:
 	@git ls-files '*.h' '*.cpp' '*.inc' | xargs clang-format -i

@@ -78,7 +78,8 @@ int main(int argc, char** argv) {
   auto* server = app.add_subcommand("serve", "run the jobs of a Kubernetes cluster, until SIGTERM");
   server->footer(
       "Without --kubeconfig: KUBECONFIG, then the pod's service account, then ~/.kube/config.\n"
-      "Logs are JSON lines on stderr. /healthz and /readyz answer on the health address, /metrics on the metrics "
+      "Logs are lines on stderr; SIGUSR1 logs what is queued. /healthz and /readyz answer on the health address, "
+      "/metrics on the metrics "
       "address.\n"
       "Exit codes: 0 stopped by a signal, 1 the lease was lost (start it again), 64 wrong configuration.");
   server->add_option("--kubeconfig", serve.kubeconfig, "kubeconfig file");
@@ -95,6 +96,24 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   server->add_flag("--leader-elect,!--no-leader-elect", serve.leader_elect,
                    "only one replica at a time works (default: on)");
+  const auto seconds = [&](const char* flag, int& value, const char* text) {
+    server->add_option(flag, value, text)->check(CLI::Range(1, 3600))->capture_default_str();
+  };
+  seconds("--lease-seconds", serve.lease_seconds, "a lease that is not renewed ends after this");
+  seconds("--renew-seconds", serve.renew_seconds, "a leader that could not renew its lease for so long stops");
+  seconds("--retry-seconds", serve.retry_seconds, "seconds between two tries to take or renew the lease");
+  server->add_option("--qps", serve.qps, "requests per second to the API server; 0: as it lets through")
+      ->check(CLI::Range(0.0, 10000.0))
+      ->capture_default_str();
+  server->add_option("--burst", serve.burst, "requests that may come at once, with --qps")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  server->add_option("--log-level", serve.log_level, "info or error")
+      ->check(CLI::IsMember({"info", "error"}))
+      ->capture_default_str();
+  server->add_option("--log-format", serve.log_format, "json or text: one line each, on stderr")
+      ->check(CLI::IsMember({"json", "text"}))
+      ->capture_default_str();
   server->add_option("--lease-namespace", serve.lease_namespace,
                      "namespace of the lease (default: the operator's own)");
   server
@@ -102,7 +121,12 @@ int main(int argc, char** argv) {
                    "seconds between two looks at a running job's progress")
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
-  server->callback([&] { status = anneal::serve::ServeCommand(serve, ANNEAL_VERSION); });
+  server->callback([&] {
+    // As client-go: a leader has to have stopped before another may begin.
+    if (serve.lease_seconds <= serve.renew_seconds || serve.renew_seconds <= serve.retry_seconds)
+      throw anneal::ConfigError("--lease-seconds must be more than --renew-seconds, that more than --retry-seconds");
+    status = anneal::serve::ServeCommand(serve, ANNEAL_VERSION);
+  });
 
   std::vector<std::string> urls;
   int patience = 30;

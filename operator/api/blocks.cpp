@@ -53,8 +53,22 @@ Json TrainJobRefBlock() {
   return Object(
       "A TrainJob of this namespace.",
       {{"name", Text("TrainJob.", 253)},
+       {"run", Default(With(Text("Latest: the current run, when it has ended. A number: that run, while status.history "
+                                 "keeps it.",
+                                 20),
+                            "pattern", "^(Latest|[1-9][0-9]*)$"),
+                       "Latest")},
        {"checkpoint", Default(With(Text("Latest, or a step number.", 20), "pattern", "^(Latest|[0-9]+)$"), "Latest")}},
       {"name"});
+}
+
+Json CheckpointRefBlock() {
+  return Object(
+      "A checkpoint folder of a claim, without a TrainJob. image and config have to be named.",
+      {{"claimName", Text("PersistentVolumeClaim.", 253)},
+       {"subPath", Text("Folder of the volume.")},
+       {"path", With(Text("Folder below that, e.g. r3-0a1b2c3d/model.ckpt-900.", 1024), "pattern", "^[^/:][^:]*$")}},
+      {"claimName", "path"});
 }
 
 namespace {
@@ -151,11 +165,19 @@ Json FailurePolicy() {
   return Default(
       Object("What happens when a worker fails. All workers of an attempt are restarted together.",
              {{"maxRestarts", Default(Integer("Counted restarts before the run fails.", 0, 1000), 3)},
-              {"backoff", Default(Object("Wait before a restart: initial x 2^n, at most max.",
-                                         {{"initialSeconds", Default(Integer("First wait.", 0, 3600), 10)},
-                                          {"maxSeconds", Default(Integer("Longest wait.", 0, 86400), 600)}}),
-                                  Json::object())},
+              {"backoff",
+               Default(Object("Wait before a restart: initial x 2^n, at most max.",
+                              {{"initialSeconds", Default(Integer("First wait.", 0, 3600), 10)},
+                               {"maxSeconds", Default(Integer("Longest wait.", 0, 86400), 600)},
+                               {"resetAfterSeconds",
+                                Default(Integer("After an attempt that ran so long the first wait again.", 1, 604800),
+                                        3600)}}),
+                       Json::object())},
               {"rules", FailureRules()},
+              {"avoidNodes",
+               Choice("Nodes that later attempts of the run keep away from, where they can: of workers that were lost "
+                      "with their node or hung (Lost), of every worker that failed (Failed), or none (Never).",
+                      {"Lost", "Failed", "Never"}, "Lost")},
               {"pendingTimeoutSeconds",
                Default(Integer("Fail when not all workers run after this long; 0 = never.", 0, 604800), 0)},
               {"progressTimeoutSeconds",

@@ -15,6 +15,7 @@ kube::Json ImageBlock(bool from_source);
 kube::Json CommonFields();
 kube::Json ConfigBlock(const std::string& description);
 kube::Json TrainJobRefBlock();
+kube::Json CheckpointRefBlock();
 kube::Json SecretRefBlock(const std::string& description);
 
 /// Rules of the common fields.

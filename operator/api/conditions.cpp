@@ -33,6 +33,14 @@ void SetCondition(Json& status, const std::string& type, bool value, const std::
   *found = next;
 }
 
+void SetReadiness(Json& status, const Readiness& readiness, const std::string& reason, const std::string& message,
+                  int64_t generation, kube::Clock::Time now) {
+  for (const auto& [type, value] :
+       {std::pair{"Ready", readiness.ready}, {"Reconciling", readiness.reconciling}, {"Stalled", readiness.stalled}}) {
+    SetCondition(status, type, value, reason, message, generation, now);
+  }
+}
+
 void RemoveCondition(Json& status, const std::string& type) {
   if (!status.contains("conditions")) return;
   const auto found = Find(status["conditions"], type);

@@ -37,17 +37,18 @@ Json Checkpoint() {
               {"accessModes", Default(ListOf("Access modes.", Text("A mode.", 32), 4), Json::array({"ReadWriteMany"}))},
               {"size", With(Text("Quantity.", 32), "pattern", kQuantity)}},
              {"size"});
-  return Default(Object("Where checkpoints go.",
-                        {{"modelDir", Default(With(Text("Mount path of the volume; runs write to <modelDir>/r<run>."),
-                                                   "pattern", kAbsolutePath),
-                                              "/mnt/model")},
-                         {"volume", Object("An existing claim or a template for one.",
-                                           {{"claimName", Text("Existing PersistentVolumeClaim.", 253)},
-                                            {"subPath", Text("Folder of the volume.")},
-                                            {"claimTemplate", claim_template}})},
-                         {"retention", Choice("Whether a claim made from the template outlives the job.",
-                                              {"Retain", "Delete"}, "Retain")}}),
-                 Json::object());
+  return Default(
+      Object("Where checkpoints go.",
+             {{"modelDir", Default(With(Text("Mount path of the volume; a run writes to <modelDir>/<status.run.id>."),
+                                        "pattern", kAbsolutePath),
+                                   "/mnt/model")},
+              {"volume", Object("An existing claim or a template for one.",
+                                {{"claimName", Text("Existing PersistentVolumeClaim.", 253)},
+                                 {"subPath", Text("Folder of the volume.")},
+                                 {"claimTemplate", claim_template}})},
+              {"retention",
+               Choice("Whether a claim made from the template outlives the job.", {"Retain", "Delete"}, "Retain")}}),
+      Json::object());
 }
 
 Kind TrainJob() {
@@ -63,6 +64,7 @@ Kind TrainJob() {
                    {{"previousRun",
                      Flag("The newest checkpoint of the latest earlier run that has one; none: a cold start.", false)},
                     {"path", Text("A checkpoint folder or .safetensors file.", 4096)},
+                    {"trainJobRef", TrainJobRefBlock()},
                     {"ignoreOptimizer", Flag("Do not restore optimizer state.", false)}})},
            {"updatePolicy", Default(Object("What a change of the spec does.",
                                            {{"finished", Choice("After the run ended.", {"Rerun", "Ignore"}, "Rerun")},
@@ -89,11 +91,12 @@ Kind TrainJob() {
                           return !s.value("warmStart", Json::object()).value("previousRun", false) ||
                                  Has(s["checkpoint"], "volume");
                         }});
-  kind.rules.push_back(
-      {"warmStart", "!(self.previousRun && has(self.path))", "at most one of previousRun and path", [](const Json& s) {
-         const Json warm = s.value("warmStart", Json::object());
-         return !(warm.value("previousRun", false) && warm.contains("path"));
-       }});
+  kind.rules.push_back({"warmStart",
+                        "(self.previousRun ? 1 : 0) + (has(self.path) ? 1 : 0) + (has(self.trainJobRef) ? 1 : 0) <= 1",
+                        "at most one of previousRun, path and trainJobRef", [](const Json& s) {
+                          const Json warm = s.value("warmStart", Json::object());
+                          return warm.value("previousRun", false) + Count(warm, {"path", "trainJobRef"}) <= 1;
+                        }});
   kind.columns = Columns({{"Workers", "string", ".status.workers.summary"},
                           {"Step", "integer", ".status.progress.globalStep"},
                           {"Percent", "string", ".status.progress.percent"},
@@ -101,6 +104,17 @@ Kind TrainJob() {
                           {"AUC", "string", ".status.progress.auc"},
                           {"Checkpoint", "integer", ".status.progress.lastCheckpoint.step", 1}});
   return kind;
+}
+
+/// A checkpoint says neither which image nor which config made it.
+Rule CheckpointNeedsMore() {
+  return {"",
+          "!has(self.source.checkpoint) || (has(self.image) && has(self.config) && (has(self.config.inline) || "
+          "has(self.config.configMapRef)))",
+          "source.checkpoint needs image and config", [](const Json& s) {
+            return !s["source"].contains("checkpoint") ||
+                   (s.contains("image") && Count(s.value("config", Json::object()), {"inline", "configMapRef"}) > 0);
+          }};
 }
 
 Json Gates() {
@@ -135,12 +149,15 @@ Kind EvalJob() {
       "What to evaluate.",
       WithCommon(
           {{"image", ImageBlock(true)},
-           {"source", Object("The model.", {{"trainJobRef", TrainJobRefBlock()}}, {"trainJobRef"})},
+           {"source",
+            Object("The model.", {{"trainJobRef", TrainJobRefBlock()}, {"checkpoint", CheckpointRefBlock()}})},
            {"config", ConfigBlock("Empty: the config snapshot of the TrainJob's run.")},
            {"gates", Gates()},
            {"trigger", Choice("Evaluate each run of the source, or one only.", {"EachRun", "Once"}, "EachRun")}}),
       {"source"});
   kind.rules = CommonRules();
+  kind.rules.push_back(OneOf("source", {"trainJobRef", "checkpoint"}, At("/source")));
+  kind.rules.push_back(CheckpointNeedsMore());
   kind.rules.push_back(OneOf("gates.items", {"threshold", "relativeTo"}, GatesOf));
   kind.rules.push_back(OneOf("gates.items.relativeTo", {"evalJobRef", "baselineConfigMap"}, [](const Json& spec) {
     std::vector<Json> baselines;
@@ -183,7 +200,8 @@ Kind ExportJob() {
           {{"image", ImageBlock(true)},
            {"source", Object("The model.", {{"evalJobRef", Object("An EvalJob whose gate has to pass.",
                                                                   {{"name", Text("EvalJob.", 253)}}, {"name"})},
-                                            {"trainJobRef", TrainJobRefBlock()}})},
+                                            {"trainJobRef", TrainJobRefBlock()},
+                                            {"checkpoint", CheckpointRefBlock()}})},
            {"config", ConfigBlock("Empty: the config snapshot of the source.")},
            {"format", Choice("Artefact.", {"TorchScript"}, "TorchScript")},
            {"verify", Default(Object("Comparison of the artefact with the model before it is published.",
@@ -201,7 +219,8 @@ Kind ExportJob() {
   kind.rules = CommonRules();
   kind.rules.push_back({"workers", "self.numNodes == 1", "an export runs in one pod",
                         [](const Json& s) { return s["workers"]["numNodes"] == 1; }});
-  kind.rules.push_back(OneOf("source", {"evalJobRef", "trainJobRef"}, At("/source")));
+  kind.rules.push_back(OneOf("source", {"evalJobRef", "trainJobRef", "checkpoint"}, At("/source")));
+  kind.rules.push_back(CheckpointNeedsMore());
   kind.rules.push_back(OneOf("artifact", {"uri", "claimName"}, At("/artifact")));
   kind.rules.push_back({"artifact", "!has(self.s3) || (has(self.uri) && self.uri.startsWith('s3://'))",
                         "s3 is for an s3:// uri", [](const Json& s) {

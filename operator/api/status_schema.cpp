@@ -25,15 +25,16 @@ Json L(const std::string& description, Json item) {
 }
 
 Json Conditions() {
-  Json item =
-      O("As metav1.Condition.",
-        {{"type", T("Ready, Reconciling, Stalled (kstatus); WorkersReady, Admitted, Suspended, CheckpointAvailable, "
-                    "SpecChangePending, Complete, Failed, GatePassed, Verified, Published.")},
-         {"status", T("True or False.")},
-         {"reason", T("One word for machines; docs/operations.md says what to do.")},
-         {"message", T("What happened and what to do.")},
-         {"observedGeneration", I("Generation of the spec that it speaks of.")},
-         {"lastTransitionTime", T("Since when it has this status.")}});
+  Json item = O(
+      "As metav1.Condition.",
+      {{"type",
+        T("Ready, Reconciling, Stalled (kstatus); WorkersReady, Progressing, Admitted, Suspended, CheckpointAvailable, "
+          "SpecChangePending, Complete, Failed, GatePassed, Verified, Published.")},
+       {"status", T("True or False.")},
+       {"reason", T("One word for machines; docs/operations.md says what to do.")},
+       {"message", T("What happened and what to do.")},
+       {"observedGeneration", I("Generation of the spec that it speaks of.")},
+       {"lastTransitionTime", T("Since when it has this status.")}});
   Json list = L("What is true of the job now.", item);
   list["x-kubernetes-list-type"] = "map";
   list["x-kubernetes-list-map-keys"] = Json::array({"type"});
@@ -55,13 +56,14 @@ Json StatusSchema(const Kind& kind) {
       {"conditions", Conditions()},
       {"run",
        O("The current run.", {{"number", I("1, 2, ...: a changed run field or run-requested-at begins the next.")},
-                              {"id", T("r<number>.")},
+                              {"id", T("r<number>-<first 8 digits of the job's UID>: names the run's folder.")},
                               {"specHash", T("Identity of the run fields and inputs.")},
                               {"configHash", T("SHA-256 of the config text.")},
                               {"trigger", T("Initial, SpecChange or Annotation.")},
                               {"attempt", I("1, 2, ...: every restart is the next.")},
                               {"restarts", I("Restarts of the run.")},
                               {"countedRestarts", I("Those that count against failurePolicy.maxRestarts.")},
+                              {"avoidNodes", L("Nodes that the next attempts keep away from.", T("Node."))},
                               {"startTime", T("When it began or was resumed.")},
                               {"runningTime", T("When all workers ran first.")},
                               {"completionTime", T("When it ended.")}})},
@@ -94,6 +96,7 @@ Json StatusSchema(const Kind& kind) {
                                             {"exitCode", I("Its exit code.")}})},
       {"history",
        L("Earlier runs, the newest first.", O("A run.", {{"number", I("Run.")},
+                                                         {"id", T("Names its folder.")},
                                                          {"specHash", T("Identity.")},
                                                          {"result", T("Complete, Failed or the phase it was left in.")},
                                                          {"startTime", T("Begin.")},

@@ -5,11 +5,14 @@
 #include <vector>
 
 #include "operator/controllers/progress_poller.h"
+#include "operator/kube/event_recorder.h"
 #include "operator/kube/reconciler.h"
 
 namespace anneal::controllers {
 
+/// Without a recorder no Events are made.
 std::vector<std::unique_ptr<kube::Reconciler>> MakeReconcilers(kube::Api& api, const kube::Clock& clock,
-                                                               ProgressPoller& poller);
+                                                               ProgressPoller& poller,
+                                                               kube::EventRecorder* recorder = nullptr);
 
 }  // namespace anneal::controllers

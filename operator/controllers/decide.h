@@ -51,6 +51,7 @@ struct KindTraits {
   kube::Resource resource;
   int pods = 1;
   bool rerun_on_change = true;  ///< after the run ended
+  bool steps = false;           ///< rank 0 reports steps: the condition Progressing tells whether they move
   /// Takes the results of a run whose workers all succeeded into status; `message` is w0's termination message. Sets
   /// Ready and Stalled itself. Returns an error text when the run has to count as failed.
   std::function<std::string(kube::Json& status, const kube::Json& message)> complete;

@@ -3,57 +3,39 @@
 #include "operator/controllers/policies/baselines.h"
 #include "operator/controllers/policies/gates.h"
 #include "operator/controllers/reconcilers.h"
+#include "operator/controllers/source_model.h"
 
 namespace anneal::controllers {
 
 using kube::Json;
 
-std::vector<kube::Key> Followers(kube::Api& api, const kube::Resource& follower, const std::string& reference,
-                                 const Json& source) {
-  std::vector<kube::Key> keys;
-  const std::string ns = source["metadata"].value("namespace", "");
-  for (const Json& job : api.List(follower, ns, {}).items) {
-    const Json from = job["spec"].value("source", Json::object());
-    if (from.contains(reference) && from[reference].value("name", "") == source["metadata"]["name"]) {
-      keys.push_back({ns, job["metadata"]["name"]});
-    }
-  }
-  return keys;
+std::vector<kube::Resource> EvalJobReconciler::refers_to() const {
+  return {kube::resources::kTrainJob, kube::resources::kEvalJob};
 }
 
-std::vector<std::pair<kube::Resource, std::function<std::vector<kube::Key>(const Json&)>>> EvalJobReconciler::watches()
-    const {
-  return {{kube::resources::kTrainJob,
-           [this](const Json& train) { return Followers(api_, kube::resources::kEvalJob, "trainJobRef", train); }},
-          {kube::resources::kEvalJob, [this](const Json& baseline) { return RelativeTo(baseline); }}};
-}
-
-std::vector<kube::Key> EvalJobReconciler::RelativeTo(const Json& baseline) const {
-  std::vector<kube::Key> keys;
-  const std::string ns = baseline["metadata"].value("namespace", "");
-  for (const Json& job : api_.List(kube::resources::kEvalJob, ns, {}).items) {
-    const Json gates = job["spec"].value("gates", Json::array());
-    for (const Json& gate : gates) {
-      const Json reference = gate.value("relativeTo", Json::object()).value("evalJobRef", Json::object());
-      if (reference.value("name", "") != baseline["metadata"]["name"]) continue;
-      keys.push_back({ns, job["metadata"]["name"]});
-      break;
-    }
-  }
-  return keys;
+std::vector<kube::Reference> EvalJobReconciler::References(const Json& job) const {
+  std::vector<kube::Reference> references;
+  const auto add = [&](const kube::Resource& resource, const Json& reference) {
+    if (const std::string name = reference.value("name", ""); !name.empty()) references.push_back({resource, name});
+  };
+  const Json spec = job.value("spec", Json::object());
+  add(kube::resources::kTrainJob, spec.value("source", Json::object()).value("trainJobRef", Json::object()));
+  for (const Json& gate : spec.value("gates", Json::array()))
+    add(kube::resources::kEvalJob,
+        gate.value("relativeTo", Json::object()).value("evalJobRef", Json::object()));  // the baseline
+  return references;
 }
 
 RunInputs EvalJobReconciler::Gather(const Json& job) {
   RunInputs inputs;
-  const auto model = ResolveTrainJob(api_, job["metadata"].value("namespace", "default"),
-                                     job["spec"]["source"]["trainJobRef"], inputs);
+  const Json& source = job["spec"]["source"];
+  const auto model =
+      source.contains("checkpoint")
+          ? ResolveCheckpoint(source["checkpoint"], job["spec"])
+          : ResolveTrainJob(api_, job["metadata"].value("namespace", "default"), source["trainJobRef"], inputs);
   if (!model) return inputs;
-  if (job["spec"].contains("config") &&
-      (job["spec"]["config"].contains("inline") || job["spec"]["config"].contains("configMapRef"))) {
-    if (!ResolveConfig(job, inputs)) return inputs;
-  } else {
-    inputs.config = model->config;
-  }
+  inputs.config = model->config;
+  if (HasOwnConfig(job) && !ResolveConfig(job, inputs)) return inputs;
   const auto baselines = ResolveBaselines(api_, job, inputs);
   if (!baselines) return inputs;
   if (!baselines->empty()) inputs.facts = {{"baselines", *baselines}};
@@ -73,9 +55,9 @@ WorkerPlan EvalJobReconciler::Plan(const Json& job) {
   Json edits = spec.value("config", Json::object()).value("edits", Json::object());
   edits["model_dir"] = source["modelDir"];
   add({"eval", "--pipeline_config_path", kConfigPath, "--checkpoint_path", checkpoint, "--edit_config_json",
-       EditJson(source["edits"], edits)});
+       EditJson(source.value("edits", Json()), edits)});
   const std::string input =
-      spec.value("data", Json::object()).value("evalInputPath", source["evalInputPath"].get<std::string>());
+      spec.value("data", Json::object()).value("evalInputPath", source.value("evalInputPath", ""));
   if (!input.empty()) add({"--eval_input_path", input});
   AddDataVolumes(plan, spec);
   return plan;
@@ -94,9 +76,9 @@ KindTraits EvalJobReconciler::Traits(const Json& job) {
     const GateResult result =
         JudgeGates(gates, metrics, status["run"].value("facts", Json::object()).value("baselines", Json()));
     const Json& source = status["run"]["inputs"];
-    status["checkpoint"] = {
-        {"step", std::atoll(source["step"].get<std::string>().c_str())},
-        {"path", source["modelDir"].get<std::string>() + "/model.ckpt-" + source["step"].get<std::string>()}};
+    status["checkpoint"] = {{"step", std::atoll(source["step"].get<std::string>().c_str())},
+                            {"path", source.value("checkpoint", source["modelDir"].get<std::string>() + "/model.ckpt-" +
+                                                                    source["step"].get<std::string>())}};
     status["gates"] = result.gates;
     status["gate"] = gates.empty() ? "none" : result.passed ? "passed" : "failed";
     const std::string reason = result.passed ? "GatePassed" : "GateFailed";

@@ -1,6 +1,7 @@
 // ExportJob: one export per run of its source, after a passed gate.
 #include "operator/api/conditions.h"
 #include "operator/controllers/reconcilers.h"
+#include "operator/controllers/source_model.h"
 
 namespace anneal::controllers {
 namespace {
@@ -28,18 +29,25 @@ void AddSettings(WorkerPlan& plan, const Json& spec) {
 
 }  // namespace
 
-std::vector<std::pair<kube::Resource, std::function<std::vector<kube::Key>(const Json&)>>>
-ExportJobReconciler::watches() const {
-  return {{kube::resources::kEvalJob,
-           [this](const Json& eval) { return Followers(api_, kube::resources::kExportJob, "evalJobRef", eval); }},
-          {kube::resources::kTrainJob,
-           [this](const Json& train) { return Followers(api_, kube::resources::kExportJob, "trainJobRef", train); }}};
+std::vector<kube::Resource> ExportJobReconciler::refers_to() const {
+  return {kube::resources::kEvalJob, kube::resources::kTrainJob};
+}
+
+std::vector<kube::Reference> ExportJobReconciler::References(const Json& job) const {
+  std::vector<kube::Reference> references;
+  const Json source = job.value("spec", Json::object()).value("source", Json::object());
+  if (source.contains("evalJobRef"))
+    references.push_back({kube::resources::kEvalJob, source["evalJobRef"].value("name", "")});
+  if (source.contains("trainJobRef"))
+    references.push_back({kube::resources::kTrainJob, source["trainJobRef"].value("name", "")});
+  return references;
 }
 
 RunInputs ExportJobReconciler::Gather(const Json& job) {
   RunInputs inputs;
   const std::string ns = job["metadata"].value("namespace", "default");
   const Json& source = job["spec"]["source"];
+  if (source.contains("checkpoint")) return Use(job, ResolveCheckpoint(source["checkpoint"], job["spec"]));
   Json train_reference;
   Json eval_identity;
   if (source.contains("evalJobRef")) {
@@ -66,19 +74,33 @@ RunInputs ExportJobReconciler::Gather(const Json& job) {
     }
     // The very checkpoint that passed, even when the TrainJob has moved on.
     eval_identity = status["run"]["inputs"];
-    train_reference = {{"name", eval_identity["trainJob"]}, {"checkpoint", eval_identity["step"]}};
+    if (!eval_identity.contains("trainJob")) {  // a checkpoint without a TrainJob
+      const std::string snapshot = SnapshotName(name, status["run"]["number"]);
+      const auto config = kube::Find(api_, kube::resources::kConfigMap, ns, snapshot);
+      return Use(job, {eval_identity, config ? (*config)["data"].value("pipeline.config", "") : ""});
+    }
+    train_reference = {{"name", eval_identity["trainJob"]},
+                       {"run", eval_identity["run"].dump()},
+                       {"checkpoint", eval_identity["step"]}};
   } else {
     train_reference = source["trainJobRef"];
   }
   const auto model = ResolveTrainJob(api_, ns, train_reference, inputs);
   if (!model) return inputs;
-  if (eval_identity.is_object() && eval_identity["run"] != model->identity["run"]) {
+  if (eval_identity.is_object() && eval_identity["uid"] != model->identity["uid"]) {
     inputs.reason = "WaitingForSource";
-    inputs.message = "the EvalJob has not evaluated run " + model->identity["run"].dump() + " yet";
+    inputs.message = "TrainJob " + eval_identity["trainJob"].get<std::string>() +
+                     " was made anew; its EvalJob has not evaluated it yet";
     return inputs;
   }
-  inputs.identity = model->identity;
-  inputs.config = model->config;
+  return Use(job, *model);
+}
+
+RunInputs ExportJobReconciler::Use(const Json& job, const SourceModel& model) {
+  RunInputs inputs;
+  inputs.identity = model.identity;
+  inputs.config = model.config;
+  if (HasOwnConfig(job) && !ResolveConfig(job, inputs)) return inputs;
   inputs.ready = true;
   return inputs;
 }
@@ -107,7 +129,7 @@ WorkerPlan ExportJobReconciler::Plan(const Json& job) {
                "--checkpoint_path",
                checkpoint,
                "--edit_config_json",
-               EditJson(source["edits"], edits),
+               EditJson(source.value("edits", Json()), edits),
                "--export_dir",
                folder,
                "--verify_max_abs_diff",
@@ -117,7 +139,7 @@ WorkerPlan ExportJobReconciler::Plan(const Json& job) {
                "--publish_uri",
                uri};
   AddSettings(plan, spec);
-  const std::string input = spec["verify"].value("inputPath", source["evalInputPath"].get<std::string>());
+  const std::string input = spec["verify"].value("inputPath", source.value("evalInputPath", ""));
   if (!input.empty()) plan.args.insert(plan.args.end(), {"--verify_input_path", input});
   AddDataVolumes(plan, spec);
   return plan;

@@ -6,6 +6,7 @@
 #include "operator/api/schema.h"
 #include "operator/controllers/config_check.h"
 #include "operator/controllers/gang.h"
+#include "operator/controllers/policies/events.h"
 #include "operator/controllers/policies/pod_problems.h"
 
 namespace anneal::controllers {
@@ -20,46 +21,88 @@ kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
     poller_.Forget(resource_, key);
     return {};
   }
-  // Defaults once more: an object stored by an older version may lack newer fields.
-  Observed observed;
-  observed.job = api::DefaultAndValidate(resource_, *found);
-  observed.now = clock_.Now();
-  observed.inputs = Gather(observed.job);
-  kube::ListOptions mine;
-  mine.label_selector = JobSelector(observed.job);
-  for (Json& pod : api_.List(resources::kPod, key.ns, mine).items) {
-    if (Owns(observed.job, pod)) observed.pods.push_back(std::move(pod));
-  }
-  ConfirmPods(observed);
-  observed.progress = poller_.Latest(resource_, key, observed.pods, observed.job.value("status", Json::object()));
-  const Decision decision = Decide(observed, Traits(observed.job));
-
-  // Status first, and on the version that was read: a decision from old facts is refused with a conflict.
-  Json job = observed.job;
-  const Json before = found->value("status", Json::object());
-  if (decision.status != before) {
-    Json patch = {{"metadata", {{"resourceVersion", (*found)["metadata"]["resourceVersion"]}}}};
-    Json status = decision.status;
-    for (const auto& [field, value] : before.items()) {
-      if (!status.contains(field)) status[field] = nullptr;
-      // A list is replaced by a merge patch, an object is merged: what left it has to be named.
-      if (value.is_object() && status[field].is_object()) {
-        for (const auto& [inner, old] : value.items()) {
-          if (!status[field].contains(inner)) status[field][inner] = nullptr;
-        }
-      }
-    }
-    patch["status"] = status;
-    job["metadata"] = api_.MergePatchStatus(resource_, key.ns, key.name, patch)["metadata"];
-  }
-  job["status"] = decision.status;
+  Json job;
   try {
-    Act(job, decision, observed.inputs);
+    // Defaults once more: an object stored by an older version may lack newer fields.
+    job = api::DefaultAndValidate(resource_, *found);
   } catch (const ApiError& error) {
-    if (!error.conflict()) Report(job, error);
+    RefuseSpec(*found, error.what());
+    return {};
+  }
+  try {
+    return ReconcileJob(*found, job);
+  } catch (const ApiError&) {
+    throw;
+  } catch (const std::exception& error) {
+    Report(job, {"ReconcileError", error.what()});
     throw;
   }
-  return {decision.requeue_after};
+}
+
+kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json& job) {
+  const kube::Key key{job["metadata"].value("namespace", ""), job["metadata"]["name"]};
+  Observed observed;
+  observed.job = job;
+  observed.now = clock_.Now();
+  observed.inputs = Gather(job);
+  kube::ListOptions mine;
+  mine.label_selector = JobSelector(job);
+  for (Json& pod : api_.List(resources::kPod, key.ns, mine).items) {
+    if (Owns(job, pod)) observed.pods.push_back(std::move(pod));
+  }
+  ConfirmPods(observed);
+  observed.progress = poller_.Latest(resource_, key, observed.pods, job.value("status", Json::object()));
+  const Decision decision = Decide(observed, Traits(job));
+  Json next = job;
+  WriteStatus(found, decision.status, next);
+  std::optional<std::chrono::milliseconds> look_again = decision.requeue_after;
+  try {
+    if (!Act(next, decision, observed.inputs)) look_again = std::chrono::seconds(1);
+  } catch (const ApiError& error) {
+    // A conflict and what passes by itself are no news.
+    if (!error.conflict() && error.status() < 500 && error.status() != 429 && error.status() != 0)
+      Report(next, WhyRefused(error));
+    throw;
+  }
+  return {look_again};
+}
+
+// Status first, and on the version that was read: a decision from old facts is refused with a conflict.
+void JobReconciler::WriteStatus(const Json& found, const Json& next, Json& job) {
+  const Json before = found.value("status", Json::object());
+  job["status"] = next;
+  if (next == before) return;
+  Json status = next;
+  for (const auto& [field, value] : before.items()) {
+    if (!status.contains(field)) status[field] = nullptr;
+    // A list is replaced by a merge patch, an object is merged: what left it has to be named.
+    if (value.is_object() && status[field].is_object()) {
+      for (const auto& [inner, old] : value.items()) {
+        if (!status[field].contains(inner)) status[field][inner] = nullptr;
+      }
+    }
+  }
+  const Json& metadata = found["metadata"];
+  const Json patch = {{"metadata", {{"resourceVersion", metadata["resourceVersion"]}}}, {"status", status}};
+  const Json written =
+      api_.MergePatchStatus(resource_, metadata.value("namespace", "default"), metadata["name"], patch);
+  job["metadata"] = written["metadata"];
+  Tell(job, before, next);
+}
+
+void JobReconciler::Tell(const Json& job, const Json& before, const Json& after) {
+  if (!recorder_) return;
+  for (const kube::EventFact& event : EventsOf(before, after)) recorder_->Record(job, event);
+}
+
+// Nothing is done for a job whose spec says what no version of this operator understands; the others go on.
+void JobReconciler::RefuseSpec(const Json& found, const std::string& faults) {
+  Json status = found.value("status", Json::object()), job = found;
+  const int64_t generation = found["metadata"].value("generation", int64_t{1});
+  status["observedGeneration"] = generation;
+  if (!status.contains("phase")) status["phase"] = "Pending";
+  api::SetReadiness(status, {false, false, true}, "InvalidSpec", faults, generation, clock_.Now());
+  WriteStatus(found, status, job);
 }
 
 // A list may be older than what this operator did: a pod that seems to be gone is asked for by name before it counts as
@@ -87,33 +130,31 @@ bool JobReconciler::Owns(const Json& job, const Json& object) {
 }
 
 // What could not be done is in status, not only in the log: a user reads the job.
-void JobReconciler::Report(const Json& job, const ApiError& error) {
-  const PodProblem problem = WhyRefused(error);
-  if (error.status() >= 500 || error.status() == 429) return;  // passes by itself: no write for every hiccup
-  Json status = job["status"];
+void JobReconciler::Report(const Json& job, const PodProblem& problem) {
+  Json status = job.value("status", Json::object()), ignored = job;
   const Json blocked = {{"reason", problem.reason}, {"message", problem.message.substr(0, 1024)}};
-  if (!status.contains("run") || status["run"].value("blocked", Json()) == blocked) return;
-  status["run"]["blocked"] = blocked;
-  const int64_t generation = job["metadata"].value("generation", int64_t{1});
-  for (const auto& [type, value] :
-       {std::pair{"WorkersReady", false}, {"Ready", false}, {"Reconciling", true}, {"Stalled", false}}) {
-    api::SetCondition(status, type, value, problem.reason, problem.message, generation, clock_.Now());
+  if (status.contains("run")) {
+    if (status["run"].value("blocked", Json()) == blocked) return;
+    status["run"]["blocked"] = blocked;
   }
-  const Json patch = {{"metadata", {{"resourceVersion", job["metadata"]["resourceVersion"]}}},
-                      {"status", {{"run", {{"blocked", blocked}}}, {"conditions", status["conditions"]}}}};
+  const int64_t generation = job["metadata"].value("generation", int64_t{1});
+  api::SetCondition(status, "WorkersReady", false, problem.reason, problem.message, generation, clock_.Now());
+  api::SetReadiness(status, {}, problem.reason, problem.message, generation, clock_.Now());
+  if (!status.contains("phase")) status["phase"] = "Pending";
   try {
-    api_.MergePatchStatus(resource_, job["metadata"].value("namespace", "default"), job["metadata"]["name"], patch);
+    WriteStatus(job, status, ignored);
   } catch (const ApiError&) {
-    // The create's own error is the one to hand on.
+    // The first error is the one to hand on.
   }
 }
 
-void JobReconciler::Act(const Json& job, const Decision& decision, const RunInputs& inputs) {
+// False: a pod that the list did not show was there already. The list was old, and its event may have come before.
+bool JobReconciler::Act(const Json& job, const Decision& decision, const RunInputs& inputs) {
   const std::string ns = job["metadata"].value("namespace", "default");
   for (const Json& pod : decision.remove) Remove(resources::kPod, pod, decision.grace);
   for (const Json& pod : decision.force) Remove(resources::kPod, pod, 0);
   if (decision.remove_run_objects) ForgetRuns(job, job["status"]["run"]["number"].get<int>() + 1);
-  if (decision.create.empty()) return;
+  if (decision.create.empty()) return true;
   // Pods follow from the job that was read: were it an old copy, they would be pods of an attempt that is over.
   const auto now = kube::Find(api_, resource_, ns, job["metadata"]["name"]);
   if (!now || (*now)["metadata"]["resourceVersion"] != job["metadata"]["resourceVersion"]) {
@@ -130,16 +171,22 @@ void JobReconciler::Act(const Json& job, const Decision& decision, const RunInpu
   PrepareMore(job);
   const WorkerPlan plan = Plan(job);
   if (UsesVolcano(job)) Ensure(kPodGroup, job, VolcanoPodGroup(job, WorkerPod(job, 0, plan)));
-  for (const int index : decision.create) Ensure(resources::kPod, job, WorkerPod(job, index, plan));
+  bool all_new = true;
+  for (const int index : decision.create)
+    all_new = Ensure(resources::kPod, job, WorkerPod(job, index, plan)) && all_new;
+  return all_new;
 }
 
 void JobReconciler::Remove(const kube::Resource& resource, const Json& object, std::optional<int64_t> grace) {
+  // The very object that was read: not another of its name, and, unless it is given up, not one that has changed since
+  // (a worker that failed meanwhile keeps its log).
   kube::Preconditions same;
   same.uid = object["metadata"]["uid"].get<std::string>();
+  if (grace != 0) same.resource_version = object["metadata"]["resourceVersion"].get<std::string>();
   try {
     api_.Delete(resource, object["metadata"].value("namespace", "default"), object["metadata"]["name"], same, grace);
   } catch (const ApiError& error) {
-    if (!error.not_found() && !error.conflict()) throw;  // gone already, or another object of the name
+    if (!error.not_found()) throw;  // a conflict: all is read again
   }
 }
 
@@ -163,19 +210,24 @@ void JobReconciler::ForgetRuns(const Json& job, int first) {
   }
 }
 
-void JobReconciler::Ensure(const kube::Resource& resource, const Json& job, const Json& object) {
+bool JobReconciler::Ensure(const kube::Resource& resource, const Json& job, const Json& object) {
   const std::string ns = job["metadata"].value("namespace", "default");
   try {
     api_.Create(resource, ns, object);
+    return true;
   } catch (const ApiError& error) {
     if (!error.already_exists()) throw;
     const std::string name = object["metadata"]["name"];
     const auto there = kube::Find(api_, resource, ns, name);
     if (!there) throw;
-    if (!object["metadata"].contains("ownerReferences")) return;
-    if (Owns(job, *there)) return;
+    if (!object["metadata"].contains("ownerReferences") || Owns(job, *there)) return false;
     throw ApiError(409, "AlreadyExists", resource.kind + " " + name + " exists and belongs to something else");
   }
+}
+
+bool JobReconciler::HasOwnConfig(const Json& job) {
+  const Json config = job["spec"].value("config", Json::object());
+  return config.contains("inline") || config.contains("configMapRef");
 }
 
 bool JobReconciler::ResolveConfig(const Json& job, RunInputs& inputs) {
@@ -218,62 +270,6 @@ std::vector<std::string> LaunchArguments(const Json& job) {
           "--master-port",
           job["spec"]["rendezvous"]["port"].dump(),
           "--"};
-}
-
-std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns, const Json& reference,
-                                           RunInputs& inputs) {
-  const std::string name = reference["name"], checkpoint = reference["checkpoint"];
-  auto wait = [&](const std::string& reason, const std::string& message, bool stalled) -> std::optional<SourceModel> {
-    inputs.reason = reason;
-    inputs.message = message;
-    inputs.stalled = stalled;
-    return std::nullopt;
-  };
-  const auto found = kube::Find(api, resources::kTrainJob, ns, name);
-  if (!found) return wait("WaitingForSource", "TrainJob " + name + " is not there", false);
-  const Json train = api::DefaultAndValidate(resources::kTrainJob, *found);
-  const Json status = train.value("status", Json::object());
-  const std::string phase = status.value("phase", "Pending");
-  if (phase == "Failed") {
-    return wait("SourceFailed",
-                "TrainJob " + name + " failed: " + status.value("failure", Json::object()).value("message", ""), true);
-  }
-  if (phase != "Complete") return wait("WaitingForSource", "TrainJob " + name + " is " + phase, false);
-  const Json& spec = train["spec"];
-  const int run = status["run"]["number"];
-  const Json last = status.value("progress", Json::object()).value("lastCheckpoint", Json::object());
-  if (checkpoint == "Latest" && !last.contains("step")) {
-    return wait("ReferenceNotFound", "TrainJob " + name + " reported no checkpoint", true);
-  }
-  const std::string step = checkpoint == "Latest" ? last["step"].dump() : checkpoint;
-  SourceModel model;
-  const Json volume = spec["checkpoint"].value("volume", Json::object());
-  model.identity = {{"trainJob", name},
-                    {"uid", train["metadata"]["uid"]},
-                    {"run", run},
-                    {"step", step},
-                    {"mount", spec["checkpoint"]["modelDir"]},
-                    {"modelDir", spec["checkpoint"]["modelDir"].get<std::string>() + "/r" + std::to_string(run)},
-                    {"claim", volume.contains("claimName")       ? volume["claimName"]
-                              : volume.contains("claimTemplate") ? Json(ClaimName(name))
-                                                                 : Json("")},
-                    {"subPath", volume.value("subPath", "")},
-                    {"image", spec["image"]},
-                    {"evalInputPath", spec.value("data", Json::object()).value("evalInputPath", "")},
-                    {"edits", spec["config"].value("edits", Json::object())}};
-  const auto snapshot = kube::Find(api, resources::kConfigMap, ns, SnapshotName(name, run));
-  if (!snapshot) return wait("ReferenceNotFound", "config snapshot " + SnapshotName(name, run) + " is gone", true);
-  model.config = (*snapshot)["data"]["pipeline.config"];
-  return model;
-}
-
-std::string MountSource(WorkerPlan& plan, const Json& identity) {
-  const std::string claim = identity["claim"];
-  if (!claim.empty()) {
-    AddMount(plan, "model", {{"persistentVolumeClaim", {{"claimName", claim}}}}, identity["mount"], false,
-             identity["subPath"]);
-  }
-  return identity["modelDir"].get<std::string>() + "/model.ckpt-" + identity["step"].get<std::string>();
 }
 
 std::string EditJson(const Json& first, const Json& second) {

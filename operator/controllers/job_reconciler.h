@@ -5,16 +5,20 @@
 #include <string>
 
 #include "operator/controllers/decide.h"
+#include "operator/controllers/policies/pod_problems.h"
 #include "operator/controllers/progress_poller.h"
 #include "operator/controllers/worker_pod.h"
+#include "operator/kube/event_recorder.h"
 #include "operator/kube/reconciler.h"
 
 namespace anneal::controllers {
 
 class JobReconciler : public kube::Reconciler {
  public:
-  JobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, const kube::Resource& resource)
-      : api_(api), clock_(clock), poller_(poller), resource_(resource) {}
+  /// `recorder` may be null: then nothing is told.
+  JobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, kube::EventRecorder* recorder,
+                const kube::Resource& resource)
+      : api_(api), clock_(clock), poller_(poller), recorder_(recorder), resource_(resource) {}
 
   const kube::Resource& resource() const override { return resource_; }
   std::vector<kube::Resource> owns() const override { return {kube::resources::kPod}; }
@@ -29,39 +33,36 @@ class JobReconciler : public kube::Reconciler {
   /// Objects of the run beyond Service and config snapshot.
   virtual void PrepareMore(const kube::Json&) {}
 
+  /// Whether spec.config names a config, not only edits.
+  static bool HasOwnConfig(const kube::Json& job);
   /// The text of spec.config, or what is missing in `inputs`. Checks that it is a valid pipeline.config.
   bool ResolveConfig(const kube::Json& job, RunInputs& inputs);
-  /// Creates an object of the job; one that is there already has to be the job's own.
-  void Ensure(const kube::Resource& resource, const kube::Json& job, const kube::Json& object);
+  /// Creates an object of the job; one that is there already (then false) has to be the job's own.
+  bool Ensure(const kube::Resource& resource, const kube::Json& job, const kube::Json& object);
 
   kube::Api& api_;
   const kube::Clock& clock_;
 
  private:
+  kube::ReconcileResult ReconcileJob(const kube::Json& found, const kube::Json& job);
   void ConfirmPods(Observed& observed);
-  void Report(const kube::Json& job, const kube::ApiError& error);
+  void WriteStatus(const kube::Json& found, const kube::Json& status, kube::Json& job);
+  void Tell(const kube::Json& job, const kube::Json& before, const kube::Json& after);
+  void Report(const kube::Json& job, const PodProblem& problem);
+  void RefuseSpec(const kube::Json& found, const std::string& faults);
   void Remove(const kube::Resource& resource, const kube::Json& object, std::optional<int64_t> grace);
   void ForgetRuns(const kube::Json& job, int first);
   static bool Owns(const kube::Json& job, const kube::Json& object);
-  void Act(const kube::Json& job, const Decision& decision, const RunInputs& inputs);
+  bool Act(const kube::Json& job, const Decision& decision, const RunInputs& inputs);
 
   ProgressPoller& poller_;
+  kube::EventRecorder* recorder_;
   kube::Resource resource_;
 };
 
 /// Arguments of `anneal launch` for a run's workers, up to the "--".
 std::vector<std::string> LaunchArguments(const kube::Json& job);
 
-/// What an EvalJob or ExportJob takes from the TrainJob it follows.
-struct SourceModel {
-  kube::Json identity;  ///< {trainJob, uid, run, step, modelDir, claim, subPath, image, edits}
-  std::string config;
-};
-/// Resolves a trainJobRef; on failure fills inputs.reason and message and returns nullopt.
-std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns, const kube::Json& reference,
-                                           RunInputs& inputs);
-/// Mounts the source's checkpoint volume and returns the checkpoint's path in the container.
-std::string MountSource(WorkerPlan& plan, const kube::Json& identity);
 /// --edit_config_json of a run: the source's edits, then `edits`.
 std::string EditJson(const kube::Json& first, const kube::Json& second);
 

@@ -22,20 +22,6 @@ std::string UrlOf(const Json& pod) {
   return ip.empty() ? "" : "http://" + ip + ":" + std::to_string(kProgressPort);
 }
 
-Json Ask(const std::string& url) {
-  web::http::client::http_client_config config;
-  config.set_timeout(std::chrono::seconds(2));
-  try {
-    web::http::client::http_client client(url, config);
-    const auto reply = client.request(web::http::methods::GET, "/progress").get();
-    if (reply.status_code() != 200) return nullptr;
-    Json answer = Json::parse(reply.extract_utf8string(true).get(), nullptr, false);
-    return answer.is_object() ? answer : Json();
-  } catch (const std::exception&) {
-    return nullptr;  // starting, ending, or unreachable: the next poll tells
-  }
-}
-
 }  // namespace
 
 ProgressPoller::ProgressPoller(milliseconds interval,
@@ -45,8 +31,14 @@ ProgressPoller::ProgressPoller(milliseconds interval,
 }
 
 ProgressPoller::~ProgressPoller() {
-  stop_ = true;
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_state_.notify_all();
   if (thread_.joinable()) thread_.join();
+  std::unique_lock lock(mutex_);  // requests time out after two seconds
+  changed_state_.wait(lock, [&] { return in_flight_ == 0; });
 }
 
 Json ProgressPoller::Latest(const kube::Resource& resource, const kube::Key& key, const std::vector<Json>& pods,
@@ -76,32 +68,66 @@ void ProgressPoller::Forget(const kube::Resource& resource, const kube::Key& key
 }
 
 void ProgressPoller::Loop() {
-  auto next = std::chrono::steady_clock::now();
+  std::unique_lock lock(mutex_);
   while (!stop_) {
-    std::this_thread::sleep_for(milliseconds(50));
-    if (std::chrono::steady_clock::now() < next) continue;
-    next = std::chrono::steady_clock::now() + interval_;
+    const auto next = std::chrono::steady_clock::now() + interval_;
     std::vector<Target> targets;
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& [id, target] : targets_) targets.push_back(target);
+    for (const auto& [id, target] : targets_) {
+      if (!target.url.empty()) targets.push_back(target);
     }
     for (const Target& target : targets) {
-      if (stop_ || target.url.empty()) continue;
-      const Json answer = Ask(target.url);
-      if (!answer.is_object()) continue;
-      bool moved = false;
-      {
-        const std::lock_guard lock(mutex_);
-        const auto found = targets_.find(IdOf(target.resource, target.key));
-        if (found != targets_.end() && found->second.pod == target.pod && found->second.answer != answer) {
-          found->second.answer = answer;
-          moved = true;
-        }
-      }
-      if (moved) changed_(target.resource, target.key);
+      changed_state_.wait(lock, [&] { return stop_ || in_flight_ < kAtATime; });
+      if (stop_) return;
+      ++in_flight_;
+      lock.unlock();
+      Ask(target);
+      lock.lock();
+    }
+    changed_state_.wait_until(lock, next, [&] { return stop_; });
+  }
+}
+
+// One request, answered on a thread of the HTTP client's.
+void ProgressPoller::Ask(const Target& target) {
+  web::http::client::http_client_config config;
+  config.set_timeout(std::chrono::seconds(2));
+  try {
+    auto client = std::make_shared<web::http::client::http_client>(target.url, config);
+    client->request(web::http::methods::GET, "/progress")
+        .then([](const web::http::http_response& reply) {
+          if (reply.status_code() != 200 || reply.headers().content_length() > kLongest)
+            throw std::runtime_error("no progress");
+          return reply.extract_utf8string(true);
+        })
+        .then([this, target, client](const pplx::task<std::string>& body) {
+          Json answer;
+          try {
+            answer = Json::parse(body.get(), nullptr, false);
+          } catch (const std::exception&) {
+            // Starting, ending, or unreachable: the next poll tells.
+          }
+          Take(target, std::move(answer));
+        });
+  } catch (const std::exception&) {  // an address that is none
+    Take(target, nullptr);
+  }
+}
+
+void ProgressPoller::Take(const Target& target, Json answer) {
+  bool moved = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = targets_.find(IdOf(target.resource, target.key));
+    if (answer.is_object() && found != targets_.end() && found->second.pod == target.pod &&
+        found->second.answer != answer) {
+      found->second.answer = std::move(answer);
+      moved = !stop_;
     }
   }
+  if (moved) changed_(target.resource, target.key);
+  const std::lock_guard lock(mutex_);
+  --in_flight_;
+  changed_state_.notify_all();
 }
 
 }  // namespace anneal::controllers

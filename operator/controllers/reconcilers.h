@@ -2,28 +2,48 @@
 #pragma once
 
 #include "operator/controllers/job_reconciler.h"
+#include "operator/controllers/source_model.h"
 
 namespace anneal::controllers {
 
 class TrainJobReconciler : public JobReconciler {
  public:
-  TrainJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller)
-      : JobReconciler(api, clock, poller, kube::resources::kTrainJob) {}
+  TrainJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, kube::EventRecorder* recorder)
+      : JobReconciler(api, clock, poller, recorder, kube::resources::kTrainJob) {}
+  std::vector<kube::Resource> refers_to() const override;
+  std::vector<kube::Reference> References(const kube::Json& job) const override;
 
  protected:
   RunInputs Gather(const kube::Json& job) override;
   WorkerPlan Plan(const kube::Json& job) override;
   KindTraits Traits(const kube::Json& job) override;
   void PrepareMore(const kube::Json& job) override;
+
+ private:
+  static void AddWarmStart(WorkerPlan& plan, const kube::Json& job);
 };
 
-/// Follows the runs of its TrainJob.
+/// Follows the runs of its TrainJob, or evaluates one checkpoint.
 class EvalJobReconciler : public JobReconciler {
  public:
-  EvalJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller)
-      : JobReconciler(api, clock, poller, kube::resources::kEvalJob) {}
-  std::vector<std::pair<kube::Resource, std::function<std::vector<kube::Key>(const kube::Json&)>>> watches()
-      const override;
+  EvalJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, kube::EventRecorder* recorder)
+      : JobReconciler(api, clock, poller, recorder, kube::resources::kEvalJob) {}
+  std::vector<kube::Resource> refers_to() const override;
+  std::vector<kube::Reference> References(const kube::Json& job) const override;
+
+ protected:
+  RunInputs Gather(const kube::Json& job) override;
+  WorkerPlan Plan(const kube::Json& job) override;
+  KindTraits Traits(const kube::Json& job) override;
+};
+
+/// Follows the passed gates of an EvalJob or the runs of a TrainJob, or exports one checkpoint.
+class ExportJobReconciler : public JobReconciler {
+ public:
+  ExportJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, kube::EventRecorder* recorder)
+      : JobReconciler(api, clock, poller, recorder, kube::resources::kExportJob) {}
+  std::vector<kube::Resource> refers_to() const override;
+  std::vector<kube::Reference> References(const kube::Json& job) const override;
 
  protected:
   RunInputs Gather(const kube::Json& job) override;
@@ -31,26 +51,7 @@ class EvalJobReconciler : public JobReconciler {
   KindTraits Traits(const kube::Json& job) override;
 
  private:
-  /// EvalJobs whose gates are relative to that one.
-  std::vector<kube::Key> RelativeTo(const kube::Json& baseline) const;
+  RunInputs Use(const kube::Json& job, const SourceModel& model);
 };
-
-/// Follows the passed gates of an EvalJob, or the runs of a TrainJob.
-class ExportJobReconciler : public JobReconciler {
- public:
-  ExportJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller)
-      : JobReconciler(api, clock, poller, kube::resources::kExportJob) {}
-  std::vector<std::pair<kube::Resource, std::function<std::vector<kube::Key>(const kube::Json&)>>> watches()
-      const override;
-
- protected:
-  RunInputs Gather(const kube::Json& job) override;
-  WorkerPlan Plan(const kube::Json& job) override;
-  KindTraits Traits(const kube::Json& job) override;
-};
-
-/// Keys of the jobs of `follower` whose source names that object: for watches().
-std::vector<kube::Key> Followers(kube::Api& api, const kube::Resource& follower, const std::string& reference,
-                                 const kube::Json& source);
 
 }  // namespace anneal::controllers

@@ -1,53 +1,77 @@
 // TrainJob: workers that train, on a checkpoint volume of their own.
 #include "operator/api/spec_hash.h"
 #include "operator/controllers/reconcilers.h"
+#include "operator/controllers/source_model.h"
 
 namespace anneal::controllers {
-namespace {
 
 using kube::Json;
 
-std::string RunFolder(const Json& job, int run) {
-  return job["spec"]["checkpoint"]["modelDir"].get<std::string>() + "/r" + std::to_string(run);
-}
+/// Where the model of another job's claim is mounted.
+constexpr const char* kWarmMount = "/mnt/warm-start";
 
-std::string ClaimOf(const Json& job) {
-  const Json volume = job["spec"]["checkpoint"].value("volume", Json::object());
-  if (volume.contains("claimName")) return volume["claimName"];
-  return volume.contains("claimTemplate") ? ClaimName(job["metadata"]["name"]) : "";
-}
+std::vector<kube::Resource> TrainJobReconciler::refers_to() const { return {kube::resources::kTrainJob}; }
 
-}  // namespace
+std::vector<kube::Reference> TrainJobReconciler::References(const Json& job) const {
+  const Json warm = job.value("spec", Json::object()).value("warmStart", Json::object());
+  if (!warm.contains("trainJobRef")) return {};
+  return {{kube::resources::kTrainJob, warm["trainJobRef"].value("name", "")}};
+}
 
 RunInputs TrainJobReconciler::Gather(const Json& job) {
   RunInputs inputs;
   if (!ResolveConfig(job, inputs)) return inputs;
-  inputs.ready = true;
   inputs.identity = {{"configHash", api::Sha256(inputs.config)}};  // the text itself lives in the snapshot
+  const Json warm = job["spec"].value("warmStart", Json::object());
+  if (warm.contains("trainJobRef")) {
+    const auto model =
+        ResolveTrainJob(api_, job["metadata"].value("namespace", "default"), warm["trainJobRef"], inputs);
+    if (!model) return inputs;
+    // What a run began with is a fact of that run: a newer run of the source starts nothing here.
+    inputs.facts = {{"warmStart", model->identity}};
+  }
+  inputs.ready = true;
   return inputs;
+}
+
+// Weights to start from, as arguments.
+void TrainJobReconciler::AddWarmStart(WorkerPlan& plan, const Json& job) {
+  const Json& run = job["status"]["run"];
+  const Json warm = job["spec"].value("warmStart", Json::object());
+  const Json previous = run.value("previous", Json()),
+             source = run.value("facts", Json::object()).value("warmStart", Json());
+  std::string from;
+  if (warm.value("previousRun", false) && previous.is_object()) {
+    from = RunFolder(job, {{"number", previous["run"]}, {"id", previous.value("id", "")}});
+  } else if (warm.contains("path")) {
+    from = warm["path"];
+  } else if (source.is_object()) {
+    const std::string claim = source["claim"];
+    from = source["modelDir"].get<std::string>() + "/model.ckpt-" + source["step"].get<std::string>();
+    if (claim != ModelClaim(job) || source["mount"] != job["spec"]["checkpoint"]["modelDir"]) {
+      from = kWarmMount + from.substr(source["mount"].get<std::string>().size());
+      AddMount(plan, "warm-start", {{"persistentVolumeClaim", {{"claimName", claim}}}}, kWarmMount, true,
+               source["subPath"]);
+    }
+  }
+  if (!from.empty()) plan.args.insert(plan.args.end(), {"--fine_tune_checkpoint", from});
+  if (warm.value("ignoreOptimizer", false)) plan.args.push_back("--ignore_restore_optimizer");
 }
 
 WorkerPlan TrainJobReconciler::Plan(const Json& job) {
   const Json& spec = job["spec"];
-  const int run = job["status"]["run"]["number"];
   WorkerPlan plan;
   plan.image = spec["image"];
   plan.args = LaunchArguments(job);
   auto add = [&plan](std::initializer_list<std::string> args) { plan.args.insert(plan.args.end(), args); };
-  add({"train", "--pipeline_config_path", kConfigPath, "--model_dir", RunFolder(job, run), "--continue_train"});
+  add({"train", "--pipeline_config_path", kConfigPath, "--model_dir", RunFolder(job, job["status"]["run"]),
+       "--continue_train"});
   const Json data = spec.value("data", Json::object());
   if (data.contains("trainInputPath")) add({"--train_input_path", data["trainInputPath"].get<std::string>()});
   if (data.contains("evalInputPath")) add({"--eval_input_path", data["evalInputPath"].get<std::string>()});
   if (spec["config"].contains("edits")) add({"--edit_config_json", spec["config"]["edits"].dump()});
-  const Json warm = spec.value("warmStart", Json::object());
-  const Json previous = job["status"]["run"].value("previous", Json());
-  if (warm.value("previousRun", false) && previous.is_object()) {
-    add({"--fine_tune_checkpoint", RunFolder(job, previous["run"])});
-  } else if (warm.contains("path")) {
-    add({"--fine_tune_checkpoint", warm["path"].get<std::string>()});
-  }
-  if (warm.value("ignoreOptimizer", false)) add({"--ignore_restore_optimizer"});
-  const std::string claim = ClaimOf(job);
+  AddWarmStart(plan, job);
+  const std::string claim = ModelClaim(job);
   if (!claim.empty()) {
     AddMount(plan, "model", {{"persistentVolumeClaim", {{"claimName", claim}}}}, spec["checkpoint"]["modelDir"], false,
              spec["checkpoint"]["volume"].value("subPath", ""));
@@ -63,6 +87,7 @@ KindTraits TrainJobReconciler::Traits(const Json& job) {
   traits.resource = resource();
   traits.pods = job["spec"]["workers"]["numNodes"];
   traits.rerun_on_change = job["spec"]["updatePolicy"]["finished"] == "Rerun";
+  traits.steps = true;
   traits.complete = [](Json&, const Json&) { return std::string(); };
   return traits;
 }

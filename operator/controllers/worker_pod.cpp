@@ -73,6 +73,16 @@ Json ContainerSecurity(const Json& spec) {
   return {{"allowPrivilegeEscalation", false}, {"readOnlyRootFilesystem", true}, {"capabilities", capabilities}};
 }
 
+/// Nodes where a worker of this run was lost, as a wish: on a small cluster there may be no other.
+void AvoidNodes(const Json& nodes, Json& pod_spec) {
+  if (!nodes.is_array() || nodes.empty()) return;
+  const Json term = {
+      {"weight", 100},
+      {"preference",
+       {{"matchExpressions", {{{"key", "kubernetes.io/hostname"}, {"operator", "NotIn"}, {"values", nodes}}}}}}};
+  pod_spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"].push_back(term);
+}
+
 }  // namespace
 
 std::string PodName(const Json& job, int run, int attempt, int index) {
@@ -183,6 +193,7 @@ Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
   for (const char* field : {"serviceAccountName", "imagePullSecrets"}) {
     if (spec.contains(field)) pod_spec[field] = spec[field];
   }
+  AvoidNodes(run.value("avoidNodes", Json()), pod_spec);
   pod_spec["containers"] = Json::array({container});
   Json pod = {{"metadata", {{"labels", Json::object()}}}, {"spec", pod_spec}};
   ApplyScheduling(job, pod);

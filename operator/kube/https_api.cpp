@@ -150,7 +150,7 @@ HttpsApi::HttpsApi(ClusterConfig config, HttpsOptions options)
 
 std::shared_ptr<HttpsApi::Client> HttpsApi::Connection(bool watch) {
   const std::lock_guard lock(mutex_);
-  if (!client_ || steady_clock::now() - trust_read_ > std::chrono::seconds(60)) {
+  if (!client_ || steady_clock::now() - trust_read_ > options_.trust_for) {
     auto content = [](const std::string& pem, const std::string& file) { return file.empty() ? pem : ReadFile(file); };
     const std::string ca = content(config_.ca_pem, config_.ca_file),
                       cert = content(config_.cert_pem, config_.cert_file),
@@ -189,6 +189,19 @@ web::http::http_request HttpsApi::Request(const std::string& method, const std::
   return request;
 }
 
+// Each request takes 1/qps seconds of a budget that may run `burst` requests ahead.
+void HttpsApi::WaitForTurn() {
+  if (options_.qps <= 0) return;
+  const auto step = std::chrono::duration_cast<steady_clock::duration>(std::chrono::duration<double>(1 / options_.qps));
+  steady_clock::time_point turn;
+  {
+    const std::lock_guard lock(mutex_);
+    next_turn_ = std::max(next_turn_, steady_clock::now() - step * options_.burst) + step;
+    turn = next_turn_;
+  }
+  std::this_thread::sleep_until(turn);
+}
+
 Json HttpsApi::Send(const std::string& method, const std::string& path, const Json* body) {
   const std::string text = body ? body->dump() : "", what = method + " " + path.substr(0, path.find('?'));
   bool renewed = false;
@@ -199,6 +212,7 @@ Json HttpsApi::Send(const std::string& method, const std::string& path, const Js
         options_.observe(code, method, std::chrono::duration<double>(steady_clock::now() - began).count());
     };
     milliseconds wait(0);
+    WaitForTurn();
     try {
       auto reply = Connection(false)->request(Request(method, path, text)).get();
       const int status = reply.status_code();

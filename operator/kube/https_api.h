@@ -18,6 +18,11 @@ struct HttpsOptions {
   std::chrono::seconds request_timeout{30};
   /// A watch without a byte for so long is taken for dead (half-open connections); servers send bookmarks each minute.
   std::chrono::seconds watch_idle{150};
+  std::chrono::milliseconds trust_for{60'000};  ///< then CA and client certificate files are read again
+  /// Requests per second on average, and how many may come at once; 0 = as many as the server's Priority and Fairness
+  /// lets through.
+  double qps = 0;
+  int burst = 100;
   int tries = 10;                                  ///< of one request that is told to come again
   std::chrono::milliseconds longest_wait{30'000};  ///< cap on Retry-After
   /// Called after each request: HTTP status ("<error>" when none came), method, seconds.
@@ -48,6 +53,7 @@ class HttpsApi : public Api {
   using Client = web::http::client::http_client;
 
   std::shared_ptr<Client> Connection(bool watch);
+  void WaitForTurn();
   web::http::http_request Request(const std::string& method, const std::string& path, const std::string& body);
   Json Send(const std::string& method, const std::string& path, const Json* body);
 
@@ -58,6 +64,7 @@ class HttpsApi : public Api {
   std::string trust_;  ///< content of the certificate files that the clients were made with
   std::chrono::steady_clock::time_point trust_read_{};
   std::shared_ptr<Client> client_, watch_client_;
+  std::chrono::steady_clock::time_point next_turn_{};  ///< when the next request may go, were there no burst
 };
 
 }  // namespace anneal::kube

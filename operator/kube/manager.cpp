@@ -9,29 +9,15 @@ namespace {
 
 using std::chrono::milliseconds;
 
-std::vector<Key> Itself(const Json& object) {
-  const Json& metadata = object.at("metadata");
-  return {{metadata.value("namespace", ""), metadata.at("name").get<std::string>()}};
-}
-
-/// The key of the controlling owner of that kind, if there is one.
-std::vector<Key> OwnerOf(const Json& object, const Resource& owner) {
-  const Json& metadata = object.at("metadata");
-  if (!metadata.contains("ownerReferences")) return {};
-  for (const Json& reference : metadata["ownerReferences"]) {
-    if (reference.value("controller", false) && reference.value("kind", "") == owner.kind &&
-        reference.value("apiVersion", "") == owner.api_version()) {
-      return {{metadata.value("namespace", ""), reference.value("name", "")}};
-    }
-  }
-  return {};
+std::vector<const Reconciler*> Readers(const std::vector<Reconciler*>& reconcilers) {
+  return {reconcilers.begin(), reconcilers.end()};
 }
 
 }  // namespace
 
 Manager::Manager(Api& api, std::vector<Reconciler*> reconcilers, int workers,
                  std::function<void(const std::string&)> log, ManagerOptions options)
-    : api_(api), workers_(workers), log_(std::move(log)), options_(std::move(options)) {
+    : api_(api), workers_(workers), log_(std::move(log)), options_(std::move(options)), router_(Readers(reconcilers)) {
   for (Reconciler* reconciler : reconcilers) {
     controllers_.push_back(std::make_unique<Controller>());
     controllers_.back()->reconciler = reconciler;
@@ -43,25 +29,8 @@ Manager::~Manager() { Stop(); }
 void Manager::Start() {
   // One list-watch per kind serves all reconcilers.
   for (const std::string& ns : options_.namespaces) {
-    auto follow = [&](const Resource& resource, const std::string& selector, Route route) {
-      for (Source& source : sources_) {
-        if (source.resource == resource && source.ns == ns && source.selector == selector) {
-          source.routes.push_back(std::move(route));
-          return;
-        }
-      }
-      sources_.push_back({resource, ns, selector, {std::move(route)}});
-    };
-    for (auto& controller : controllers_) {
-      const Resource& primary = controller->reconciler->resource();
-      follow(primary, "", {&controller->queue, Itself});
-      for (const Resource& child : controller->reconciler->owns()) {
-        follow(child, options_.child_selector,
-               {&controller->queue, [primary](const Json& object) { return OwnerOf(object, primary); }});
-      }
-      for (const auto& [resource, mapper] : controller->reconciler->watches())
-        follow(resource, "", {&controller->queue, mapper});
-    }
+    for (size_t i = 0; i < router_.sources().size(); ++i)
+      sources_.push_back({i, ns, router_.sources()[i].child ? options_.child_selector : ""});
   }
   unsynced_ = static_cast<int>(sources_.size());
   for (const Source& source : sources_) threads_.emplace_back([this, &source] { Follow(source); });
@@ -99,44 +68,28 @@ void Manager::Wait(milliseconds time) {
   changed_.wait_for(lock, time, [&] { return stopping_.load(); });
 }
 
-std::vector<Manager::Concern> Manager::Concerns(const Source& source, const Json& object) {
-  std::vector<Concern> concerns;
-  for (const Route& route : source.routes) {
-    for (const Key& key : route.mapper(object)) concerns.push_back({route.queue, key});
-  }
-  concerns.shrink_to_fit();
-  return concerns;
+void Manager::Queue(const std::vector<EventRouter::Wake>& wakes, WorkQueue::Priority priority) {
+  for (const EventRouter::Wake& wake : wakes) controllers_[wake.reconciler]->queue.Add(wake.key, priority);
 }
 
 // Lists everything in pages; what is gone since the last list is told to those it concerns. Nothing is taken over
 // before the last page has come, so that half a list never looks like deletions.
-std::string Manager::Relist(const Source& source, Known& known, bool first) {
-  const auto priority = first ? WorkQueue::Priority::kInitial : WorkQueue::Priority::kFresh;
+std::string Manager::Relist(const Source& source, bool first) {
   for (int attempt = 0;; ++attempt) {
-    Known now;
+    std::vector<EventRouter::Trace> traces;
     ListOptions options;
     options.limit = options_.page;
     options.label_selector = source.selector;
     try {
       ListResult page;
       do {
-        page = api_.List(source.resource, source.ns, options);
-        for (const Json& item : page.items) {
-          for (const Key& key : Itself(item)) now[key] = Concerns(source, item);
-        }
+        page = api_.List(router_.sources()[source.number].resource, source.ns, options);
+        for (const Json& item : page.items) traces.push_back(router_.Read(source.number, item));
         options.continue_token = page.continue_token;
       } while (!page.continue_token.empty() && !stopping_);
       if (stopping_) return "";
-      for (const auto& [key, concerns] : known) {
-        if (now.count(key)) continue;
-        for (const Concern& concern : concerns) concern.queue->Add(concern.key);
-      }
-      for (const auto& [key, concerns] : now) {
-        for (const Concern& concern : concerns) concern.queue->Add(concern.key, priority);
-      }
-      followed_ += now.size();
-      followed_ -= known.size();
-      known = std::move(now);
+      Queue(router_.Replaced(source.number, source.ns, std::move(traces)),
+            first ? WorkQueue::Priority::kInitial : WorkQueue::Priority::kFresh);
       return page.resource_version;
     } catch (const ApiError& error) {
       // An expired continue token: from the first page again.
@@ -145,28 +98,23 @@ std::string Manager::Relist(const Source& source, Known& known, bool first) {
   }
 }
 
-bool Manager::Drain(const Source& source, Watch& watch, Known& known, std::string& version, size_t& events) {
+bool Manager::Drain(const Source& source, Watch& watch, std::string& version, size_t& events) {
   while (!stopping_ && !watch.done()) {
     const auto event = watch.Next(milliseconds(200));
     if (!event) continue;
     ++events;
     if (event->type == EventType::kError) {
       const int code = event->object.value("code", 0);
-      log_("watching " + source.resource.plural + ": " + event->object.value("message", "an ERROR event"));
+      log_("watching " + router_.sources()[source.number].resource.plural + ": " +
+           event->object.value("message", "an ERROR event"));
       return code != 410 && event->object.value("reason", "") != "Expired";
     }
     const std::string seen = event->object.at("metadata").value("resourceVersion", "");
     if (event->type != EventType::kBookmark) {
-      const Key key = Itself(event->object).front();
-      auto concerns = Concerns(source, event->object);
-      for (const Concern& concern : concerns) concern.queue->Add(concern.key);
-      followed_ -= known.count(key);
-      if (event->type == EventType::kDeleted) {
-        known.erase(key);
-      } else {
-        known[key] = std::move(concerns);
-        ++followed_;
-      }
+      EventRouter::Trace trace = router_.Read(source.number, event->object);
+      Queue(event->type == EventType::kDeleted ? router_.Gone(source.number, trace)
+                                               : router_.Changed(source.number, std::move(trace)),
+            WorkQueue::Priority::kFresh);
     }
     if (!seen.empty()) version = seen;
   }
@@ -179,7 +127,7 @@ void Manager::Follow(const Source& source) {
   using Steady = std::chrono::steady_clock;
   std::minstd_rand random(std::random_device{}());
   milliseconds backoff = options_.first_backoff;
-  Known known;
+  const Resource& resource = router_.sources()[source.number].resource;
   std::string version;
   bool listed = false;
   auto back_off = [&] {
@@ -190,7 +138,7 @@ void Manager::Follow(const Source& source) {
     std::string reason = "ended";
     try {
       if (version.empty()) {
-        version = Relist(source, known, !listed);
+        version = Relist(source, !listed);
         if (stopping_) return;
         if (!listed && --unsynced_ == 0) changed_.notify_all();
         listed = true;
@@ -199,9 +147,9 @@ void Manager::Follow(const Source& source) {
       from.resource_version = version;
       from.label_selector = source.selector;
       const auto began = Steady::now();
-      const auto watch = api_.StartWatch(source.resource, source.ns, from);
+      const auto watch = api_.StartWatch(resource, source.ns, from);
       size_t events = 0;
-      if (!Drain(source, *watch, known, version, events)) {
+      if (!Drain(source, *watch, version, events)) {
         version.clear();
         reason = "expired";
       }
@@ -216,11 +164,11 @@ void Manager::Follow(const Source& source) {
       back_off();
     } catch (const std::exception& error) {
       if (stopping_) return;
-      log_("watching " + source.resource.plural + ": " + error.what());
+      log_("watching " + resource.plural + ": " + error.what());
       reason = "error";
       back_off();
     }
-    if (!stopping_ && options_.reconnected) options_.reconnected(source.resource.plural, reason);
+    if (!stopping_ && options_.reconnected) options_.reconnected(resource.plural, reason);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "operator/kube/api.h"
+#include "operator/kube/event_router.h"
 #include "operator/kube/reconciler.h"
 #include "operator/kube/work_queue.h"
 
@@ -28,8 +29,8 @@ struct ManagerOptions {
   std::function<void(const std::string& plural, const std::string& reason)> reconnected;
 };
 
-/// No objects are kept: of each object only its name and whom its going concerns. Reconcilers read what they need from
-/// the API, so that nothing is decided on stale data.
+/// No objects are kept (event_router.h). Reconcilers read what they need from the API, so that nothing is decided on
+/// stale data.
 class Manager {
  public:
   /// `log` receives one line per failed reconcile or watch.
@@ -47,34 +48,24 @@ class Manager {
   /// Keys waiting in the queue of each kind.
   std::map<std::string, size_t> depths() const;
   /// Objects followed.
-  size_t followed() const { return followed_; }
+  size_t followed() const { return router_.size(); }
 
  private:
   struct Controller {
     Reconciler* reconciler;
     WorkQueue queue;
   };
-  using Mapper = std::function<std::vector<Key>(const Json&)>;
-  struct Route {
-    WorkQueue* queue;
-    Mapper mapper;
-  };
+  /// One kind in one namespace ("" = all).
   struct Source {
-    Resource resource;
+    size_t number;
     std::string ns, selector;
-    std::vector<Route> routes;
   };
-  struct Concern {
-    WorkQueue* queue;
-    Key key;
-  };
-  using Known = std::map<Key, std::vector<Concern>>;
 
+  void Queue(const std::vector<EventRouter::Wake>& wakes, WorkQueue::Priority priority);
   void Follow(const Source& source);
-  std::string Relist(const Source& source, Known& known, bool first);
+  std::string Relist(const Source& source, bool first);
   /// Handles events until the stream ends; false = the version is too old, list again.
-  bool Drain(const Source& source, Watch& watch, Known& known, std::string& version, size_t& events);
-  std::vector<Concern> Concerns(const Source& source, const Json& object);
+  bool Drain(const Source& source, Watch& watch, std::string& version, size_t& events);
   void Wait(std::chrono::milliseconds time);
   void Work(Controller& controller);
 
@@ -83,11 +74,11 @@ class Manager {
   std::function<void(const std::string&)> log_;
   ManagerOptions options_;
   std::vector<std::unique_ptr<Controller>> controllers_;
+  EventRouter router_;
   std::vector<Source> sources_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
   std::atomic<int> unsynced_{1};
-  std::atomic<size_t> followed_{0};
   std::mutex mutex_;
   std::condition_variable changed_;
 };

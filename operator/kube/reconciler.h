@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <compare>
-#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -35,13 +34,20 @@ struct ReconcileResult {
   std::optional<std::chrono::milliseconds> requeue_after;  ///< look again then, even if nothing happens
 };
 
+/// An object of the same namespace that a job is made from.
+struct Reference {
+  Resource resource;
+  std::string name;
+};
+
 class Reconciler {
  public:
   virtual ~Reconciler() = default;
-  virtual const Resource& resource() const = 0;      ///< the kind reconciled
-  virtual std::vector<Resource> owns() const = 0;    ///< children: their events queue the controlling owner
-  /// Other kinds whose events queue the keys that the function names.
-  virtual std::vector<std::pair<Resource, std::function<std::vector<Key>(const Json&)>>> watches() const { return {}; }
+  virtual const Resource& resource() const = 0;    ///< the kind reconciled
+  virtual std::vector<Resource> owns() const = 0;  ///< children: their events queue the controlling owner
+  /// Other kinds that objects of this kind refer to, and what one of them refers to: the events of those queue it.
+  virtual std::vector<Resource> refers_to() const { return {}; }
+  virtual std::vector<Reference> References(const Json&) const { return {}; }
   /// Brings the world one step closer to the spec. Throws ApiError for what may pass: the key is tried again later.
   virtual ReconcileResult Reconcile(const Key& key) = 0;
 };

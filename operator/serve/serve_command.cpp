@@ -22,15 +22,33 @@ namespace {
 using kube::Json;
 using std::chrono::milliseconds;
 
-void Log(const char* level, const std::string& message, Json fields = Json::object()) {
-  static std::mutex mutex;
-  fields["ts"] = kube::FormatTime(std::chrono::system_clock::now());
-  fields["level"] = level;
-  fields["msg"] = message;
-  const std::string line = fields.dump(-1, ' ', false, Json::error_handler_t::replace);
-  const std::lock_guard lock(mutex);
-  std::cerr << line << std::endl;
-}
+/// Lines on stderr, each whole.
+class Log {
+ public:
+  Log(const std::string& level, const std::string& format) : errors_only_(level == "error"), json_(format == "json") {}
+
+  void operator()(const std::string& level, const std::string& message, Json fields = Json::object()) {
+    if (errors_only_ && level != "error") return;
+    const std::string time = kube::FormatTime(std::chrono::system_clock::now());
+    std::string line;
+    if (json_) {
+      fields["ts"] = time;
+      fields["level"] = level;
+      fields["msg"] = message;
+      line = fields.dump(-1, ' ', false, Json::error_handler_t::replace);
+    } else {
+      line = time + " " + level + " " + message;
+      for (const auto& [name, value] : fields.items())
+        line += " " + name + "=" + value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    }
+    const std::lock_guard lock(mutex_);
+    std::cerr << line << std::endl;
+  }
+
+ private:
+  bool errors_only_, json_;
+  std::mutex mutex_;
+};
 
 std::string Identity() {
   char host[256] = "unknown";
@@ -39,14 +57,19 @@ std::string Identity() {
   return std::string(host) + "_" + std::to_string((uint64_t{random()} << 32) | random());
 }
 
-/// Waits for SIGTERM and SIGINT, which every thread has blocked; the second one ends the process at once.
-void FollowSignals(std::atomic<bool>& stop, const std::atomic<bool>& over, const sigset_t& signals) {
+/// Waits for signals, which every thread has blocked: the second SIGTERM or SIGINT ends the process at once.
+void FollowSignals(std::atomic<bool>& stop, const std::atomic<bool>& over, const sigset_t& signals, Log& log,
+                   const std::function<Json()>& state) {
   while (!over) {
     const timespec wait{0, 200'000'000};
     const int signal = ::sigtimedwait(&signals, nullptr, &wait);
     if (signal < 0) continue;
+    if (signal == SIGUSR1) {
+      log("info", "state", state());
+      continue;
+    }
     if (stop) ::_exit(1);
-    Log("info", "stopping", {{"signal", signal}});
+    log("info", "stopping", {{"signal", signal}});
     stop = true;
   }
 }
@@ -57,10 +80,12 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   // Many threads that each keep a heap of their own would cost more than all objects together.
   ::mallopt(M_ARENA_MAX, 2);
   ::signal(SIGPIPE, SIG_IGN);
+  Log log(options.log_level, options.log_format);
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGUSR1);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread is made
 
   const kube::ClusterConfig cluster = kube::FindClusterConfig(options.kubeconfig, options.context);
@@ -70,12 +95,16 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   https.observe = [&](const std::string& code, const std::string& method, double seconds) {
     metrics.Requested(code, method, seconds);
   };
+  https.qps = options.qps;
+  https.burst = options.burst;
   kube::HttpsApi api(cluster, https);
   // Its own connection and short tries: the lease must not wait behind other requests.
   kube::HttpsOptions brief = https;
   brief.request_timeout = std::chrono::seconds(4);
   brief.tries = 1;
+  brief.qps = 0;
   kube::HttpsApi lease_api(cluster, brief);
+  kube::HttpsApi event_api(cluster, brief);  // Events neither wait for jobs nor hold them up
 
   std::atomic<bool> stop{false}, over{false}, leads{false}, lost{false};
   std::unique_ptr<kube::Manager> manager;
@@ -103,7 +132,15 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   std::unique_ptr<kube::StatusServer> scrape;
   if (options.metrics_address != "0")
     scrape = std::make_unique<kube::StatusServer>(options.metrics_address, healthy, ready, text);
-  std::thread signal_thread([&] { FollowSignals(stop, over, signals); });
+  const auto state = [&] {
+    Json fields = {{"leading", leads.load()}};
+    with_manager([&](kube::Manager& running) {
+      fields["followed"] = running.followed();
+      for (const auto& [kind, depth] : running.depths()) fields["queued"][kind] = depth;
+    });
+    return fields;
+  };
+  std::thread signal_thread([&] { FollowSignals(stop, over, signals, log, state); });
   struct Join {
     std::thread& thread;
     std::atomic<bool>& over;
@@ -117,18 +154,22 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   kube::LeaderOptions lease;
   lease.ns = options.lease_namespace.empty() ? cluster.default_namespace : options.lease_namespace;
   lease.identity = Identity();
+  lease.lease = std::chrono::seconds(options.lease_seconds);
+  lease.renew_deadline = std::chrono::seconds(options.renew_seconds);
+  lease.retry = std::chrono::seconds(options.retry_seconds);
   kube::LeaderElector elector(lease_api, clock, lease);
-  Log("info", "starting", {{"version", version}, {"server", cluster.server}, {"identity", lease.identity}});
+  log("info", "starting", {{"version", version}, {"server", cluster.server}, {"identity", lease.identity}});
   if (options.leader_elect && !elector.Acquire(stop)) return 0;
   leads = true;
-  Log("info", "leading");
+  log("info", "leading");
 
   {
     controllers::ProgressPoller poller(std::chrono::seconds(options.progress_seconds),
                                        [&](const kube::Resource& kind, const kube::Key& key) {
                                          with_manager([&](kube::Manager& running) { running.Enqueue(kind, key); });
                                        });
-    const auto reconcilers = controllers::MakeReconcilers(api, clock, poller);
+    kube::EventRecorder recorder(event_api, clock, lease.identity);
+    const auto reconcilers = controllers::MakeReconcilers(api, clock, poller, &recorder);
     std::vector<kube::Reconciler*> pointers;
     for (const auto& reconciler : reconcilers) pointers.push_back(reconciler.get());
     kube::ManagerOptions how;
@@ -143,7 +184,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     {
       const std::lock_guard lock(manager_mutex);
       manager = std::make_unique<kube::Manager>(
-          api, pointers, options.workers, [](const std::string& line) { Log("error", line); }, how);
+          api, pointers, options.workers, [&](const std::string& line) { log("error", line); }, how);
       manager->Start();
     }
     if (options.leader_elect) {
@@ -154,7 +195,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     leads = false;
     if (lost) {
       // Another replica may be working already: nothing more is written.
-      Log("error", "the lease is lost");
+      log("error", "the lease is lost");
       ::_exit(1);
     }
     // Running reconciles get half a minute, the lease is given away after their last write.
@@ -170,7 +211,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     const std::lock_guard lock(manager_mutex);
     manager.reset();
   }
-  Log("info", "stopped");
+  log("info", "stopped");
   return 0;
 }
 

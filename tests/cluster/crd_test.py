@@ -72,7 +72,7 @@ RULES = [(kind, *rule) for kind in KINDS for rule in COMMON_RULES] + [
     ("TrainJob", {"warmStart": {"previousRun": True}}, {"warmStart": {"previousRun": True}, "checkpoint": CLAIM},
      "warmStart.previousRun needs a checkpoint.volume"),
     ("TrainJob", {"warmStart": {"previousRun": True, "path": "/x"}, "checkpoint": CLAIM}, {"warmStart": {"path": "/x"}},
-     "at most one of previousRun and path"),
+     "at most one of previousRun, path and trainJobRef"),
     ("TrainJob", {"workers": {"numNodes": 2}}, {"workers": {"numNodes": 2}, "checkpoint": CLAIM}, "several nodes need a shared checkpoint.volume"),
     ("EvalJob", {"gates": [{"metric": "auc"}]}, {"gates": [{"metric": "auc", "threshold": "0.7"}]}, "exactly one of threshold and relativeTo"),
     ("EvalJob", {"gates": [{"metric": "auc", "relativeTo": {}}]}, {"gates": [{"metric": "auc", "relativeTo": {"evalJobRef": {"name": "e"}}}]},

@@ -39,7 +39,9 @@ class Jobs(Case):
         return json.loads(self.operator("get", kind, name, "-o", "json"))["status"]
 
     def model(self):
-        return self.state / "volumes/default/movielens-model/r1"
+        """The folder of run 1, r1-<8 digits of the job's UID>; the beginning of its name while it is not there."""
+        volume = self.state / "volumes/default/movielens-model"
+        return next(volume.glob("r1-*"), volume / "r1-")
 
     def last_checkpoint(self):
         step = self.status("trainjob", "movielens")["progress"]["lastCheckpoint"]["step"]

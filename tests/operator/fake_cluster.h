@@ -23,7 +23,9 @@ class FakeClock : public kube::Clock {
 
 class FakeCluster {
  public:
-  FakeCluster() : api({"", api::DefaultAndValidate}, clock), poller(std::chrono::milliseconds(0), [](auto&, auto&) {}) {}
+  using Admit = std::function<Json(const kube::Resource&, Json)>;
+  explicit FakeCluster(Admit admit = api::DefaultAndValidate)
+      : api({"", std::move(admit)}, clock), poller(std::chrono::milliseconds(0), [](auto&, auto&) {}) {}
 
   /// One look of every reconciler at every job, repeated until nothing changes.
   void Settle() {
@@ -51,15 +53,20 @@ class FakeCluster {
 
   /// Ends a pod's container.
   void End(const std::string& pod, int code, const std::string& message = "") {
-    const Json ended = {{"exitCode", code}, {"reason", code == 0 ? "Completed" : "Error"}, {"message", message},
+    const Json ended = {{"exitCode", code},
+                        {"reason", code == 0 ? "Completed" : "Error"},
+                        {"message", message},
                         {"finishedAt", kube::FormatTime(clock.now)}};
     api.MergePatchStatus(resources::kPod, "default", pod,
-                         {{"status", {{"phase", code == 0 ? "Succeeded" : "Failed"},
-                                      {"containerStatuses", {{{"name", "worker"}, {"state", {{"terminated", ended}}}}}}}}});
+                         {{"status",
+                           {{"phase", code == 0 ? "Succeeded" : "Failed"},
+                            {"containerStatuses", {{{"name", "worker"}, {"state", {{"terminated", ended}}}}}}}}});
   }
 
   Json Get(const kube::Resource& resource, const std::string& name) { return api.Get(resource, "default", name); }
-  std::string Phase(const kube::Resource& resource, const std::string& name) { return Get(resource, name)["status"].value("phase", ""); }
+  std::string Phase(const kube::Resource& resource, const std::string& name) {
+    return Get(resource, name)["status"].value("phase", "");
+  }
   std::vector<std::string> Pods() {
     std::vector<std::string> names;
     for (const Json& pod : api.List(resources::kPod, "", {}).items) names.push_back(pod["metadata"]["name"]);
@@ -90,7 +97,8 @@ class FakeCluster {
         if (pod["metadata"].contains("deletionTimestamp")) {
           if (!hold_deleted) api.Delete(resources::kPod, "default", name, {}, 0);
         } else if (!hold_pending && (!pod.contains("status") || pod["status"].value("phase", "") == "Pending")) {
-          api.MergePatchStatus(resources::kPod, "default", name, {{"status", {{"phase", "Running"}, {"startTime", kube::FormatTime(clock.now)}}}});
+          api.MergePatchStatus(resources::kPod, "default", name,
+                               {{"status", {{"phase", "Running"}, {"startTime", kube::FormatTime(clock.now)}}}});
         }
       } catch (const kube::ApiError&) {
         ++crashes;

@@ -48,6 +48,35 @@ TEST(HttpsApi, SendsTheTokenAndDropsManagedFields) {
   EXPECT_NE(head.find("User-Agent: anneal-operator"), std::string::npos);
 }
 
+TEST(HttpsApi, RequestsBeyondTheBurstWaitTheirTurn) {
+  Server server(
+      [](const Server::Request&, Server::Socket& socket) { return Server::Reply(socket, "200 OK", kObject); });
+  HttpsOptions options;
+  options.qps = 20;
+  options.burst = 2;
+  HttpsApi api(To(server), options);
+  const auto began = std::chrono::steady_clock::now();
+  for (int i = 0; i < 6; ++i) api.Get(kPod, "ns", "a");
+  // Two at once, four more at 20 a second; being slower than that is no fault.
+  EXPECT_GE(std::chrono::steady_clock::now() - began, milliseconds(190));
+}
+
+TEST(HttpsApi, ARotatedCaIsReadAgain) {
+  Server server(
+      [](const Server::Request&, Server::Socket& socket) { return Server::Reply(socket, "200 OK", kObject); });
+  const std::string file = testing::CertificateFolder() + "/rotated.pem";
+  std::ofstream(file) << "";  // trusts nobody yet
+  ClusterConfig config = To(server);
+  config.ca_file = file;
+  HttpsOptions options;
+  options.trust_for = milliseconds(0);
+  HttpsApi api(config, options);
+  EXPECT_THROW(api.Create(kPod, "ns", Json::object()), ApiError);
+  std::filesystem::copy_file(testing::CertificateFolder() + "/cert.pem", file,
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_EQ(api.Create(kPod, "ns", Json::object())["metadata"]["name"], "a");
+}
+
 TEST(HttpsApi, RefusesAServerThatTheCaDidNotSign) {
   Server server(
       [](const Server::Request&, Server::Socket& socket) { return Server::Reply(socket, "200 OK", kObject); });

@@ -15,7 +15,11 @@ Json Minimal() {
   return {{"apiVersion", "anneal.dev/v1alpha1"},
           {"kind", "TrainJob"},
           {"metadata", {{"name", "hello"}}},
-          {"spec", {{"image", "x"}, {"config", {{"inline", "y"}}}, {"workers", {{"gpusPerNode", 0}}}, {"rendezvous", {{"backend", "gloo"}}}}}};
+          {"spec",
+           {{"image", "x"},
+            {"config", {{"inline", "y"}}},
+            {"workers", {{"gpusPerNode", 0}}},
+            {"rendezvous", {{"backend", "gloo"}}}}}};
 }
 
 std::string FaultsOf(const Json& job) {
@@ -43,8 +47,10 @@ TEST(Kinds, AllFaultsAtOnceWithPathsAndNearestNames) {
   job["spec"]["workers"] = {{"numNodess", 2}, {"gpusPerNode", 99}, {"numNodes", "two"}};
   job["spec"]["cleanup"] = {{"podPolicy", "Some"}};
   const std::string faults = FaultsOf(job);
-  for (const char* want : {"metadata.name", "spec.image: is required", "spec.workers.numNodess: unknown field (did you mean 'numNodes'?)",
-                           "spec.workers.gpusPerNode: must be from 0 to 16", "spec.workers.numNodes: must be of type integer", "'Some' is not one of"}) {
+  for (const char* want :
+       {"metadata.name", "spec.image: is required", "spec.workers.numNodess: unknown field (did you mean 'numNodes'?)",
+        "spec.workers.gpusPerNode: must be from 0 to 16", "spec.workers.numNodes: must be of type integer",
+        "'Some' is not one of"}) {
     EXPECT_NE(faults.find(want), std::string::npos) << want << "\n" << faults;
   }
 }
@@ -70,23 +76,34 @@ TEST(Kinds, EachContradictionIsRefusedByItsRule) {
     const char* want;
   };
   for (const Case& c : {
-           Case{R"({"workers":{"gpuResourceName":"amd.com/gpu","resources":{"limits":{"amd.com/gpu":"1"}}}})", "spec.workers: GPUs are asked for"},
-           Case{R"({"workers":{"gpuResourceName":"a/b","resources":{"requests":{"a/b":1}}}})", "spec.workers: GPUs are asked for"},
-           Case{R"({"workers":{"resources":{"limits":{"cpu":true}}}})", "spec.workers.resources.limits[cpu]: must be a quantity"},
+           Case{R"({"workers":{"gpuResourceName":"amd.com/gpu","resources":{"limits":{"amd.com/gpu":"1"}}}})",
+                "spec.workers: GPUs are asked for"},
+           Case{R"({"workers":{"gpuResourceName":"a/b","resources":{"requests":{"a/b":1}}}})",
+                "spec.workers: GPUs are asked for"},
+           Case{R"({"workers":{"resources":{"limits":{"cpu":true}}}})",
+                "spec.workers.resources.limits[cpu]: must be a quantity"},
            Case{R"({"workers":{"shmSize":"16 GB"}})", "spec.workers.shmSize"},
-           Case{R"({"data":{"volumes":[{"name":"a","mountPath":"/a","claimName":"c","hostPath":"/h"}]}})", "exactly one of claimName"},
+           Case{R"({"data":{"volumes":[{"name":"a","mountPath":"/a","claimName":"c","hostPath":"/h"}]}})",
+                "exactly one of claimName"},
            Case{R"({"data":{"credentials":[{"secretRef":{"name":"s"},"as":"File"}]}})", "mountPath is needed for File"},
-           Case{R"({"data":{"credentials":[{"secretRef":{"name":"s"},"mountPath":"/s"}]}})", "mountPath is needed for File"},
-           Case{R"({"failurePolicy":{"rules":[{"action":"Fail"}]}})", "exactly one of onExitCodes, onPodConditions and onReasons"},
-           Case{R"({"failurePolicy":{"rules":[{"action":"Fail","onReasons":["x"],"onExitCodes":{"values":[1]}}]}})", "exactly one of onExitCodes"},
-           Case{R"({"failurePolicy":{"backoff":{"initialSeconds":9,"maxSeconds":1}}})", "initialSeconds is at most maxSeconds"},
+           Case{R"({"data":{"credentials":[{"secretRef":{"name":"s"},"mountPath":"/s"}]}})",
+                "mountPath is needed for File"},
+           Case{R"({"failurePolicy":{"rules":[{"action":"Fail"}]}})",
+                "exactly one of onExitCodes, onPodConditions and onReasons"},
+           Case{R"({"failurePolicy":{"rules":[{"action":"Fail","onReasons":["x"],"onExitCodes":{"values":[1]}}]}})",
+                "exactly one of onExitCodes"},
+           Case{R"({"failurePolicy":{"backoff":{"initialSeconds":9,"maxSeconds":1}}})",
+                "initialSeconds is at most maxSeconds"},
            Case{R"({"scheduling":{"gang":{"mode":"Kueue"}}})", "gang.mode Kueue needs queueName"},
            Case{R"({"scheduling":{"queueName":"q","gang":{"mode":"Volcano"}}})", "queueName is Kueue's"},
            Case{R"({"scheduling":{"gang":{"queue":"q"}}})", "gang.queue belongs to gang.mode Volcano"},
-           Case{R"({"checkpoint":{"volume":{"claimName":"a","claimTemplate":{"size":"1Gi"}}}})", "exactly one of claimName and claimTemplate"},
-           Case{R"({"checkpoint":{"retention":"Delete","volume":{"claimName":"a"}}})", "an existing claim is never deleted"},
+           Case{R"({"checkpoint":{"volume":{"claimName":"a","claimTemplate":{"size":"1Gi"}}}})",
+                "exactly one of claimName and claimTemplate"},
+           Case{R"({"checkpoint":{"retention":"Delete","volume":{"claimName":"a"}}})",
+                "an existing claim is never deleted"},
            Case{R"({"warmStart":{"previousRun":true}})", "warmStart.previousRun needs a checkpoint.volume"},
-           Case{R"({"warmStart":{"previousRun":true,"path":"/x"},"checkpoint":{"volume":{"claimName":"a"}}})", "at most one of previousRun and path"},
+           Case{R"({"warmStart":{"previousRun":true,"path":"/x"},"checkpoint":{"volume":{"claimName":"a"}}})",
+                "at most one of previousRun, path and trainJobRef"},
            Case{R"({"imagePullPolicy":"Sometimes"})", "'Sometimes' is not one of"},
        }) {
     Json job = Minimal();
@@ -96,8 +113,13 @@ TEST(Kinds, EachContradictionIsRefusedByItsRule) {
 }
 
 TEST(Kinds, GatesAreAbsoluteOrRelative) {
-  const Json eval = {{"apiVersion", "anneal.dev/v1alpha1"}, {"kind", "EvalJob"}, {"metadata", {{"name", "e"}}},
-                     {"spec", {{"source", {{"trainJobRef", {{"name", "t"}}}}}, {"workers", {{"gpusPerNode", 0}}}, {"rendezvous", {{"backend", "gloo"}}}}}};
+  const Json eval = {{"apiVersion", "anneal.dev/v1alpha1"},
+                     {"kind", "EvalJob"},
+                     {"metadata", {{"name", "e"}}},
+                     {"spec",
+                      {{"source", {{"trainJobRef", {{"name", "t"}}}}},
+                       {"workers", {{"gpusPerNode", 0}}},
+                       {"rendezvous", {{"backend", "gloo"}}}}}};
   auto faults = [&](const char* gate) {
     Json job = eval;
     job["spec"]["gates"] = Json::array({Json::parse(gate)});
@@ -111,8 +133,10 @@ TEST(Kinds, GatesAreAbsoluteOrRelative) {
   EXPECT_EQ(faults(R"({"metric":"auc","threshold":"0.7"})"), "");
   EXPECT_EQ(faults(R"({"metric":"auc","relativeTo":{"evalJobRef":{"name":"o"},"maxDrop":"0.001"}})"), "");
   EXPECT_NE(faults(R"({"metric":"auc"})").find("exactly one of threshold and relativeTo"), std::string::npos);
-  EXPECT_NE(faults(R"({"metric":"auc","relativeTo":{}})").find("exactly one of evalJobRef and baselineConfigMap"), std::string::npos);
-  EXPECT_NE(faults(R"({"metric":"auc","relativeTo":{"evalJobRef":{"name":"o"},"maxDrop":"-1"}})").find("maxDrop"), std::string::npos);
+  EXPECT_NE(faults(R"({"metric":"auc","relativeTo":{}})").find("exactly one of evalJobRef and baselineConfigMap"),
+            std::string::npos);
+  EXPECT_NE(faults(R"({"metric":"auc","relativeTo":{"evalJobRef":{"name":"o"},"maxDrop":"-1"}})").find("maxDrop"),
+            std::string::npos);
 }
 
 TEST(Kinds, ExportDestinations) {
@@ -140,7 +164,11 @@ TEST(Kinds, SpecHashKnowsRunFieldsFromLiveOnes) {
   const Json spec = api::DefaultAndValidate(resources::kTrainJob, Minimal())["spec"];
   const std::string hash = api::SpecHash(resources::kTrainJob, spec, {});
   // Pinned: a changed hash would retrain every finished job of a cluster at an upgrade.
-  EXPECT_EQ(hash, "v1:" + api::Sha256(R"({"inputs":null,"spec":{"config":{"inline":"y"},"image":"x","rendezvous":{"backend":"gloo"},"workers":{"gpusPerNode":0}}})"));
+  EXPECT_EQ(
+      hash,
+      "v1:" +
+          api::Sha256(
+              R"({"inputs":null,"spec":{"config":{"inline":"y"},"image":"x","rendezvous":{"backend":"gloo"},"workers":{"gpusPerNode":0}}})"));
   // A stored spec that lacks a field with a default, as before an upgrade, is the same spec.
   EXPECT_EQ(api::SpecHash(resources::kTrainJob, Minimal()["spec"], {}), hash);
   Json live = spec;
@@ -174,7 +202,8 @@ TEST(Crds, ApiReferenceIsCurrent) {
 
 /// Kubeflow's and KubeRay's short names, and those of Kubernetes that begin alike.
 TEST(Crds, ShortNamesAreOurs) {
-  std::set<std::string> seen = {"tj", "trj", "tjob", "rj", "jobset", "js", "po", "pytorchjob", "ej", "xj", "mpijob", "vcjob", "vj"};
+  std::set<std::string> seen = {"tj",         "trj", "tjob", "rj",     "jobset", "js", "po",
+                                "pytorchjob", "ej",  "xj",   "mpijob", "vcjob",  "vj"};
   for (const auto& kind : api::Kinds()) EXPECT_TRUE(seen.insert(kind.short_name).second) << kind.short_name;
 }
 

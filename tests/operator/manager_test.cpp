@@ -250,5 +250,70 @@ TEST(LeaderElection, ADeadLeadersLeaseIsTakenAfterItsTimeAndTheOldOneNotices) {
   EXPECT_FALSE(a.Hold(stop));
 }
 
+/// EvalJobs that refer to the TrainJob their spec names.
+class Follower : public Reconciler {
+ public:
+  const Resource& resource() const override { return resources::kEvalJob; }
+  std::vector<Resource> owns() const override { return {resources::kPod}; }
+  std::vector<Resource> refers_to() const override { return {resources::kTrainJob}; }
+  std::vector<Reference> References(const Json& job) const override {
+    return {{resources::kTrainJob, job["spec"]["source"].get<std::string>()}};
+  }
+  ReconcileResult Reconcile(const Key&) override { return {}; }
+};
+
+class Router : public testing::Test {
+ protected:
+  using Wakes = std::vector<EventRouter::Wake>;
+  static Json Job(const std::string& name, const Json& source = nullptr) {
+    Json job = Object(name, "1");
+    if (!source.is_null()) job["spec"]["source"] = source;
+    return job;
+  }
+  size_t SourceOf(const Resource& resource) {
+    for (size_t i = 0; i < router.sources().size(); ++i) {
+      if (router.sources()[i].resource == resource) return i;
+    }
+    return 99;
+  }
+  Wakes Changed(const Resource& resource, const Json& object) {
+    const size_t source = SourceOf(resource);
+    return router.Changed(source, router.Read(source, object));
+  }
+
+  Follower follower;
+  EventRouter router{{&follower}};
+};
+
+TEST_F(Router, AnEventWakesThoseThatReferToTheObjectAndNoOthers) {
+  EXPECT_EQ(Changed(resources::kTrainJob, Job("t")), Wakes{});
+  EXPECT_EQ(Changed(resources::kEvalJob, Job("a", "t")), (Wakes{{0, {"ns", "a"}}}));
+  Changed(resources::kEvalJob, Job("b", "t"));
+  Changed(resources::kEvalJob, Job("c", "other"));
+  EXPECT_EQ(Changed(resources::kTrainJob, Job("t")), (Wakes{{0, {"ns", "a"}}, {0, {"ns", "b"}}}));
+  Changed(resources::kEvalJob, Job("a", "other"));  // refers to another one now
+  EXPECT_EQ(Changed(resources::kTrainJob, Job("t")), (Wakes{{0, {"ns", "b"}}}));
+  const size_t jobs = SourceOf(resources::kEvalJob);
+  router.Gone(jobs, router.Read(jobs, Job("b", "t")));
+  EXPECT_EQ(Changed(resources::kTrainJob, Job("t")), Wakes{});
+  EXPECT_EQ(router.size(), 3u);  // t, a, c
+}
+
+TEST_F(Router, AListThatTakesThePlaceOfWhatWasKnownWakesTheOwnersOfWhatIsGone) {
+  Json pod = Object("p", "1");
+  pod["metadata"]["ownerReferences"] = {
+      {{"controller", true}, {"kind", "EvalJob"}, {"apiVersion", "anneal.dev/v1alpha1"}, {"name", "a"}}};
+  EXPECT_EQ(Changed(resources::kPod, pod), (Wakes{{0, {"ns", "a"}}}));
+  const size_t pods = SourceOf(resources::kPod);
+  EXPECT_EQ(router.Replaced(pods, "elsewhere", {}), Wakes{});  // another namespace's list says nothing of it
+  EXPECT_EQ(router.Replaced(pods, "", {}), (Wakes{{0, {"ns", "a"}}}));
+  EXPECT_EQ(router.size(), 0u);
+}
+
+TEST_F(Router, AnObjectOfAnUnexpectedShapeStopsNoWatch) {
+  EXPECT_EQ(Changed(resources::kEvalJob, Job("odd", Json{{"deep", 7}})), (Wakes{{0, {"ns", "odd"}}}));
+  EXPECT_EQ(Changed(resources::kEvalJob, Job("odder", Json::array())), (Wakes{{0, {"ns", "odder"}}}));
+}
+
 }  // namespace
 }  // namespace anneal::kube

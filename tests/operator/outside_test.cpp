@@ -22,7 +22,9 @@ class Outside : public testing::Test {
     if (!spec.empty()) cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", spec}});
     cluster.Settle();
   }
-  void PodStatus(const std::string& pod, const char* status) { cluster.api.MergePatchStatus(kPod, "default", pod, {{"status", Json::parse(status)}}); }
+  void PodStatus(const std::string& pod, const char* status) {
+    cluster.api.MergePatchStatus(kPod, "default", pod, {{"status", Json::parse(status)}});
+  }
   Json Status() { return cluster.Get(kTrainJob, "movielens")["status"]; }
   Json Condition(const std::string& type) { return api::FindCondition(Status(), type); }
   bool Exists(const std::string& pod) {
@@ -36,20 +38,26 @@ class Outside : public testing::Test {
 TEST_F(Outside, WaitingPodsSayWhyAndWhatToDo) {
   cluster.hold_pending = true;
   Start({{"failurePolicy", {{"pendingTimeoutSeconds", 600}}}});
-  PodStatus("movielens-r1-a1-w0", R"({"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/3 nodes are available: 3 Insufficient nvidia.com/gpu."}]})");
+  PodStatus(
+      "movielens-r1-a1-w0",
+      R"({"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/3 nodes are available: 3 Insufficient nvidia.com/gpu."}]})");
   cluster.Settle();
   EXPECT_EQ(Condition("WorkersReady")["reason"], "Unschedulable");
   EXPECT_EQ(Condition("WorkersReady")["message"],
-            "1 of 2 workers: Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.; check workers.resources, gpusPerNode, nodeSelector, "
+            "1 of 2 workers: Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.; check "
+            "workers.resources, gpusPerNode, nodeSelector, "
             "tolerations and that the claims are bound");
   // A wrong image is graver than a full cluster.
-  PodStatus("movielens-r1-a1-w1", R"({"phase":"Pending","containerStatuses":[{"name":"worker","state":{"waiting":{"reason":"ImagePullBackOff","message":"no such image"}}}]})");
+  PodStatus(
+      "movielens-r1-a1-w1",
+      R"({"phase":"Pending","containerStatuses":[{"name":"worker","state":{"waiting":{"reason":"ImagePullBackOff","message":"no such image"}}}]})");
   cluster.Settle();
   EXPECT_EQ(Condition("WorkersReady")["reason"], "ImagePullError");
   EXPECT_EQ(Condition("Reconciling")["status"], "True");
   cluster.Advance(601);
   EXPECT_EQ(Status()["failure"]["reason"], "PendingTimeout");
-  EXPECT_NE(Status()["failure"]["message"].get<std::string>().find("ImagePullBackOff: no such image; check spec.image"), std::string::npos);
+  EXPECT_NE(Status()["failure"]["message"].get<std::string>().find("ImagePullBackOff: no such image; check spec.image"),
+            std::string::npos);
 }
 
 TEST_F(Outside, ACorrectedSpecIsNotKeptWaitingByARunThatNeverStarted) {
@@ -84,7 +92,8 @@ TEST_F(Outside, ACompleteRunIsDoneToTheLastPercent) {
 TEST_F(Outside, AQueueWithoutQuota) {
   cluster.hold_pending = true;
   Start();
-  const char* gated = R"({"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"SchedulingGated","message":"gated"}]})";
+  const char* gated =
+      R"({"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"SchedulingGated","message":"gated"}]})";
   for (const char* pod : {"movielens-r1-a1-w0", "movielens-r1-a1-w1"}) PodStatus(pod, gated);
   cluster.Settle();
   EXPECT_EQ(Condition("Admitted")["status"], "False");
@@ -98,12 +107,14 @@ TEST_F(Outside, AQueueWithoutQuota) {
 TEST_F(Outside, RefusedCreatesAreInStatus) {
   int writes = 0;
   cluster.api.SetFault([&](const std::string& verb, const kube::Resource& resource) {
-    if (verb == "create" && resource == kPod) throw kube::ApiError(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: gpu");
+    if (verb == "create" && resource == kPod)
+      throw kube::ApiError(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: gpu");
     if (verb == "patch-status") ++writes;
   });
   Start();
   EXPECT_EQ(Condition("WorkersReady")["reason"], "QuotaExceeded");
-  EXPECT_NE(Condition("Ready")["message"].get<std::string>().find("raise the namespace's ResourceQuota"), std::string::npos);
+  EXPECT_NE(Condition("Ready")["message"].get<std::string>().find("raise the namespace's ResourceQuota"),
+            std::string::npos);
   EXPECT_EQ(Condition("Reconciling")["status"], "True");
   writes = 0;
   const std::string before = cluster.Get(kTrainJob, "movielens")["metadata"]["resourceVersion"];
@@ -119,7 +130,9 @@ TEST_F(Outside, RefusedCreatesAreInStatus) {
 TEST_F(Outside, ADrainedPodRestartsAllAtOnceAndDoesNotCount) {
   Start();
   cluster.hold_deleted = true;
-  PodStatus("movielens-r1-a1-w1", R"({"conditions":[{"type":"DisruptionTarget","status":"True","reason":"EvictionByEvictionAPI","message":"drained"}]})");
+  PodStatus(
+      "movielens-r1-a1-w1",
+      R"({"conditions":[{"type":"DisruptionTarget","status":"True","reason":"EvictionByEvictionAPI","message":"drained"}]})");
   cluster.api.Delete(kPod, "default", "movielens-r1-a1-w1", {}, {});
   cluster.Settle();
   // Worker 0 is told to write its checkpoint while worker 1 still can.
@@ -137,7 +150,9 @@ TEST_F(Outside, ALostNode) {
   Start({{"failurePolicy", {{"nodeLostTimeoutSeconds", 100}}}});
   cluster.hold_deleted = true;  // its kubelet answers nobody
   const std::string since = kube::FormatTime(cluster.clock.now);
-  PodStatus("movielens-r1-a1-w1", (R"({"conditions":[{"type":"Ready","status":"False","lastTransitionTime":")" + since + R"("},{"type":"ContainersReady","status":"True"}]})").c_str());
+  PodStatus("movielens-r1-a1-w1", (R"({"conditions":[{"type":"Ready","status":"False","lastTransitionTime":")" + since +
+                                   R"("},{"type":"ContainersReady","status":"True"}]})")
+                                      .c_str());
   cluster.Advance(50);
   EXPECT_EQ(Status()["phase"], "Running");
   cluster.Advance(60);
@@ -183,7 +198,8 @@ TEST_F(Outside, WarmStartTakesTheLatestRunThatHasACheckpoint) {
     return at == args.end() ? std::string() : (at + 1)->get<std::string>();
   };
   auto again = [&](const char* epochs) {
-    cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"config", {{"edits", {{"train_config.num_epochs", epochs}}}}}}}});
+    cluster.api.MergePatch(kTrainJob, "default", "movielens",
+                           {{"spec", {{"config", {{"edits", {{"train_config.num_epochs", epochs}}}}}}}});
     cluster.Settle();
   };
   EXPECT_EQ(warm("movielens-r1-a1-w0"), "");
@@ -191,11 +207,13 @@ TEST_F(Outside, WarmStartTakesTheLatestRunThatHasACheckpoint) {
   cluster.End("movielens-r1-a1-w1", 0);
   cluster.Settle();
   again("2");
-  EXPECT_EQ(warm("movielens-r2-a1-w0"), "/mnt/model/r1");
+  const std::string first =
+      "/mnt/model/r1-" + cluster.Get(kTrainJob, "movielens")["metadata"]["uid"].get<std::string>().substr(0, 8);
+  EXPECT_EQ(warm("movielens-r2-a1-w0"), first);
   cluster.End("movielens-r2-a1-w0", 78);  // dies without a checkpoint
   cluster.Settle();
   again("3");
-  EXPECT_EQ(warm("movielens-r3-a1-w0"), "/mnt/model/r1");
+  EXPECT_EQ(warm("movielens-r3-a1-w0"), first);
 }
 
 TEST_F(Outside, SnapshotsOfForgottenRunsAreDeleted) {
@@ -203,14 +221,17 @@ TEST_F(Outside, SnapshotsOfForgottenRunsAreDeleted) {
   for (int run = 1; run <= 5; ++run) {
     for (const char* worker : {"0", "1"}) cluster.End("movielens-r" + std::to_string(run) + "-a1-w" + worker, 0);
     cluster.Settle();
-    cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"metadata", {{"annotations", {{"anneal.dev/run-requested-at", std::to_string(run)}}}}}});
+    cluster.api.MergePatch(kTrainJob, "default", "movielens",
+                           {{"metadata", {{"annotations", {{"anneal.dev/run-requested-at", std::to_string(run)}}}}}});
     cluster.Settle();
   }
   EXPECT_EQ(Status()["run"]["number"], 6);
   EXPECT_EQ(Status()["history"].size(), 2u);
   std::vector<std::string> snapshots;
-  for (const Json& map : cluster.api.List(resources::kConfigMap, "", {}).items) snapshots.push_back(map["metadata"]["name"]);
-  EXPECT_EQ(snapshots, (std::vector<std::string>{"movielens-config", "movielens-r4-config", "movielens-r5-config", "movielens-r6-config"}));
+  for (const Json& map : cluster.api.List(resources::kConfigMap, "", {}).items)
+    snapshots.push_back(map["metadata"]["name"]);
+  EXPECT_EQ(snapshots, (std::vector<std::string>{"movielens-config", "movielens-r4-config", "movielens-r5-config",
+                                                 "movielens-r6-config"}));
 }
 
 class Baselines : public Outside {
@@ -218,8 +239,12 @@ class Baselines : public Outside {
   /// An EvalJob over the finished TrainJob whose gate is relative to that.
   void Evaluate(const std::string& name, const char* gate) {
     cluster.api.Create(kEvalJob, "default",
-                       {{"metadata", {{"name", name}}}, {"spec", {{"source", {{"trainJobRef", {{"name", "movielens"}}}}}, {"workers", {{"gpusPerNode", 0}}},
-                                                                  {"rendezvous", {{"backend", "gloo"}}}, {"gates", Json::array({Json::parse(gate)})}}}});
+                       {{"metadata", {{"name", name}}},
+                        {"spec",
+                         {{"source", {{"trainJobRef", {{"name", "movielens"}}}}},
+                          {"workers", {{"gpusPerNode", 0}}},
+                          {"rendezvous", {{"backend", "gloo"}}},
+                          {"gates", Json::array({Json::parse(gate)})}}}});
     cluster.Settle();
   }
   void Trained() {
@@ -237,10 +262,13 @@ class Baselines : public Outside {
 
 TEST_F(Baselines, AConfigMap) {
   Trained();
-  Evaluate("gate", R"({"metric":"auc","relativeTo":{"baselineConfigMap":{"name":"champion","key":"auc"},"maxDrop":"0.001"}})");
+  Evaluate("gate",
+           R"({"metric":"auc","relativeTo":{"baselineConfigMap":{"name":"champion","key":"auc"},"maxDrop":"0.001"}})");
   EXPECT_EQ(Eval("gate")["phase"], "Pending");
-  EXPECT_EQ(api::FindCondition(Eval("gate"), "Stalled")["message"], "spec.gates[0]: ConfigMap champion, key auc is not there");
-  cluster.api.Create(resources::kConfigMap, "default", {{"metadata", {{"name", "champion"}}}, {"data", {{"auc", "0.7500\n"}}}});
+  EXPECT_EQ(api::FindCondition(Eval("gate"), "Stalled")["message"],
+            "spec.gates[0]: ConfigMap champion, key auc is not there");
+  cluster.api.Create(resources::kConfigMap, "default",
+                     {{"metadata", {{"name", "champion"}}}, {"data", {{"auc", "0.7500\n"}}}});
   cluster.Advance(31);
   EXPECT_EQ(Eval("gate")["phase"], "Running");
   // What counts is the value when the run began.
@@ -263,7 +291,8 @@ TEST_F(Baselines, AnotherEvalJob) {
   EXPECT_EQ(Eval("gate")["phase"], "Running");
   Finish("gate", R"({"logloss":0.52})");
   EXPECT_FALSE(api::IsTrue(Eval("gate"), "GatePassed"));
-  EXPECT_EQ(api::FindCondition(Eval("gate"), "GatePassed")["message"], "logloss is 0.520000, must be LTE 0.510000 (baseline 0.500000)");
+  EXPECT_EQ(api::FindCondition(Eval("gate"), "GatePassed")["message"],
+            "logloss is 0.520000, must be LTE 0.510000 (baseline 0.500000)");
 }
 
 }  // namespace

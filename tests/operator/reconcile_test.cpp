@@ -23,7 +23,8 @@ class Reconcile : public testing::Test {
   }
   void Train(int attempt = 1, int run = 1) {
     const std::string prefix = "movielens-r" + std::to_string(run) + "-a" + std::to_string(attempt) + "-w";
-    cluster.End(prefix + "0", 0, R"({"globalStep":99,"metrics":{"auc":0.78,"loss":0.5},"checkpoint":{"step":99,"path":"x"}})");
+    cluster.End(prefix + "0", 0,
+                R"({"globalStep":99,"metrics":{"auc":0.78,"loss":0.5},"checkpoint":{"step":99,"path":"x"}})");
     cluster.End(prefix + "1", 0);
     cluster.Settle();
   }
@@ -48,7 +49,10 @@ TEST_F(Reconcile, Success) {
   const Json& args = pod["spec"]["containers"][0]["args"];
   EXPECT_EQ(args[0], "launch");
   EXPECT_NE(std::find(args.begin(), args.end(), "--continue_train"), args.end());
-  EXPECT_NE(std::find(args.begin(), args.end(), "/mnt/model/r1"), args.end());
+  // The folder is the job's own: it carries the beginning of its UID.
+  const Json job = cluster.Get(kTrainJob, "movielens");
+  const std::string folder = "/mnt/model/r1-" + job["metadata"]["uid"].get<std::string>().substr(0, 8);
+  EXPECT_NE(std::find(args.begin(), args.end(), folder), args.end());
   EXPECT_TRUE(cluster.Get(resources::kConfigMap, "movielens-r1-config").value("immutable", false));
   EXPECT_TRUE(True(kTrainJob, "movielens", "Reconciling"));
 
@@ -61,14 +65,15 @@ TEST_F(Reconcile, Success) {
 
   EXPECT_EQ(cluster.Phase(kEvalJob, "movielens-gate"), "Running");
   const Json eval_args = cluster.Get(resources::kPod, "movielens-gate-r1-a1-w0")["spec"]["containers"][0]["args"];
-  EXPECT_NE(std::find(eval_args.begin(), eval_args.end(), "/mnt/model/r1/model.ckpt-99"), eval_args.end());
+  EXPECT_NE(std::find(eval_args.begin(), eval_args.end(), folder + "/model.ckpt-99"), eval_args.end());
   cluster.End("movielens-gate-r1-a1-w0", 0, R"({"globalStep":99,"metrics":{"auc":0.77}})");
   cluster.Settle();
   EXPECT_EQ(cluster.Phase(kEvalJob, "movielens-gate"), "Complete");
   EXPECT_TRUE(True(kEvalJob, "movielens-gate", "GatePassed"));
 
   EXPECT_EQ(cluster.Phase(kExportJob, "movielens-export"), "Running");
-  cluster.End("movielens-export-r1-a1-w0", 0, R"({"artifact":{"uri":"file:///x","sha256":"ab","sizeBytes":5},"metrics":{"max_abs_diff":0}})");
+  cluster.End("movielens-export-r1-a1-w0", 0,
+              R"({"artifact":{"uri":"file:///x","sha256":"ab","sizeBytes":5},"metrics":{"max_abs_diff":0}})");
   cluster.Settle();
   EXPECT_EQ(cluster.Phase(kExportJob, "movielens-export"), "Complete");
   EXPECT_EQ(cluster.Get(kExportJob, "movielens-export")["status"]["artifact"]["sha256"], "ab");
@@ -92,7 +97,8 @@ TEST_F(Reconcile, GateFailedTheExportNeverStarts) {
   EXPECT_FALSE(True(kEvalJob, "movielens-gate", "Ready"));
   EXPECT_TRUE(True(kEvalJob, "movielens-gate", "Stalled"));
   EXPECT_EQ(cluster.Phase(kExportJob, "movielens-export"), "Pending");
-  EXPECT_EQ(api::FindCondition(cluster.Get(kExportJob, "movielens-export")["status"], "Stalled")["reason"], "GateFailed");
+  EXPECT_EQ(api::FindCondition(cluster.Get(kExportJob, "movielens-export")["status"], "Stalled")["reason"],
+            "GateFailed");
   for (const std::string& pod : cluster.Pods()) EXPECT_EQ(pod.find("export"), std::string::npos);
 }
 
@@ -152,7 +158,8 @@ TEST_F(Reconcile, AnInvalidConfigFailsBeforeAnyPod) {
   cluster.Settle();
   EXPECT_EQ(cluster.Phase(kTrainJob, "movielens"), "Pending");  // the ConfigMap is not there yet
   cluster.api.Create(resources::kConfigMap, "default",
-                     {{"metadata", {{"name", "movielens-config"}}}, {"data", {{"pipeline.config", "train_config {\n  num_stepss: 3\n}\n"}}}});
+                     {{"metadata", {{"name", "movielens-config"}}},
+                      {"data", {{"pipeline.config", "train_config {\n  num_stepss: 3\n}\n"}}}});
   cluster.Settle();
   const Json status = cluster.Get(kTrainJob, "movielens")["status"];
   EXPECT_EQ(status["phase"], "Failed");
@@ -208,6 +215,66 @@ TEST_F(Reconcile, SuspendAndResume) {
   EXPECT_FALSE(True(kTrainJob, "movielens", "Suspended"));
 }
 
+TEST_F(Reconcile, AJobMadeAnewOnARetainedClaimGoesOnInAFolderOfItsOwn) {
+  Apply("configmap.yaml");
+  const auto folder = [&] {
+    Apply("trainjob.yaml");
+    cluster.Settle();
+    const Json args = cluster.Get(resources::kPod, "movielens-r1-a1-w0")["spec"]["containers"][0]["args"];
+    return (std::find(args.begin(), args.end(), "--model_dir") + 1)->get<std::string>();
+  };
+  const std::string first = folder();
+  cluster.api.Delete(kTrainJob, "default", "movielens", {}, std::nullopt);
+  cluster.Settle();
+  const std::string second = folder();
+  EXPECT_NE(first, second);
+  // A restart of the same job goes on where it was.
+  cluster.End("movielens-r1-a1-w1", 1);
+  cluster.Settle();
+  cluster.Advance(5);
+  const Json args = cluster.Get(resources::kPod, "movielens-r1-a2-w0")["spec"]["containers"][0]["args"];
+  EXPECT_NE(std::find(args.begin(), args.end(), second), args.end());
+}
+
+TEST_F(Reconcile, ARunOfAnOlderOperatorGoesOnInItsOldFolder) {
+  Apply("configmap.yaml");
+  Apply("trainjob.yaml");
+  cluster.Settle();
+  cluster.api.MergePatchStatus(kTrainJob, "default", "movielens", {{"status", {{"run", {{"id", "r1"}}}}}});
+  cluster.End("movielens-r1-a1-w1", 1);
+  cluster.Settle();
+  cluster.Advance(5);
+  const Json args = cluster.Get(resources::kPod, "movielens-r1-a2-w0")["spec"]["containers"][0]["args"];
+  EXPECT_NE(std::find(args.begin(), args.end(), "/mnt/model/r1"), args.end());
+}
+
+TEST_F(Reconcile, OneOfTwoHasSucceededTheJobStillRuns) {
+  Apply("configmap.yaml");
+  Apply("trainjob.yaml");
+  cluster.Settle();
+  cluster.End("movielens-r1-a1-w1", 0);
+  cluster.Settle();
+  EXPECT_EQ(cluster.Phase(kTrainJob, "movielens"), "Running");
+  const Json status = cluster.Get(kTrainJob, "movielens")["status"];
+  EXPECT_EQ(api::FindCondition(status, "WorkersReady")["message"], "1 of 2 workers run, 1 succeeded");
+}
+
+TEST_F(Reconcile, ASpecThatNobodyUnderstandsStopsOnlyItsOwnJob) {
+  ApplyAll();
+  cluster.Settle();
+  // Stored by a newer version: the API server of this one would not take it.
+  FakeCluster lax(nullptr);
+  lax.api.Create(kTrainJob, "default", {{"metadata", {{"name", "odd"}}}, {"spec", {{"image", 7}, {"future", true}}}});
+  lax.Settle();
+  const Json status = lax.Get(kTrainJob, "odd")["status"];
+  EXPECT_EQ(api::FindCondition(status, "Stalled")["reason"], "InvalidSpec");
+  EXPECT_NE(api::FindCondition(status, "Stalled")["message"].get<std::string>().find("spec.image"), std::string::npos);
+  EXPECT_EQ(lax.Get(kTrainJob, "odd")["spec"]["future"], true);  // what is not known is kept
+  const std::string version = lax.Get(kTrainJob, "odd")["metadata"]["resourceVersion"];
+  lax.Advance(600);
+  EXPECT_EQ(lax.Get(kTrainJob, "odd")["metadata"]["resourceVersion"], version);
+}
+
 TEST_F(Reconcile, DeletedInTheMiddleLeavesOnlyTheClaim) {
   Apply("configmap.yaml");
   Apply("trainjob.yaml");
@@ -216,7 +283,7 @@ TEST_F(Reconcile, DeletedInTheMiddleLeavesOnlyTheClaim) {
   cluster.Settle();
   EXPECT_TRUE(cluster.Pods().empty());
   EXPECT_TRUE(cluster.api.List(resources::kService, "", {}).items.empty());
-  EXPECT_EQ(cluster.api.List(resources::kConfigMap, "", {}).items.size(), 1u);  // the user's own
+  EXPECT_EQ(cluster.api.List(resources::kConfigMap, "", {}).items.size(), 1u);              // the user's own
   EXPECT_EQ(cluster.api.List(resources::kPersistentVolumeClaim, "", {}).items.size(), 1u);  // retention: Retain
 }
 
@@ -241,7 +308,8 @@ TEST_F(Reconcile, ASpecChangeAfterCompletionIsANewRunAndTheOthersFollow) {
   EXPECT_FALSE(True(kTrainJob, "movielens", "Complete"));
   EXPECT_EQ(status["phase"], "Running");
   const Json args = cluster.Get(resources::kPod, "movielens-r2-a1-w0")["spec"]["containers"][0]["args"];
-  EXPECT_NE(std::find(args.begin(), args.end(), "/mnt/model/r2"), args.end());  // an old model is never continued
+  const std::string folder = "/mnt/model/" + status["run"]["id"].get<std::string>();
+  EXPECT_NE(std::find(args.begin(), args.end(), folder), args.end());  // an old model is never continued
   Train(1, 2);
   EXPECT_EQ(cluster.Get(kEvalJob, "movielens-gate")["status"]["run"]["number"], 2);
   EXPECT_EQ(cluster.Phase(kEvalJob, "movielens-gate"), "Running");
@@ -252,7 +320,8 @@ TEST_F(Reconcile, AnAnnotationAsksForARun) {
   Apply("trainjob.yaml");
   cluster.Settle();
   Train();
-  cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"metadata", {{"annotations", {{"anneal.dev/run-requested-at", "2026-11-24T00:00:00Z"}}}}}});
+  cluster.api.MergePatch(kTrainJob, "default", "movielens",
+                         {{"metadata", {{"annotations", {{"anneal.dev/run-requested-at", "2026-11-24T00:00:00Z"}}}}}});
   cluster.Settle();
   EXPECT_EQ(cluster.Get(kTrainJob, "movielens")["status"]["run"]["number"], 2);
   EXPECT_EQ(cluster.Get(kTrainJob, "movielens")["status"]["run"]["trigger"], "Annotation");
@@ -273,7 +342,8 @@ TEST_F(Reconcile, DeadlineAndTtl) {
 
 TEST_F(Reconcile, ForeignPodsOfTheNameAreNotTouched) {
   Apply("configmap.yaml");
-  cluster.api.Create(resources::kPod, "default", {{"metadata", {{"name", "movielens-r1-a1-w0"}}}, {"spec", {{"containers", {{{"name", "x"}}}}}}});
+  cluster.api.Create(resources::kPod, "default",
+                     {{"metadata", {{"name", "movielens-r1-a1-w0"}}}, {"spec", {{"containers", {{{"name", "x"}}}}}}});
   Apply("trainjob.yaml");
   cluster.Settle();
   EXPECT_GT(cluster.crashes, 0);
@@ -316,8 +386,9 @@ std::string LifeWithFault(int fail_at, bool crash_in_the_run, int* calls) {
   cluster.api.SetFault(nullptr);
   *calls = count;
   const Json status = cluster.Get(kTrainJob, "movielens")["status"];
-  return status["phase"].get<std::string>() + " run " + status["run"]["number"].dump() + " attempt " + status["run"]["attempt"].dump() +
-         " restarts " + status["run"]["countedRestarts"].dump() + " pods " + std::to_string(cluster.Pods().size());
+  return status["phase"].get<std::string>() + " run " + status["run"]["number"].dump() + " attempt " +
+         status["run"]["attempt"].dump() + " restarts " + status["run"]["countedRestarts"].dump() + " pods " +
+         std::to_string(cluster.Pods().size());
 }
 
 TEST(ReconcileFaults, AnyFailedCallReplaysToTheSameEnd) {

@@ -120,6 +120,26 @@ FailureVerdict JudgeFailure(const Json& failure_policy, const std::vector<Worker
   return verdict;
 }
 
+int BackOffs(const Json& failure_policy, const Json& run, kube::Clock::Time now) {
+  const auto ran_since = kube::ParseTime(run.value("attemptRunningTime", ""));
+  const int64_t reset = failure_policy.value("backoff", Json::object()).value("resetAfterSeconds", int64_t{3600});
+  if (ran_since && now - *ran_since >= std::chrono::seconds(reset)) return 1;
+  return run.value("backOffs", run.value("countedRestarts", 1) - 1) + 1;
+}
+
+void AvoidNode(const Json& failure_policy, const FailureVerdict& verdict, Json& run) {
+  const std::string policy = failure_policy.value("avoidNodes", "Lost"), node = verdict.blamed.node;
+  const bool lost = verdict.blamed.reason == "NodeLost" || verdict.blamed.reason == "HangTimeout";
+  if (node.empty() || policy == "Never" || (policy == "Lost" && !lost)) return;
+  Json nodes = Json::array();
+  for (const Json& old : run.value("avoidNodes", Json::array())) {
+    if (old != node) nodes.push_back(old);
+  }
+  nodes.push_back(node);
+  while (nodes.size() > 8) nodes.erase(0);
+  run["avoidNodes"] = nodes;
+}
+
 std::chrono::seconds RestartBackoff(const Json& failure_policy, int restarts) {
   const Json backoff = failure_policy.value("backoff", Json::object());
   const int64_t initial = backoff.value("initialSeconds", int64_t{10}),

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "operator/kube/api.h"
+#include "operator/kube/reconciler.h"
 
 namespace anneal::controllers {
 
@@ -43,6 +43,13 @@ const WorkerFailure& Blame(const std::vector<WorkerFailure>& failures);
 /// eviction), a pod deleted from outside or a lost node restart without counting; OOMKilled, 2, 64 and 78 fail; 143
 /// restarts without counting; anything else restarts.
 FailureVerdict JudgeFailure(const kube::Json& failure_policy, const std::vector<WorkerFailure>& failures);
+
+/// How often the wait has been doubled: one more, or the first again when the attempt ran longer than
+/// backoff.resetAfterSeconds.
+int BackOffs(const kube::Json& failure_policy, const kube::Json& run, kube::Clock::Time now);
+
+/// Adds the blamed worker's node to run.avoidNodes as failurePolicy.avoidNodes says; at most 8, the latest.
+void AvoidNode(const kube::Json& failure_policy, const FailureVerdict& verdict, kube::Json& run);
 
 /// Wait before restart number `restarts` (1, 2, ...): initial x 2^(restarts-1), at most max.
 std::chrono::seconds RestartBackoff(const kube::Json& failure_policy, int restarts);

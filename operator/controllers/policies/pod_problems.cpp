@@ -43,6 +43,16 @@ std::optional<std::pair<size_t, std::string>> Problem(const Json& pod) {
 
 }  // namespace
 
+std::string PodPhase(const Json& pod) { return pod.value("status", Json::object()).value("phase", "Pending"); }
+bool HasEnded(const Json& pod) {
+  const std::string phase = PodPhase(pod);
+  return phase == "Succeeded" || phase == "Failed";
+}
+bool IsTerminating(const Json& pod) { return pod["metadata"].contains("deletionTimestamp"); }
+int PodNumber(const Json& pod, const char* label) {
+  return std::atoi(pod["metadata"].value("labels", Json::object()).value(label, "0").c_str());
+}
+
 Json WorkerStatus(const Json& pod) {
   const Json statuses = pod.value("status", Json::object()).value("containerStatuses", Json::array());
   for (const Json& status : statuses) {

@@ -10,6 +10,13 @@
 
 namespace anneal::controllers {
 
+/// "Pending" for a pod without a status.
+std::string PodPhase(const kube::Json& pod);
+bool HasEnded(const kube::Json& pod);  ///< Succeeded or Failed
+bool IsTerminating(const kube::Json& pod);
+/// The number in a label (anneal.dev/run, attempt, index); 0 without it.
+int PodNumber(const kube::Json& pod, const char* label);
+
 /// containerStatuses entry of the container `worker` (kubelets sort the list by name), or null.
 kube::Json WorkerStatus(const kube::Json& pod);
 /// state.terminated of the worker, or null.

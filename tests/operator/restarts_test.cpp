@@ -1,0 +1,122 @@
+// How a run goes on after failures: waits, nodes to avoid, whether the step moves.
+#include "operator/controllers/policies/failure_policy.h"
+#include "operator/controllers/policies/timeouts.h"
+#include "operator/controllers/policies/worker_count.h"
+#include "operator/local/manifests.h"
+#include "tests/operator/fake_cluster.h"
+
+namespace anneal::tests {
+namespace {
+
+using resources::kPod;
+using resources::kTrainJob;
+
+class Restarts : public testing::Test {
+ protected:
+  void Start(const Json& spec) {
+    const std::string folder = std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/";
+    for (const char* file : {"configmap.yaml", "trainjob.yaml"}) {
+      for (const auto& manifest : local::LoadManifests(folder + file)) local::Apply(cluster.api, manifest);
+    }
+    cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", spec}});
+    cluster.Settle();
+  }
+  Json Status() { return cluster.Get(kTrainJob, "movielens")["status"]; }
+  Json Run() { return Status()["run"]; }
+  /// Seconds until the next attempt.
+  int64_t Wait() {
+    return std::chrono::duration_cast<std::chrono::seconds>(*kube::ParseTime(Run()["nextAttemptTime"]) -
+                                                            cluster.clock.now)
+        .count();
+  }
+  void Crash(const std::string& pod) {
+    cluster.End(pod, 1);
+    cluster.Settle();
+  }
+
+  FakeCluster cluster;
+};
+
+TEST_F(Restarts, TheWaitDoublesAndBeginsAnewAfterALongAttempt) {
+  Start(
+      {{"failurePolicy",
+        {{"maxRestarts", 9}, {"backoff", {{"initialSeconds", 10}, {"maxSeconds", 600}, {"resetAfterSeconds", 500}}}}}});
+  for (const int expected : {10, 20, 40}) {
+    Crash("movielens-r1-a" + Run()["attempt"].dump() + "-w0");
+    EXPECT_EQ(Wait(), expected);
+    cluster.Advance(expected + 1);
+    ASSERT_EQ(Status()["phase"], "Running");
+  }
+  cluster.Advance(501);
+  Crash("movielens-r1-a4-w0");
+  EXPECT_EQ(Wait(), 10);
+  EXPECT_EQ(Run()["countedRestarts"], 4);  // a long attempt forgives the wait, not the failure
+}
+
+TEST_F(Restarts, NodesOfLostWorkersAreAvoidedWhereThereAreOthers) {
+  Start({{"failurePolicy", {{"nodeLostTimeoutSeconds", 100}}}});
+  cluster.api.MergePatch(kPod, "default", "movielens-r1-a1-w1", {{"spec", {{"nodeName", "bad-node"}}}});
+  const std::string since = kube::FormatTime(cluster.clock.now);
+  cluster.api.MergePatchStatus(kPod, "default", "movielens-r1-a1-w1",
+                               {{"status",
+                                 {{"conditions",
+                                   {{{"type", "Ready"}, {"status", "False"}, {"lastTransitionTime", since}},
+                                    {{"type", "ContainersReady"}, {"status", "True"}}}}}}});
+  cluster.Advance(101);
+  cluster.Advance(20);
+  EXPECT_EQ(Run()["avoidNodes"], Json::array({"bad-node"}));
+  const Json terms = cluster.Get(
+      kPod,
+      "movielens-r1-a2-w0")["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+  ASSERT_EQ(terms.size(), 1u);
+  EXPECT_EQ(terms[0]["preference"]["matchExpressions"][0]["values"], Json::array({"bad-node"}));
+}
+
+TEST(AvoidNode, ByPolicyAndOnlyTheLatestEight) {
+  controllers::FailureVerdict crash;
+  crash.blamed.node = "n";
+  crash.blamed.reason = "Error";
+  Json run = Json::object();
+  controllers::AvoidNode({{"avoidNodes", "Lost"}}, crash, run);
+  EXPECT_FALSE(run.contains("avoidNodes"));
+  for (int i = 0; i < 10; ++i) {
+    crash.blamed.node = "n" + std::to_string(i);
+    controllers::AvoidNode({{"avoidNodes", "Failed"}}, crash, run);
+    controllers::AvoidNode({{"avoidNodes", "Failed"}}, crash, run);  // once each
+  }
+  EXPECT_EQ(run["avoidNodes"].size(), 8u);
+  EXPECT_EQ(run["avoidNodes"][7], "n9");
+}
+
+TEST_F(Restarts, ProgressingTellsWhetherTheStepMoves) {
+  Start({{"failurePolicy", {{"progressTimeoutSeconds", 600}}}});
+  const auto progressing = [&] { return api::FindCondition(Status(), "Progressing"); };
+  EXPECT_EQ(progressing()["reason"], "NoHeartbeat");
+  EXPECT_EQ(progressing()["status"], "False");
+  cluster.Advance(301);
+  EXPECT_EQ(progressing()["reason"], "HangSuspected");
+  cluster.Advance(300);  // HangTimeout: all workers restart
+  EXPECT_EQ(Status()["problems"][0]["reason"], "HangTimeout");
+  EXPECT_EQ(Run()["attempt"], 2);
+}
+
+TEST(JudgeProgress, AStepThatMoved) {
+  const auto now = std::chrono::system_clock::from_time_t(1'800'000'000);
+  const Json spec = {{"failurePolicy", {{"progressTimeoutSeconds", 100}}}};
+  const Json status = {{"run", {{"attemptRunningTime", kube::FormatTime(now - std::chrono::seconds(500))}}},
+                       {"progress", {{"lastStepTime", kube::FormatTime(now - std::chrono::seconds(10))}}}};
+  const auto verdict = controllers::JudgeProgress(spec, status, now);
+  EXPECT_TRUE(verdict.moves);
+  EXPECT_EQ(verdict.reason, "StepAdvanced");
+  EXPECT_EQ(verdict.look_again->count(), 40'500);  // half the limit after the step
+}
+
+TEST(WorkerCount, AllRunWhenEachRunsOrHasDoneItsWork) {
+  const auto pod = [](const char* phase) { return Json{{"metadata", Json::object()}, {"status", {{"phase", phase}}}}; };
+  EXPECT_TRUE(controllers::CountWorkers({pod("Running"), pod("Succeeded")}, 2).all_run());
+  EXPECT_FALSE(controllers::CountWorkers({pod("Running"), pod("Pending")}, 2).all_run());
+  EXPECT_FALSE(controllers::CountWorkers({pod("Succeeded"), pod("Succeeded")}, 2).all_run());
+}
+
+}  // namespace
+}  // namespace anneal::tests
