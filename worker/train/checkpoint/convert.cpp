@@ -23,11 +23,7 @@ void WriteDcp(const Reader& reader, const fs::path& target) {
     tensor.shape = stored.shape;
     tensor.dtype = stored.pieces.front().second.dtype;
     tensor.keys = place.keys;
-    for (const auto& [row, view] : stored.pieces) {
-      dcp::Chunk chunk{std::vector<int64_t>(stored.shape.size(), 0), view};
-      if (!chunk.offsets.empty()) chunk.offsets[0] = row;
-      tensor.chunks.push_back(std::move(chunk));
-    }
+    for (const auto& [block, view] : stored.pieces) tensor.chunks.push_back({OffsetsOf(block, stored), view});
     parts[place.part][place.name()] = std::move(tensor);
   }
   const auto state = nlohmann::json::parse(reader.file("train_state.json").value_or("{}"), nullptr, false);
