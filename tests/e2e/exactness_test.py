@@ -18,7 +18,7 @@ CONFIG = {"train_config.gradient_accumulation_steps": 4, "train_config.dense_opt
           "train_config.grad_scaler.init_scale": 1024, "train_config.grad_scaler.growth_interval": 3,
           "train_config.mixed_precision": "BF16", "train_config.grad_clipping.clipping_type": "norm",
           "train_config.grad_clipping.max_gradient": 0.05, "model_config.deepfm.deep.dropout_ratio": [0.2],
-          "model_config.train_metrics": ["auc { } decay_step: 7"],
+          "model_config.train_metrics": "[{ auc { } decay_step: 7 }]",
           "train_config.dense_optimizer.exponential_decay_learning_rate.decay_size": 5}
 
 

@@ -167,7 +167,9 @@ TEST(DcpFolder, MangledFilesNeverCrash) {
         }
       });
       refused += !message.empty();
-      if (!message.empty()) EXPECT_THAT(message, HasSubstr(path.string()));
+      if (!message.empty()) {
+        EXPECT_THAT(message, HasSubstr(path.string()));
+      }
     }
   }
   EXPECT_GT(refused, rounds / 2);
