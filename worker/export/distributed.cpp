@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <sstream>
 
 #include "worker/export/boundary.h"
@@ -79,9 +80,9 @@ std::string DenseSource(const eval::TrainedModel& model, const models::Embedding
     }
     s << "    ], 1)\n";
   }
-  s << "    outputs = self.model.dense_forward(pooled, dense)\n    return {\n";
-  for (size_t i = 0; i < outputs.size(); ++i) s << "        " << Quote(outputs[i]) << ": outputs[" << i << "],\n";
-  s << "    }\n";
+  std::vector<size_t> order(outputs.size());
+  std::iota(order.begin(), order.end(), 0);
+  s << "    outputs = self.model.dense_forward(pooled, dense)\n" << ReturnOutputs(outputs, order);
   return s.str();
 }
 

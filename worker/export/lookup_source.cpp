@@ -46,6 +46,15 @@ std::string Quote(const std::string& text) {
   return quoted + "\"";
 }
 
+std::string ReturnOutputs(const std::vector<std::string>& names, const std::vector<size_t>& order) {
+  std::string text = "    return {\n";
+  for (size_t i = 0; i < order.size(); ++i) {
+    text += "        " + Quote(names[order[i]]) + ": outputs[" + std::to_string(order[i]) + "]" +
+            (i + 1 < order.size() ? "," : "") + "\n";
+  }
+  return text + "    }\n";
+}
+
 // Scalar types are written as their numbers (4: int64, 6: float32): Module::define knows no torch.int64.
 std::string LookupSource(const models::EmbeddingPlan& plan, const features::FeatureSet& features,
                          const Settings& settings) {

@@ -1,7 +1,9 @@
 // The lookups of a model as TorchScript source: input dictionary -> pooled matrix and dense matrix.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <vector>
 
 #include "worker/export/settings.h"
 #include "worker/features/feature_set.h"
@@ -11,6 +13,9 @@ namespace anneal::exporting {
 
 /// A TorchScript string literal.
 std::string Quote(const std::string& text);
+
+/// "    return {...}": names[i] -> outputs[order[i]]. (TorchScript knows no comma before a closing brace.)
+std::string ReturnOutputs(const std::vector<std::string>& names, const std::vector<size_t>& order);
 
 /// Source of the method
 ///   lookup(self, data: Dict[str, Tensor], device: str) -> Tuple[Tensor, Tensor]

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <numeric>
 #include <sstream>
 
 #include "worker/config/error.h"
@@ -69,15 +70,14 @@ void WriteTables(eval::TrainedModel& model, const std::string& folder) {
 /// forward: boundary tensors in, outputs in alphabetical order.
 std::string DenseSource(const Boundary& boundary, const std::vector<std::string>& outputs) {
   std::vector<size_t> order(outputs.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return outputs[a] < outputs[b]; });
   std::ostringstream s;
   s << "\ndef forward(self, data: Dict[str, Tensor], device: str = \"cpu\") -> Dict[str, Tensor]:\n"
     << "    d = torch.device(device)\n"
     << "    outputs = self.model.dense_forward(data[" << Quote(boundary.pooled) << "].to(d, 6), data["
-    << Quote(boundary.dense) << "].to(d, 6))\n    return {\n";
-  for (const size_t i : order) s << "        " << Quote(outputs[i]) << ": outputs[" << i << "],\n";
-  s << "    }\n";
+    << Quote(boundary.dense) << "].to(d, 6))\n"
+    << ReturnOutputs(outputs, order);
   return s.str();
 }
 

@@ -7,6 +7,7 @@
 #include <torch/csrc/jit/frontend/tracer.h>
 
 #include <filesystem>
+#include <numeric>
 #include <sstream>
 
 #include "worker/config/error.h"
@@ -57,18 +58,13 @@ struct OperatorResolver : torch::jit::Resolver {
 
 /// forward: dictionary in, lookups, dense model, dictionary out.
 std::string ForwardSource(const std::vector<std::string>& names) {
-  std::ostringstream s;
-  s << R"(
+  std::vector<size_t> order(names.size());
+  std::iota(order.begin(), order.end(), 0);
+  return R"(
 def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Tensor]:
     pooled, dense = self.lookup(data, device)
     outputs = self.model.dense_forward(pooled, dense)
-    return {
-)";
-  for (size_t i = 0; i < names.size(); ++i) {
-    s << "        " << Quote(names[i]) << ": outputs[" << i << "]" << (i + 1 < names.size() ? "," : "") << "\n";
-  }
-  s << "    }\n";
-  return s.str();
+)" + ReturnOutputs(names, order);
 }
 
 /// Traces Network::Forward as a method of `owner`, which holds the dense parameters.
