@@ -17,12 +17,13 @@ def tensors(path):
     """A safetensors file as torch tensors."""
     data = pathlib.Path(path).read_bytes()
     length = int.from_bytes(data[:8], "little")
-    types = {"F32": torch.float32, "I64": torch.int64, "F16": torch.float16, "U8": torch.uint8}
+    types = {"F32": torch.float32, "I32": torch.int32, "I64": torch.int64, "F16": torch.float16, "U8": torch.uint8}
     found = {}
     for name, entry in json.loads(data[8:8 + length]).items():
         if name != "__metadata__":
             begin, end = (8 + length + offset for offset in entry["data_offsets"])
-            raw = torch.frombuffer(bytearray(data[begin:end]), dtype=types[entry["dtype"]]) if end > begin else torch.empty(0, dtype=types[entry["dtype"]])
+            dtype = types[entry["dtype"]]
+            raw = torch.frombuffer(bytearray(data[begin:end]), dtype=dtype) if end > begin else torch.empty(0, dtype=dtype)
             found[name] = raw.reshape(entry["shape"])
     return found
 
