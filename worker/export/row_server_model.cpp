@@ -52,7 +52,8 @@ class Distributed : public ExportedModel {
       tables_[name] = packed ? UnpackDistRows(stored) : stored.clone();
     }
     const json features = ReadJson(folder + "/sparse/sparse_features.json");
-    for (const auto& [boundary, blocks] : ReadJson(folder + "/dense_meta.json").items()) {
+    const json meta = ReadJson(folder + "/dense_meta.json");
+    for (const auto& [boundary, blocks] : meta.items()) {
       for (const std::string name : blocks) {
         const json& entry = features.at(name);
         const std::string feature = name.substr(0, std::min(name.find('@'), name.rfind("__ebc")));

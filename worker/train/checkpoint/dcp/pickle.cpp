@@ -77,7 +77,10 @@ class Pickle::Machine {
   const Value* Run() {
     for (;;) {
       const unsigned char opcode = static_cast<unsigned char>(Take(1)[0]);
-      if (opcode == '.') return Pop();
+      if (opcode == '.') {
+        if (stack_.size() != 1) Fail("its end leaves " + std::to_string(stack_.size()) + " values");
+        return Pop();
+      }
       Step(opcode);
     }
   }
