@@ -138,8 +138,9 @@ int RunOne(const std::string& text, const std::string& mutation) {
 /// Every bug that can be put into the transport has to be found by some plan: else the checks prove nothing.
 int SelfTest(int threads) {
   bool all = true;
-  for (const auto& [mutation, workloads] : std::map<std::string, std::vector<std::string>>{
-           {"blind-status", {"restart", "change-restart", "run-requested"}}, {"delete-by-name", {"recreate"}}}) {
+  for (const auto& [mutation, workloads] :
+       std::map<std::string, std::vector<std::string>>{{"blind-status", {"restart", "change-restart", "run-requested"}},
+                                                       {"delete-by-name", {"restart", "change-restart", "suspend"}}}) {
     size_t caught = 0;
     for (const std::string& workload : workloads) {
       const Outcome reference = RunPlan({workload}, "");
