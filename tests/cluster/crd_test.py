@@ -59,6 +59,7 @@ COMMON_RULES = [
 ]
 TEMPLATE = {"volume": {"claimTemplate": {"size": "1Gi"}}}
 CLAIM = {"volume": {"claimName": "c"}}
+FOLDER = {"claimName": "c", "path": "r1/model.ckpt-9"}
 ONE_BASELINE = "exactly one of evalJobRef and baselineConfigMap"
 RULES = [(kind, *rule) for kind in KINDS for rule in COMMON_RULES] + [
     ("TrainJob", {"config": {"configMapRef": {"name": "c"}}}, {"config": {"inline": None, "configMapRef": {"name": "c"}}},
@@ -79,11 +80,18 @@ RULES = [(kind, *rule) for kind in KINDS for rule in COMMON_RULES] + [
      ONE_BASELINE),
     ("EvalJob", {"gates": [{"metric": "auc", "relativeTo": {"evalJobRef": {"name": "e"}, "baselineConfigMap": {"name": "c", "key": "k"}}}]},
      {"gates": [{"metric": "auc", "relativeTo": {"baselineConfigMap": {"name": "c", "key": "k"}, "maxDrop": "0.001"}}]}, ONE_BASELINE),
+    ("EvalJob", {"source": {"trainJobRef": None}}, {}, "exactly one of trainJobRef and checkpoint"),
+    ("EvalJob", {"source": {"trainJobRef": None, "checkpoint": FOLDER}},
+     {"source": {"trainJobRef": None, "checkpoint": FOLDER}, "image": "i:1", "config": {"inline": "x"}}, "source.checkpoint needs image and config"),
+    ("ExportJob", {"source": {"evalJobRef": None, "checkpoint": FOLDER}},
+     {"source": {"evalJobRef": None, "checkpoint": FOLDER}, "image": "i:1", "config": {"inline": "x"}}, "source.checkpoint needs image and config"),
     ("ExportJob", {"workers": {"numNodes": 2}}, {}, "an export runs in one pod"),
     ("ExportJob", {"source": {"trainJobRef": {"name": "t"}}}, {"source": {"evalJobRef": None, "trainJobRef": {"name": "t"}}},
-     "exactly one of evalJobRef and trainJobRef"),
-    ("ExportJob", {"source": {"evalJobRef": None}}, {}, "exactly one of evalJobRef and trainJobRef"),
+     "exactly one of evalJobRef, trainJobRef and checkpoint"),
+    ("ExportJob", {"source": {"evalJobRef": None}}, {}, "exactly one of evalJobRef, trainJobRef and checkpoint"),
     ("ExportJob", {"artifact": {"claimName": "c"}}, {"artifact": {"uri": None, "claimName": "c"}}, "exactly one of uri and claimName"),
+    ("ExportJob", {"artifact": {"uri": "file:///x", "s3": {"region": "r"}}}, {"artifact": {"uri": "s3://b/x", "s3": {"region": "r"}}},
+     "s3 is for an s3:// uri"),
     ("ExportJob", {"artifact": {"uri": None}}, {}, "exactly one of uri and claimName"),
 ]
 # A rule on a change: what it says of a new object is nothing.
@@ -154,15 +162,15 @@ class CustomResources(kubernetes.ClusterTest):
         self.assertEqual(spec["workers"], {"numNodes": 1, "gpusPerNode": 0, "gpuResourceName": "nvidia.com/gpu", "shmSize": "16Gi",
                                            "terminationGracePeriodSeconds": 300, "hostNetwork": False})
         self.assertEqual(spec["rendezvous"], {"backend": "gloo", "port": 29500, "timeoutSeconds": 1800})
-        self.assertEqual(spec["failurePolicy"], {"maxRestarts": 3, "backoff": {"initialSeconds": 10, "maxSeconds": 600},
-                                                 "pendingTimeoutSeconds": 0, "progressTimeoutSeconds": 0, "nodeLostTimeoutSeconds": 300})
+        self.assertEqual(spec["failurePolicy"], {"maxRestarts": 3, "backoff": {"initialSeconds": 10, "maxSeconds": 600, "resetAfterSeconds": 3600},
+                                                 "avoidNodes": "Lost", "pendingTimeoutSeconds": 0, "progressTimeoutSeconds": 0, "nodeLostTimeoutSeconds": 300})
         self.assertEqual(spec["scheduling"], {"gang": {"mode": "None"}})
         self.assertEqual(spec["checkpoint"], {"modelDir": "/mnt/model", "retention": "Retain"})
         self.assertEqual(spec["updatePolicy"], {"finished": "Rerun", "running": "Queue"})
         self.assertEqual((spec["suspend"], spec["historyLimit"], spec["cleanup"]), (False, 5, {"podPolicy": "Running"}))
         spec = self.create(job("EvalJob", "defaults", gates=[{"metric": "auc", "threshold": "0.7"}]))[0]["spec"]
         self.assertEqual((spec["gates"][0]["op"], spec["trigger"]), ("GTE", "EachRun"))
-        self.assertEqual(spec["source"]["trainJobRef"], {"name": "m", "checkpoint": "Latest"})
+        self.assertEqual(spec["source"]["trainJobRef"], {"name": "m", "run": "Latest", "checkpoint": "Latest"})
         spec = self.create(job("ExportJob", "defaults"))[0]["spec"]
         self.assertEqual((spec["format"], spec["verify"]), ("TorchScript", {"maxAbsDiff": "0.00001"}))
 

@@ -89,7 +89,10 @@ class Jobs(Case):
         run = subprocess.Popen([str(c) for c in [OPERATOR, "run", folder, "--state", self.state]], stdout=subprocess.DEVNULL)
         kill_when(lambda: (self.model() / "model.ckpt-20/manifest.json").exists(), lambda: [run.pid])
         run.wait()
-        time.sleep(0.5)
+        for _ in range(200):  # the kernel ends them; on a busy machine not at once
+            if not processes("train", str(self.model())):
+                break
+            time.sleep(0.1)
         self.assertEqual(processes("train", str(self.model())), [], "workers outlived the operator")
         self.assertIn("ExportJob/movielens-export  Complete", self.operator("run", folder))
 
