@@ -21,7 +21,7 @@ test: build
 # The example and its faults on two real nodes, with the images and the chart; skipped, with the reason, without root.
 e2e: build
 	@cmake/deps/install movielens python
-	@ctest --test-dir build --output-on-failure -R '^cluster_e2e$$'
+	@ctest --test-dir build --output-on-failure -C e2e -R '^cluster_e2e$$'
 
 # Kernels alone, then training and evaluation against PyPI torch + fbgemm-gpu-cpu. BENCH="--only deepfm --rounds 1" for less.
 bench: build
