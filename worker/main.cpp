@@ -26,6 +26,10 @@ void WarnAboutExtras(const CLI::App* command) {
 /// A flag that is given twice: the last one counts, as with Python's argparse.
 void LastWins(CLI::App* command) { command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast); }
 
+void AddEdits(CLI::App* command, std::string& edits) {
+  command->add_option("--edit_config_json", edits, "JSON object of config edits: path -> value");
+}
+
 int Report(const char* reason, const std::string& message, anneal::ExitCode code) {
   anneal::LogLive("");
   anneal::LogError(message);
@@ -67,7 +71,7 @@ int main(int argc, char** argv) {
   train_command->add_option("--train_input_path", train.train_input_path, "overrides train_input_path");
   train_command->add_option("--eval_input_path", train.eval_input_path, "overrides eval_input_path");
   train_command->add_option("--fine_tune_checkpoint", train.fine_tune_checkpoint, "checkpoint, model_dir or .safetensors file to start from");
-  train_command->add_option("--edit_config_json", train.edit_config_json, "JSON object of config edits: path -> value");
+  AddEdits(train_command, train.edit_config_json);
   train_command->add_flag("--continue_train", train.continue_train, "go on from model_dir's newest checkpoint");
   train_command->add_flag("--ignore_restore_optimizer", train.ignore_restore_optimizer, "restore the model without optimizer state");
   train_command->add_option("--sharding_plan", train.sharding_plan, "plan file (a checkpoint's `plan`) instead of the planner");
@@ -79,7 +83,7 @@ int main(int argc, char** argv) {
   eval_command->add_option("--checkpoint_path", eval.checkpoint_path, "default: model_dir's newest checkpoint");
   eval_command->add_option("--eval_input_path", eval.eval_input_path, "overrides eval_input_path");
   eval_command->add_option("--eval_result_filename", eval.eval_result_filename, "in model_dir")->capture_default_str();
-  eval_command->add_option("--edit_config_json", eval.edit_config_json, "JSON object of config edits: path -> value");
+  AddEdits(eval_command, eval.edit_config_json);
 
   std::string publish_folder;
   auto* publish_command = app.add_subcommand("publish", "publish an export that is already there (export does it itself)");
@@ -93,7 +97,7 @@ int main(int argc, char** argv) {
   export_command->add_option("--export_dir", exporting.export_dir, "folder to make")->required();
   export_command->add_option("--asset_files", exporting.asset_files, "comma list of files to put beside the model");
   export_command->add_option("--additional_export_config", exporting.additional_export_config, "JSON object merged into model_acc.json");
-  export_command->add_option("--edit_config_json", exporting.edit_config_json, "JSON object of config edits: path -> value");
+  AddEdits(export_command, exporting.edit_config_json);
   export_command->add_option("--format", exporting.settings.format, "TorchScript | AOT | AOTUnified | ONNX | TensorRT | RTP | Distributed (default: ENABLE_AOT, ENABLE_TRT, USE_RTP, ...)");
   export_command->add_option("--quantization", exporting.settings.quantization, "pooled tables: FP32 | FP16 | INT8 | INT4 | INT2 (default: $QUANT_EMB, INT8)");
   export_command->add_option("--sequence_quantization", exporting.settings.sequence_quantization, "sequence tables (default: $QUANT_EC_EMB, FP32)");
@@ -142,7 +146,7 @@ int main(int argc, char** argv) {
   predict_command->add_option("--debug_level", predict.debug_level, "not supported yet above 0");
   predict_command->add_option("--dataset_type", predict.dataset_type, "ParquetDataset or CsvDataset");
   predict_command->add_option("--writer_type", predict.writer_type, "ParquetWriter or CsvWriter");
-  predict_command->add_option("--edit_config_json", predict.edit_config_json, "JSON object of config edits: path -> value");
+  AddEdits(predict_command, predict.edit_config_json);
   predict_command->add_option("--predict_steps", predict.predict_steps, "stop after so many batches");
 
   anneal::checkpoint::ConvertOptions convert;
@@ -157,13 +161,13 @@ int main(int argc, char** argv) {
   anneal::config::Overrides overrides;
   auto* check_command = app.add_subcommand("check", "report every fault of pipeline.config files");
   check_command->add_option("CONFIG", configs)->required();
-  check_command->add_option("--edit_config_json", overrides.edit_config_json, "JSON object of config edits: path -> value");
+  AddEdits(check_command, overrides.edit_config_json);
 
   anneal::eval::PlanOptions plan;
   auto* plan_command = app.add_subcommand("plan", "print where the tables would live on so many ranks");
   LastWins(plan_command);
   plan_command->add_option("--pipeline_config_path", plan.pipeline_config_path, "the config")->required();
-  plan_command->add_option("--edit_config_json", plan.edit_config_json, "JSON object of config edits: path -> value");
+  AddEdits(plan_command, plan.edit_config_json);
   plan_command->add_option("--nnodes", plan.nnodes, "nodes")->capture_default_str();
   plan_command->add_option("--nproc-per-node", plan.nproc_per_node, "processes of each node")->capture_default_str();
   plan_command->add_option("--memory-gib", plan.memory_gib, "memory of one process (default: this machine's share)");

@@ -54,7 +54,7 @@ class Decider {
   Json& status() { return decision_.status; }
   Json& run() { return decision_.status["run"]; }
   std::string Phase() { return status().value("phase", ""); }
-  bool Ended() { return Phase() == "Complete" || Phase() == "Failed"; }
+  bool Ended() { return RunHasEnded(status()); }
 
   void Condition(const char* type, bool value, const std::string& reason, const std::string& message) {
     api::SetCondition(status(), type, value, reason, message, generation_, now_);
@@ -104,11 +104,7 @@ class Decider {
   }
 
   void SplitPods() {
-    for (const Json& pod : observed_.pods) {
-      const bool current = PodNumber(pod, "anneal.dev/run") == run()["number"] &&
-                           PodNumber(pod, "anneal.dev/attempt") == run()["attempt"];
-      (current ? current_ : older_).push_back(pod);
-    }
+    for (const Json& pod : observed_.pods) (IsOfAttempt(pod, run()) ? current_ : older_).push_back(pod);
     std::sort(current_.begin(), current_.end(), [](const Json& a, const Json& b) {
       return PodNumber(a, "anneal.dev/index") < PodNumber(b, "anneal.dev/index");
     });

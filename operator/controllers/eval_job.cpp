@@ -77,8 +77,7 @@ KindTraits EvalJobReconciler::Traits(const Json& job) {
         JudgeGates(gates, metrics, status["run"].value("facts", Json::object()).value("baselines", Json()));
     const Json& source = status["run"]["inputs"];
     status["checkpoint"] = {{"step", std::atoll(source["step"].get<std::string>().c_str())},
-                            {"path", source.value("checkpoint", source["modelDir"].get<std::string>() + "/model.ckpt-" +
-                                                                    source["step"].get<std::string>())}};
+                            {"path", CheckpointOf(source)}};
     status["gates"] = result.gates;
     status["gate"] = gates.empty() ? "none" : result.passed ? "passed" : "failed";
     const std::string reason = result.passed ? "GatePassed" : "GateFailed";

@@ -8,6 +8,7 @@
 #include "operator/controllers/gang.h"
 #include "operator/controllers/policies/events.h"
 #include "operator/controllers/policies/pod_problems.h"
+#include "operator/controllers/policies/run_start.h"
 
 namespace anneal::controllers {
 
@@ -110,8 +111,8 @@ void JobReconciler::RefuseSpec(const Json& found, const std::string& faults) {
 void JobReconciler::ConfirmPods(Observed& observed) {
   const Json run = observed.job.value("status", Json::object()).value("run", Json::object());
   if (!run.contains("createdAttempt") || run["createdAttempt"] != run["attempt"]) return;
-  const std::string phase = observed.job["status"].value("phase", "");
-  if (phase == "Complete" || phase == "Failed" || phase == "Suspended") return;
+  const Json& status = observed.job["status"];
+  if (RunHasEnded(status) || status.value("phase", "") == "Suspended") return;
   const int pods = Traits(observed.job).pods;
   for (int index = 0; index < pods; ++index) {
     const std::string name = PodName(observed.job, run["number"], run["attempt"], index);

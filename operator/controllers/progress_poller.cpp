@@ -2,6 +2,7 @@
 
 #include <cpprest/http_client.h>
 
+#include "operator/controllers/policies/pod_problems.h"
 #include "operator/controllers/worker_pod.h"
 
 namespace anneal::controllers {
@@ -47,10 +48,7 @@ Json ProgressPoller::Latest(const kube::Resource& resource, const kube::Key& key
   const std::lock_guard lock(mutex_);
   for (const Json& pod : pods) {
     const Json& labels = pod["metadata"]["labels"];
-    if (labels.value("anneal.dev/index", "") != "0" ||
-        labels.value("anneal.dev/run", "") != run.value("number", Json(0)).dump() ||
-        labels.value("anneal.dev/attempt", "") != run.value("attempt", Json(0)).dump() ||
-        pod.value("status", Json::object()).value("phase", "") != "Running") {
+    if (labels.value("anneal.dev/index", "") != "0" || !IsOfAttempt(pod, run) || PodPhase(pod) != "Running") {
       continue;
     }
     Target& target = targets_[IdOf(resource, key)];

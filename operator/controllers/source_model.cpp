@@ -116,14 +116,18 @@ SourceModel ResolveCheckpoint(const Json& checkpoint, const Json& spec) {
   return model;
 }
 
+std::string CheckpointOf(const Json& identity) {
+  return identity.value("checkpoint",
+                        identity["modelDir"].get<std::string>() + "/model.ckpt-" + identity["step"].get<std::string>());
+}
+
 std::string MountSource(WorkerPlan& plan, const Json& identity) {
   const std::string claim = identity["claim"];
   if (!claim.empty()) {
     AddMount(plan, "model", {{"persistentVolumeClaim", {{"claimName", claim}}}}, identity["mount"], false,
              identity["subPath"]);
   }
-  return identity.value("checkpoint",
-                        identity["modelDir"].get<std::string>() + "/model.ckpt-" + identity["step"].get<std::string>());
+  return CheckpointOf(identity);
 }
 
 }  // namespace anneal::controllers

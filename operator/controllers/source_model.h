@@ -28,6 +28,8 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
 /// spec.source.checkpoint {claimName, subPath, path}; the spec has to name image and config itself.
 SourceModel ResolveCheckpoint(const kube::Json& checkpoint, const kube::Json& spec);
 
+/// The checkpoint's path where the source's volume is mounted.
+std::string CheckpointOf(const kube::Json& identity);
 /// Mounts the source's checkpoint volume and returns the checkpoint's path in the container.
 std::string MountSource(WorkerPlan& plan, const kube::Json& identity);
 

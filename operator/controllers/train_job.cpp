@@ -47,7 +47,7 @@ void TrainJobReconciler::AddWarmStart(WorkerPlan& plan, const Json& job) {
     from = warm["path"];
   } else if (source.is_object()) {
     const std::string claim = source["claim"];
-    from = source["modelDir"].get<std::string>() + "/model.ckpt-" + source["step"].get<std::string>();
+    from = CheckpointOf(source);
     if (claim != ModelClaim(job) || source["mount"] != job["spec"]["checkpoint"]["modelDir"]) {
       from = kWarmMount + from.substr(source["mount"].get<std::string>().size());
       AddMount(plan, "warm-start", {{"persistentVolumeClaim", {{"claimName", claim}}}}, kWarmMount, true,

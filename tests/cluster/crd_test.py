@@ -102,9 +102,7 @@ class CustomResources(kubernetes.ClusterTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.kubectl("apply", "-f", kubernetes.ROOT / "crds")
-        cls.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd",
-                    *[plural + ".anneal.dev" for plural, _ in KINDS.values()])
+        cls.install_kinds()
 
     def schema(self, kind):
         crd = self.get("crd", KINDS[kind][0] + ".anneal.dev")

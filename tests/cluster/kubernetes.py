@@ -10,6 +10,7 @@ import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOL = pathlib.Path(__file__).with_name("cluster")
+OPERATOR = pathlib.Path(os.environ["ANNEAL_BUILD"]) / "bin/anneal-operator"
 SKIPPED = 77
 
 
@@ -64,6 +65,24 @@ class ClusterTest(unittest.TestCase):
     def text(*objects):
         """One object as it is: for a List kubectl checks the fields itself and the server is not asked."""
         return json.dumps(objects[0] if len(objects) == 1 else {"apiVersion": "v1", "kind": "List", "items": list(objects)})
+
+    @classmethod
+    def install_kinds(cls):
+        cls.kubectl("apply", "-f", ROOT / "crds")
+        cls.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+
+    @classmethod
+    def start_operator(cls, log):
+        """Starts the operator as a process beside the cluster; whoever calls ends it."""
+        return subprocess.Popen([OPERATOR, "serve", "--kubeconfig", cls.kubeconfig, "--metrics-address", "0", "--health-address",
+                                 "127.0.0.1:0", "--no-leader-elect"], stderr=log)
+
+    @classmethod
+    def report(cls, pod, phase, state):
+        """Says what a kubelet would say of a pod."""
+        status = {"phase": phase, "containerStatuses": [{"name": "worker", "image": "x", "imageID": "x", "ready": phase == "Running",
+                                                         "restartCount": 0, "state": state}]}
+        cls.kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
 
     @classmethod
     def get(cls, *args):

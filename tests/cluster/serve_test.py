@@ -1,14 +1,11 @@
 """The operator on a real API server: the chain of jobs, and kill -9 of the operator at every stage of it."""
 import json
-import os
-import pathlib
 import signal
 import subprocess
 import unittest
 
 import kubernetes
 
-OPERATOR = pathlib.Path(os.environ["ANNEAL_BUILD"]) / "bin/anneal-operator"
 EXAMPLE = kubernetes.ROOT / "examples/movielens"
 RESULTS = {
     "movielens-r1-a1-w0": {"globalStep": 99, "metrics": {"auc": 0.78, "loss": 0.5}, "checkpoint": {"step": 99, "path": "/mnt/model/r1/model.ckpt-99"}},
@@ -22,14 +19,12 @@ class Serve(kubernetes.ClusterTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.kubectl("apply", "-f", kubernetes.ROOT / "crds")
-        cls.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        cls.install_kinds()
         cls.log = open(cls.dir / "operator.log", "w")
         cls.addClassCleanup(cls.log.close)
 
     def start(self):
-        self.operator = subprocess.Popen([OPERATOR, "serve", "--kubeconfig", self.kubeconfig, "--metrics-address", "0", "--health-address",
-                                          "127.0.0.1:0", "--no-leader-elect"], stderr=self.log)
+        self.operator = self.start_operator(self.log)
         self.addCleanup(self.operator.wait)
         self.addCleanup(self.operator.kill)
 
@@ -40,12 +35,6 @@ class Serve(kubernetes.ClusterTest):
 
     def pods(self):
         return {pod["metadata"]["name"]: pod for pod in self.get("pods")["items"]}
-
-    def report(self, name, phase, state):
-        """Says what a kubelet would say of a pod."""
-        status = {"phase": phase, "containerStatuses": [{"name": self.pods()[name]["spec"]["containers"][0]["name"], "image": "x", "imageID": "x",
-                                                         "ready": phase == "Running", "restartCount": 0, "state": state}]}
-        self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
 
     def phase(self, kind, name):
         return self.get(kind, name).get("status", {}).get("phase")

@@ -13,7 +13,6 @@ import kubernetes
 HERE = pathlib.Path(__file__).parent
 GITOPS = kubernetes.ROOT / "docs/gitops"
 HEALTH = pathlib.Path(os.environ["ANNEAL_BUILD"]) / "bin/gitops-health"
-OPERATOR = pathlib.Path(os.environ["ANNEAL_BUILD"]) / "bin/anneal-operator"
 EXAMPLE = kubernetes.ROOT / "examples/movielens"
 
 
@@ -46,23 +45,16 @@ class OnACluster(kubernetes.ClusterTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.kubectl("apply", "-f", kubernetes.ROOT / "crds")
-        cls.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        cls.install_kinds()
         log = open(cls.dir / "operator.log", "w")
         cls.addClassCleanup(log.close)
-        operator = subprocess.Popen([OPERATOR, "serve", "--kubeconfig", cls.kubeconfig, "--metrics-address", "0", "--health-address",
-                                     "127.0.0.1:0", "--no-leader-elect"], stderr=log)
+        operator = cls.start_operator(log)
         cls.addClassCleanup(operator.wait)
         cls.addClassCleanup(operator.kill)
         cls.kubectl("apply", "-f", EXAMPLE)
 
-    def report(self, pod, phase, state):
-        status = {"phase": phase, "containerStatuses": [{"name": "worker", "image": "x", "imageID": "x", "ready": phase == "Running",
-                                                         "restartCount": 0, "state": state}]}
-        self.eventually(lambda: any(p["metadata"]["name"] == pod for p in self.get("pods")["items"]), pod)
-        self.kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
-
     def run_pod(self, pod, code=0, message=None):
+        self.eventually(lambda: any(p["metadata"]["name"] == pod for p in self.get("pods")["items"]), pod)
         self.report(pod, "Running", {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
         self.report(pod, "Succeeded" if code == 0 else "Failed",
                     {"terminated": {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": json.dumps(message or {}),

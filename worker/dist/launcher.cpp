@@ -18,6 +18,7 @@
 #include <map>
 #include <thread>
 
+#include "worker/config/environment.h"
 #include "worker/config/error.h"
 
 extern char** environ;
@@ -56,15 +57,6 @@ int FreePort() {
   }
   ::close(fd);
   return port;
-}
-
-int EnvironmentInt(const char* name, int fallback) {
-  const char* text = std::getenv(name);
-  if (!text || !*text) return fallback;
-  char* end = nullptr;
-  const long value = std::strtol(text, &end, 10);
-  if (*end || value < 0 || value > 1 << 20) throw ConfigError(std::string("environment variable ") + name + "='" + text + "' is not a number");
-  return static_cast<int>(value);
 }
 
 void PutLine(const std::string& line) {
@@ -184,9 +176,9 @@ const Child* Blame(const std::vector<Child>& children) {
 
 LaunchOptions LaunchDefaults() {
   LaunchOptions options;
-  options.nnodes = EnvironmentInt("NNODES", 1);
-  options.node_rank = EnvironmentInt("NODE_RANK", 0);
-  options.master_port = EnvironmentInt("MASTER_PORT", 0);
+  options.nnodes = config::EnvironmentInt("NNODES", 1, 0, 1 << 20);
+  options.node_rank = config::EnvironmentInt("NODE_RANK", 0, 0, 1 << 20);
+  options.master_port = config::EnvironmentInt("MASTER_PORT", 0, 0, 1 << 20);
   if (const char* address = std::getenv("MASTER_ADDR"); address && *address) options.master_addr = address;
   return options;
 }

@@ -7,6 +7,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "worker/config/environment.h"
 #include "worker/config/error.h"
 #include "worker/dist/flight_recorder.h"
 #include "worker/dist/peer_monitor.h"
@@ -189,33 +190,21 @@ class C10d : public ProcessGroup {
   std::unique_ptr<PeerMonitor> monitor_;  // the first to go: the others learn why this rank leaves
 };
 
-int EnvironmentInt(const char* name, int fallback, int least, int most) {
-  const char* text = std::getenv(name);
-  if (!text || !*text) return fallback;
-  char* end = nullptr;
-  const long value = std::strtol(text, &end, 10);
-  if (*end || value < least || value > most) {
-    throw ConfigError(std::string("environment variable ") + name + "='" + text + "' must be a number from " +
-                      std::to_string(least) + " to " + std::to_string(most));
-  }
-  return static_cast<int>(value);
-}
-
 }  // namespace
 
 Topology Topology::FromEnvironment() {
   Topology topology;
-  topology.world_size = EnvironmentInt("WORLD_SIZE", 1, 1, 1 << 20);
-  topology.rank = EnvironmentInt("RANK", 0, 0, topology.world_size - 1);
-  topology.local_world_size = EnvironmentInt("LOCAL_WORLD_SIZE", topology.world_size, 1, 1 << 16);
+  topology.world_size = config::EnvironmentInt("WORLD_SIZE", 1, 1, 1 << 20);
+  topology.rank = config::EnvironmentInt("RANK", 0, 0, topology.world_size - 1);
+  topology.local_world_size = config::EnvironmentInt("LOCAL_WORLD_SIZE", topology.world_size, 1, 1 << 16);
   if (topology.world_size % topology.local_world_size != 0) {
     throw ConfigError("LOCAL_WORLD_SIZE=" + std::to_string(topology.local_world_size) + " does not divide WORLD_SIZE=" +
                       std::to_string(topology.world_size) + ": every host needs as many ranks");
   }
-  topology.local_rank = EnvironmentInt("LOCAL_RANK", 0, 0, 1 << 16);
-  topology.master_port = EnvironmentInt("MASTER_PORT", 29500, 1, 65535);
+  topology.local_rank = config::EnvironmentInt("LOCAL_RANK", 0, 0, 1 << 16);
+  topology.master_port = config::EnvironmentInt("MASTER_PORT", 29500, 1, 65535);
   if (const char* address = std::getenv("MASTER_ADDR"); address && *address) topology.master_addr = address;
-  topology.timeout = std::chrono::seconds(EnvironmentInt("PROCESS_GROUP_TIMEOUT_SECONDS", 1800, 1, 1 << 30));
+  topology.timeout = std::chrono::seconds(config::EnvironmentInt("PROCESS_GROUP_TIMEOUT_SECONDS", 1800, 1, 1 << 30));
   return topology;
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "worker/embedding/vector_tensor.h"
+#include "worker/dist/vector_tensor.h"
 
 namespace anneal::embedding {
 
@@ -47,7 +47,7 @@ void ColumnSums::Add(std::span<const ShardRowSums> sums) {
     if (link.to == me) receive[link.from] += static_cast<int64_t>(mine.at(link.table).size());
   }
   for (const int64_t count : receive) in.resize(in.size() + count);
-  group_.AllToAll(AsTensor(in), AsTensor(out), receive, send);
+  group_.AllToAll(dist::AsTensor(in), dist::AsTensor(out), receive, send);
 
   // Where each block of columns' numbers of each table came in.
   std::map<int, std::map<int, const float*>> parts;

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "worker/embedding/vector_tensor.h"
+#include "worker/dist/vector_tensor.h"
 
 namespace anneal::embedding {
 
@@ -63,7 +63,8 @@ void IdExchange::Swap(const ExchangedIds& out) {
   received_.value_splits.clear();
   for (const int64_t rows : out.rows_of_rank) received_.length_splits.push_back(mine * rows);
   received_.lengths.resize(mine * out.global_rows);
-  group_.AllToAll(AsTensor(received_.lengths), AsTensor(sent_.lengths), received_.length_splits, sent_.length_splits);
+  group_.AllToAll(dist::AsTensor(received_.lengths), dist::AsTensor(sent_.lengths), received_.length_splits,
+                  sent_.length_splits);
   auto length = received_.lengths.begin();
   for (const int64_t count : received_.length_splits) {
     received_.value_splits.push_back(std::accumulate(length, length + count, int64_t{0}));
@@ -71,10 +72,12 @@ void IdExchange::Swap(const ExchangedIds& out) {
   }
   const int64_t total = std::accumulate(received_.value_splits.begin(), received_.value_splits.end(), int64_t{0});
   received_.values.resize(total);
-  group_.AllToAll(AsTensor(received_.values), AsTensor(sent_.values), received_.value_splits, sent_.value_splits);
+  group_.AllToAll(dist::AsTensor(received_.values), dist::AsTensor(sent_.values), received_.value_splits,
+                  sent_.value_splits);
   if (!plan_.weighted) return;
   received_.weights.resize(total);
-  group_.AllToAll(AsTensor(received_.weights), AsTensor(sent_.weights), received_.value_splits, sent_.value_splits);
+  group_.AllToAll(dist::AsTensor(received_.weights), dist::AsTensor(sent_.weights), received_.value_splits,
+                  sent_.value_splits);
 }
 
 // [rank][lookup][row] -> [lookup][rank][row]

@@ -5,14 +5,25 @@
 #include <algorithm>
 #include <numeric>
 
+#include "worker/dist/vector_tensor.h"
 #include "worker/embedding/initializer.h"
-#include "worker/embedding/vector_tensor.h"
 
 namespace anneal::embedding {
 namespace {
 
 Pooling ToPooling(features::Pooling pooling) {
   return pooling == features::Pooling::kMean ? Pooling::kMean : Pooling::kSum;
+}
+
+/// The bags of some lookups in a batch of this rank's own.
+void BagsOf(const std::vector<int>& lookups, const models::EmbeddingPlan& plan, const data::Batch& batch,
+            std::vector<Jagged>& bags) {
+  bags.clear();
+  const auto& sparse = batch.sparse;
+  for (const int l : lookups) {
+    bags.push_back({sparse.values.data(), sparse.offsets.data() + plan.lookups[l].feature * batch.rows,
+                    sparse.weights.empty() ? nullptr : sparse.weights.data()});
+  }
 }
 
 }  // namespace
@@ -131,24 +142,14 @@ at::Tensor ShardedEmbedding::Forward(const data::Batch& batch) {
 }
 
 void ShardedEmbedding::ForwardDense(const data::Batch& batch, const at::Tensor& pooled) {
-  dense_.clear();
-  const auto& sparse = batch.sparse;
-  for (const int l : dense_lookups_) {
-    dense_.push_back({sparse.values.data(), sparse.offsets.data() + plan_.lookups[l].feature * batch.rows,
-                      sparse.weights.empty() ? nullptr : sparse.weights.data()});
-  }
+  BagsOf(dense_lookups_, plan_, batch, dense_);
   if (batch.rows > 0) dense_batch_->Forward(dense_, batch.rows, pooled.data_ptr<float>(), plan_.pooled_width);
 }
 
 int64_t ShardedEmbedding::global_rows() const { return ids_.global_rows; }
 
 at::Tensor ShardedEmbedding::ForwardLocal(const data::Batch& batch) {
-  ids_.jagged.clear();
-  const auto& sparse = batch.sparse;
-  for (const int l : fused_lookups_) {
-    ids_.jagged.push_back({sparse.values.data(), sparse.offsets.data() + plan_.lookups[l].feature * batch.rows,
-                           sparse.weights.empty() ? nullptr : sparse.weights.data()});
-  }
+  BagsOf(fused_lookups_, plan_, batch, ids_.jagged);
   ids_.rows = ids_.global_rows = batch.rows;
   at::Tensor pooled = at::empty({batch.rows, plan_.pooled_width}, at::kFloat);
   tables_->Forward(ids_.jagged, batch.rows, pooled.data_ptr<float>(), plan_.pooled_width);
@@ -184,7 +185,7 @@ at::Tensor ShardedEmbedding::ForwardExchanged(const data::Batch& batch) {
     total += receive.back();
   }
   std::vector<float> blocks(total);
-  group_.AllToAll(AsTensor(blocks), AsTensor(looked_up), receive, send);
+  group_.AllToAll(dist::AsTensor(blocks), dist::AsTensor(looked_up), receive, send);
 
   at::Tensor pooled = at::zeros({rows, plan_.pooled_width}, at::kFloat);
   float* out = pooled.data_ptr<float>();
@@ -267,7 +268,7 @@ void ShardedEmbedding::BackwardUpdate(const at::Tensor& gradient, double learnin
     }
   });
   std::vector<float> received(ids_.global_rows * width);
-  group_.AllToAll(AsTensor(received), AsTensor(blocks), receive, send);
+  group_.AllToAll(dist::AsTensor(received), dist::AsTensor(blocks), receive, send);
   AddOverColumnShards add;
   if (column_sums_->needed()) add = [this](std::span<const ShardRowSums> sums) { column_sums_->Add(sums); };
   tables_->BackwardUpdate(ids_.jagged, ids_.global_rows, received.data(), width, 1.0f, rate, add);

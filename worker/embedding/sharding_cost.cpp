@@ -6,24 +6,12 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "worker/config/error.h"
+#include "worker/config/environment.h"
 
 namespace anneal::embedding {
 namespace {
 
 constexpr double kIdBytes = 8, kValueBytes = 4;
-
-double EnvironmentNumber(const char* name, double fallback, double least, double most) {
-  const char* text = std::getenv(name);
-  if (!text || !*text) return fallback;
-  char* end = nullptr;
-  const double value = std::strtod(text, &end);
-  if (*end || !(value >= least && value <= most)) {
-    throw ConfigError(std::string("environment variable ") + name + "='" + text + "' is not a number from " +
-                      std::to_string(least) + " to " + std::to_string(most));
-  }
-  return value;
-}
 
 double HostMemory() {
   double memory = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGE_SIZE));
@@ -81,9 +69,11 @@ Hardware Hardware::OfThisHost(const RankLayout& layout) {
   Hardware hardware;
   hardware.layout = layout;
   hardware.memory = HostMemory() / layout.local_world_size;
-  hardware.intra_node_bandwidth = EnvironmentNumber("INTRA_NODE_BANDWIDTH", hardware.intra_node_bandwidth, 1, 1e18);
-  hardware.cross_node_bandwidth = EnvironmentNumber("CROSS_NODE_BANDWIDTH", hardware.cross_node_bandwidth, 1, 1e18);
-  hardware.storage_reserve = EnvironmentNumber("STORAGE_RESERVE_PERCENT", hardware.storage_reserve, 0, 0.99);
+  hardware.intra_node_bandwidth =
+      config::EnvironmentNumber("INTRA_NODE_BANDWIDTH", hardware.intra_node_bandwidth, 1, 1e18);
+  hardware.cross_node_bandwidth =
+      config::EnvironmentNumber("CROSS_NODE_BANDWIDTH", hardware.cross_node_bandwidth, 1, 1e18);
+  hardware.storage_reserve = config::EnvironmentNumber("STORAGE_RESERVE_PERCENT", hardware.storage_reserve, 0, 0.99);
   return hardware;
 }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "worker/dist/vector_tensor.h"
+
 namespace anneal::eval {
 namespace {
 
@@ -13,10 +15,6 @@ using metrics::Sample;
 
 std::span<const float> Span(const at::Tensor& tensor) {
   return {tensor.const_data_ptr<float>(), static_cast<size_t>(tensor.numel())};
-}
-
-void AllReduce(std::vector<double>& state, dist::ProcessGroup& group) {
-  group.AllReduceSum(at::from_blob(state.data(), {static_cast<int64_t>(state.size())}, at::kDouble));
 }
 
 /// Samples as rows of two 64-bit words.
@@ -36,9 +34,7 @@ void ExchangeSamples(std::vector<Sample>& samples, dist::ProcessGroup& group) {
   std::vector<int64_t> sent(ranks), received(ranks);
   for (const Sample& sample : samples) ++sent[owner(sample)];
   const std::vector<int64_t> one_each(ranks, 1);
-  at::Tensor counts = at::empty({ranks}, at::kLong);
-  group.AllToAll(counts, at::from_blob(sent.data(), {ranks}, at::kLong), one_each, one_each);
-  std::copy_n(counts.const_data_ptr<int64_t>(), ranks, received.begin());
+  group.AllToAll(dist::AsTensor(received), dist::AsTensor(sent), one_each, one_each);
   std::vector<Sample> here(std::accumulate(received.begin(), received.end(), int64_t{0}));
   group.AllToAll(Words(here), Words(samples), received, sent);
   samples = std::move(here);
@@ -72,7 +68,7 @@ void HeadMetric::Reduce(dist::ProcessGroup& group) {
   if (group.world_size() == 1) return metric_->FoldSamples();
   if (metric_->compares_rows()) ExchangeSamples(metric_->samples(), group);
   metric_->FoldSamples();
-  AllReduce(metric_->state(), group);
+  group.AllReduceSum(dist::AsTensor(metric_->state()));
 }
 
 MetricSet::MetricSet(const models::Network& network) : loss_names_(network.loss_names()) {
@@ -95,7 +91,7 @@ Metrics MetricSet::Compute(dist::ProcessGroup& group) {
     metric.Reduce(group);
     all.emplace_back(metric.name(), metric.metric().Compute());
   }
-  AllReduce(loss_sums_, group);
+  group.AllReduceSum(dist::AsTensor(loss_sums_));
   for (size_t i = 0; i < loss_names_.size(); ++i) {
     all.emplace_back(loss_names_[i], loss_sums_[i] / loss_sums_.back());
   }

@@ -31,10 +31,6 @@ class Workpiece {
   const std::string path_;
 };
 
-std::string DenseGraph(const ScriptedParts& parts) {
-  return parts.root.attr("model").toModule().get_method("dense_forward").graph()->toString();
-}
-
 void Compile(eval::TrainedModel& model, const Settings& settings, const ScriptedParts& parts, const std::string& task,
              const std::string& folder, const std::string& output) {
   const Workpiece work(parts, folder);

@@ -47,9 +47,9 @@ std::string BlockName(const eval::TrainedModel& model, const models::EmbeddingPl
   return feature + (tables > 1 ? "@" + plan.tables[lookup.table].name : "") + "__ebc";
 }
 
-std::string TableKey(const models::Table& table) {
-  const std::string name = table.state_name();
-  return name.substr(0, name.size() - std::string(".weight").size());
+/// How the row servers call a table: its state name without ".weight".
+std::string TableKey(const std::string& state_name) {
+  return state_name.substr(0, state_name.size() - std::string(".weight").size());
 }
 
 /// forward: boundary tensors and raw dense features in; the user's side is tiled here.
@@ -88,18 +88,19 @@ std::string DenseSource(const eval::TrainedModel& model, const models::Embedding
 
 /// What the row servers load: arrays and their description.
 void WriteTables(eval::TrainedModel& model, const models::EmbeddingPlan& plan, bool quantised, const fs::path& folder) {
-  NpzWriter arrays(folder / "sparse_embeddings-00-of-01.npz");
+  const std::string tables = (folder / kDistributedTables).string();
+  NpzWriter arrays(tables + ".npz");
   ordered_json description, sparse_features;
   std::map<std::string, ordered_json> users;
   for (const auto& lookup : plan.lookups) {
     const auto& table = plan.tables[lookup.table];
     const std::string block = BlockName(model, plan, lookup);
     users[table.state_name()].push_back(block);
-    sparse_features[block] = {{"embedding_name", TableKey(table)},
+    sparse_features[block] = {{"embedding_name", TableKey(table.state_name())},
                               {"pooling", table.pooling == features::Pooling::kMean ? "MEAN" : "SUM"}};
   }
   for (const auto& shard : model.embedding().weights()) {
-    const std::string key = shard.name.substr(0, shard.name.size() - std::string(".weight").size());
+    const std::string key = TableKey(shard.name);
     const at::Tensor weights = at::from_blob(shard.data, {shard.rows, shard.dim}, at::kFloat);
     ordered_json& entry = description[key];
     entry = {{"feat_name_impl", users[shard.name]}, {"dense", false}, {"is_dynamic", false}, {"dimension", shard.dim}};
@@ -124,9 +125,9 @@ void WriteTables(eval::TrainedModel& model, const models::EmbeddingPlan& plan, b
     }
   }
   arrays.Finish();
-  checkpoint::WriteFileSynced(folder / "sparse_embeddings-00-of-01.json", description.dump(4));
-  checkpoint::WriteFileSynced(folder / "sparse_embedding.json", description.dump(4));
-  checkpoint::WriteFileSynced(folder / "sparse_features.json", sparse_features.dump(4));
+  checkpoint::WriteFileSynced(tables + ".json", description.dump(4));
+  checkpoint::WriteFileSynced(folder / "sparse/sparse_embedding.json", description.dump(4));
+  checkpoint::WriteFileSynced(folder / "sparse/sparse_features.json", sparse_features.dump(4));
 }
 
 }  // namespace
@@ -146,14 +147,14 @@ void WriteDistributed(eval::TrainedModel& model, const data::Batch& sample, cons
     for (const auto* lookup : side.lookups) meta[side.name].push_back(BlockName(model, plan, *lookup));
   }
   checkpoint::WriteFileSynced(folder + "/dense_meta.json", meta.dump(4));
-  const std::string dense = parts.root.attr("model").toModule().get_method("dense_forward").graph()->toString();
+  const std::string dense = DenseGraph(parts);
   checkpoint::WriteFileSynced(folder + "/gm_dense.code", source.substr(1) + "\n# dense_forward, traced\n" + dense);
   fs::create_directories(folder + "/graph");
   checkpoint::WriteFileSynced(folder + "/graph/gm_dense.graph", dense);
   checkpoint::WriteFileSynced(folder + "/graph/gm_sparse.graph", parts.lookup_source.substr(1));
   checkpoint::WriteFileSynced(folder + "/graph/gm_full.graph", parts.lookup_source.substr(1) + "\n" + dense);
   fs::create_directories(folder + "/sparse");
-  WriteTables(model, plan, settings.dist_quant, folder + "/sparse");
+  WriteTables(model, plan, settings.dist_quant, folder);
 }
 
 }  // namespace anneal::exporting

@@ -10,6 +10,9 @@
 
 namespace anneal::exporting {
 
+/// The arrays of all tables, below the export's folder, without .npz or .json.
+constexpr const char* kDistributedTables = "sparse/sparse_embeddings-00-of-01";
+
 /// Writes scripted_model.pt (raw dense inputs, `batch_size`, pooled blocks by boundary name, the user's untiled),
 /// dense_meta.json, gm_dense.code, graph/*.graph, and in sparse/: sparse_embeddings-00-of-01.npz and .json,
 /// sparse_embedding.json, sparse_features.json.

@@ -56,6 +56,11 @@ class Compiled : public ExportedModel {
   AotPackage package_;
 };
 
+bool IsTiled(const std::string& folder) {
+  const std::string tile = AccelerationOf(folder, "INPUT_TILE");
+  return tile.starts_with("2") || tile.starts_with("3");
+}
+
 std::unique_ptr<ExportedModel> Open(const std::string& folder, int runners) {
   const std::string scripted = folder + "/scripted_model.pt", package = folder + "/aoti/aoti_model.pt2";
   if (fs::exists(scripted)) {
@@ -93,15 +98,13 @@ models::Predictions ExportedModel::Predict(const data::Batch& batch, const featu
 
 std::unique_ptr<ExportedModel> OpenExport(const std::string& folder, int runners) {
   auto model = Open(folder, runners);
-  const std::string tile = AccelerationOf(folder, "INPUT_TILE");
-  model->tiled = tile.starts_with("2") || tile.starts_with("3");
+  model->tiled = IsTiled(folder);
   return model;
 }
 
 std::unique_ptr<ExportedModel> OpenSparsePart(const std::string& folder) {
   auto model = std::make_unique<Scripted>(folder + "/scripted_sparse_model.pt");
-  const std::string tile = AccelerationOf(folder, "INPUT_TILE");
-  model->tiled = tile.starts_with("2") || tile.starts_with("3");
+  model->tiled = IsTiled(folder);
   return model;
 }
 

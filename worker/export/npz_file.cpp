@@ -1,9 +1,7 @@
 #include "worker/export/npz_file.h"
 
-#include <unistd.h>
 #include <zlib.h>
 
-#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -73,6 +71,21 @@ uint32_t Crc(uint32_t crc, const void* data, uint64_t bytes) {
   return static_cast<uint32_t>(crc32_z(crc, static_cast<const unsigned char*>(data), bytes));
 }
 
+/// What local header and directory say alike of an entry: version, flags, no compression, time, date, CRC-32, sizes,
+/// lengths of name and zip64 part. Times are 1980-01-01: the same arrays are the same file.
+Bytes Shared(const NpzEntry& entry, uint16_t zip64) {
+  return Bytes()
+      .Add(kVersion)
+      .Add(uint16_t{0})
+      .Add(uint16_t{0})
+      .Add(uint32_t{0x00210000})
+      .Add(entry.crc)
+      .Add(kElsewhere)
+      .Add(kElsewhere)
+      .Add(static_cast<uint16_t>(entry.name.size()))
+      .Add(zip64);
+}
+
 template <typename T>
 T Number(const char* at) {
   T value;
@@ -82,37 +95,15 @@ T Number(const char* at) {
 
 }  // namespace
 
-NpzWriter::NpzWriter(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "wb")) {
-  if (!file_) throw TemporaryError("cannot write " + path + ": " + std::strerror(errno));
-}
-
-NpzWriter::~NpzWriter() {
-  if (file_) std::fclose(file_);
-}
-
-void NpzWriter::Put(const std::string& bytes) {
-  if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) {
-    throw TemporaryError("cannot write " + path_ + ": " + std::strerror(errno));
-  }
-  at_ += bytes.size();
-}
-
 void NpzWriter::Add(const std::string& name, NpyType type, const std::vector<int64_t>& shape, const void* data) {
   uint64_t bytes = static_cast<uint64_t>(Facts(type).size);
   for (const int64_t extent : shape) bytes *= static_cast<uint64_t>(extent);
   const std::string header = ArrayHeader(type, shape);
-  Entry entry{name + ".npy", Crc(Crc(0, header.data(), header.size()), data, bytes), header.size() + bytes, at_};
+  NpzEntry entry{name + ".npy", Crc(Crc(0, header.data(), header.size()), data, bytes), header.size() + bytes,
+                 static_cast<uint64_t>(file_.bytes())};
   Put(Bytes()
           .Add(kLocal)
-          .Add(kVersion)
-          .Add(uint16_t{0})
-          .Add(uint16_t{0})
-          .Add(uint32_t{0x00210000})
-          .Add(entry.crc)
-          .Add(kElsewhere)
-          .Add(kElsewhere)
-          .Add(static_cast<uint16_t>(entry.name.size()))
-          .Add(uint16_t{20})
+          .Text(Shared(entry, 20).str())
           .Text(entry.name)
           .Add(kZip64)
           .Add(uint16_t{16})
@@ -120,28 +111,17 @@ void NpzWriter::Add(const std::string& name, NpyType type, const std::vector<int
           .Add(entry.bytes)
           .Text(header)
           .str());
-  if (std::fwrite(data, 1, bytes, file_) != bytes) {
-    throw TemporaryError("cannot write " + path_ + ": " + std::strerror(errno));
-  }
-  at_ += bytes;
+  file_.Write(data, static_cast<int64_t>(bytes));
   entries_.push_back(std::move(entry));
 }
 
 void NpzWriter::Finish() {
-  const uint64_t directory = at_, count = entries_.size();
-  for (const Entry& entry : entries_) {
+  const uint64_t directory = file_.bytes(), count = entries_.size();
+  for (const NpzEntry& entry : entries_) {
     Put(Bytes()
             .Add(kCentral)
             .Add(kVersion)
-            .Add(kVersion)
-            .Add(uint16_t{0})
-            .Add(uint16_t{0})
-            .Add(uint32_t{0x00210000})
-            .Add(entry.crc)
-            .Add(kElsewhere)
-            .Add(kElsewhere)
-            .Add(static_cast<uint16_t>(entry.name.size()))
-            .Add(uint16_t{28})
+            .Text(Shared(entry, 28).str())
             .Add(uint16_t{0})
             .Add(uint16_t{0})
             .Add(uint16_t{0})
@@ -155,7 +135,7 @@ void NpzWriter::Finish() {
             .Add(entry.offset)
             .str());
   }
-  const uint64_t end = at_;
+  const uint64_t end = file_.bytes();
   Put(Bytes()
           .Add(kEnd64)
           .Add(uint64_t{44})
@@ -180,8 +160,7 @@ void NpzWriter::Finish() {
           .Add(kElsewhere)
           .Add(uint16_t{0})
           .str());
-  const bool good = std::fflush(file_) == 0 && ::fsync(fileno(file_)) == 0;
-  if (!good) throw TemporaryError("cannot write " + path_ + ": " + std::strerror(errno));
+  file_.Finish();
 }
 
 std::map<std::string, NpyArray> ReadNpz(const std::string& path) {

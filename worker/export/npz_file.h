@@ -2,22 +2,27 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <map>
 #include <string>
 #include <vector>
+
+#include "worker/train/checkpoint/files.h"
 
 namespace anneal::exporting {
 
 enum class NpyType { kFloat32, kUint8, kInt64 };
 
+/// An array's place in the zip file.
+struct NpzEntry {
+  std::string name;
+  uint32_t crc = 0;
+  uint64_t bytes = 0, offset = 0;
+};
+
 /// Writes one array after another; entries of any size (zip64). Throws TemporaryError naming the file.
 class NpzWriter {
  public:
-  explicit NpzWriter(const std::string& path);
-  ~NpzWriter();
-  NpzWriter(const NpzWriter&) = delete;
-  NpzWriter& operator=(const NpzWriter&) = delete;
+  explicit NpzWriter(const std::string& path) : file_(path) {}
 
   /// A C-ordered array; numpy.load finds it under `name`.
   void Add(const std::string& name, NpyType type, const std::vector<int64_t>& shape, const void* data);
@@ -25,17 +30,10 @@ class NpzWriter {
   void Finish();
 
  private:
-  struct Entry {
-    std::string name;
-    uint32_t crc = 0;
-    uint64_t bytes = 0, offset = 0;
-  };
-  void Put(const std::string& bytes);
+  void Put(const std::string& bytes) { file_.Write(bytes.data(), static_cast<int64_t>(bytes.size())); }
 
-  std::string path_;
-  std::FILE* file_ = nullptr;
-  uint64_t at_ = 0;
-  std::vector<Entry> entries_;
+  checkpoint::SyncedFile file_;
+  std::vector<NpzEntry> entries_;
 };
 
 struct NpyArray {

@@ -10,7 +10,9 @@
 #include "worker/export/assets.h"
 #include "worker/export/boundary.h"
 #include "worker/export/dist_rows.h"
+#include "worker/export/distributed.h"
 #include "worker/export/npz_file.h"
+#include "worker/export/rtp.h"
 #include "worker/models/embedding_group.h"
 #include "worker/train/checkpoint/safetensors.h"
 
@@ -45,7 +47,7 @@ struct Block {
 class Distributed : public ExportedModel {
  public:
   Distributed(const std::string& folder, std::unique_ptr<ExportedModel> dense) : dense_(std::move(dense)) {
-    for (const auto& [name, array] : ReadNpz(folder + "/sparse/sparse_embeddings-00-of-01.npz")) {
+    for (const auto& [name, array] : ReadNpz(folder + "/" + kDistributedTables + ".npz")) {
       const bool packed = array.type == NpyType::kUint8;
       const at::Tensor stored =
           at::from_blob(const_cast<char*>(array.bytes.data()), array.shape, packed ? at::kByte : at::kFloat);
@@ -87,13 +89,13 @@ class Rtp : public ExportedModel {
         features_(features::FeatureSet::FromConfig(config_)),
         plan_(models::PlanEmbeddings(config_.model_config(), features_, config_)),
         boundary_(BoundaryOf(plan_)),
-        file_(folder + "/model-000000-of-000001.safetensors") {}
+        file_(folder + "/" + kRtpShard + ".safetensors") {}
 
   Tensors Run(const Tensors& data) const override {
     std::vector<at::Tensor> pooled, dense;
     for (const auto& lookup : plan_.lookups) {
       const auto& table = plan_.tables[lookup.table];
-      const auto& view = file_.tensors().at(table.state_name() + "/part_0_1");
+      const auto& view = file_.tensors().at(table.state_name() + kRtpPart);
       pooled.push_back(Pool(data, features_.sparse()[lookup.feature]->name,
                             at::from_blob(const_cast<void*>(view.data), view.shape, at::kFloat),
                             table.pooling == features::Pooling::kMean));

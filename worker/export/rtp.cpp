@@ -23,9 +23,6 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 using tzrec::protos::FeatureConfig;
 
-constexpr const char* kShard = "model-000000-of-000001";
-constexpr const char* kPart = "/part_0_1";  // an export is one process: the whole table is its one part
-
 void Rename(ordered_json& entry, const char* from, const char* to) {
   if (!entry.contains(from)) return;
   entry[to] = entry[from];
@@ -53,7 +50,7 @@ void WriteTables(eval::TrainedModel& model, const std::string& folder) {
   std::vector<checkpoint::TensorView> views;
   ordered_json description;
   for (const auto& shard : model.embedding().weights()) {
-    const std::string name = shard.name + kPart;
+    const std::string name = shard.name + kRtpPart;
     views.push_back({name, checkpoint::DType::kF32, {shard.rows, shard.dim}, shard.data});
     description[name] = {{"name", name},
                          {"dense", false},
@@ -63,8 +60,8 @@ void WriteTables(eval::TrainedModel& model, const std::string& folder) {
                          {"shape", {shard.rows, shard.dim}},
                          {"is_hashmap", false}};
   }
-  checkpoint::WriteSafetensors(folder + "/" + kShard + ".safetensors", views);
-  checkpoint::WriteFileSynced(folder + "/" + kShard + ".json", description.dump(4));
+  checkpoint::WriteSafetensors(folder + "/" + kRtpShard + ".safetensors", views);
+  checkpoint::WriteFileSynced(folder + "/" + kRtpShard + ".json", description.dump(4));
 }
 
 /// forward: boundary tensors in, outputs in alphabetical order.
@@ -136,7 +133,7 @@ void WriteRtp(eval::TrainedModel& model, const data::Batch& sample, const Settin
   fs::create_directories(folder + "/fx_user_model");
   fs::create_directories(folder + "/graph");
   SaveModule(parts.root, folder + "/fx_user_model/scripted_model.pt");
-  const std::string dense = parts.root.attr("model").toModule().get_method("dense_forward").graph()->toString();
+  const std::string dense = DenseGraph(parts);
   checkpoint::WriteFileSynced(folder + "/graph/gm_dense.graph", dense);
   checkpoint::WriteFileSynced(folder + "/graph/gm_sparse.graph", parts.lookup_source.substr(1));
   checkpoint::WriteFileSynced(folder + "/fg.json", RtpFgJson(model.config(), model.features()).dump(4));

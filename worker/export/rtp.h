@@ -11,6 +11,9 @@
 
 namespace anneal::exporting {
 
+/// The one shard of tables and, behind a table's name, its part: an export is one process.
+constexpr const char *kRtpShard = "model-000000-of-000001", *kRtpPart = "/part_0_1";
+
 /// Throws ConfigError naming the feature for what RTP cannot serve: vocabularies, kinds other than id, raw, combo,
 /// match, lookup and overlap. Warns when ids are not hashed as RTP hashes them (USE_FARM_HASH_TO_BUCKETIZE).
 void CheckRtp(const tzrec::protos::EasyRecConfig& config);

@@ -142,6 +142,10 @@ ScriptedParts BuildModule(eval::TrainedModel& model, const data::Batch& sample, 
   return parts;
 }
 
+std::string DenseGraph(const ScriptedParts& parts) {
+  return parts.root.attr("model").toModule().get_method("dense_forward").graph()->toString();
+}
+
 void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
                       const std::string& folder) {
   ScriptedParts parts = BuildModule(model, sample, settings);
@@ -149,9 +153,8 @@ void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, cons
   Define(parts.root, source);
   parts.root.eval();
   SaveModule(parts.root, folder + "/scripted_model.pt");
-  const auto method = parts.root.attr("model").toModule().get_method("dense_forward");
-  checkpoint::WriteFileSynced(folder + "/gm.code", parts.lookup_source.substr(1) + source +
-                                                       "\n# dense_forward, traced\n" + method.graph()->toString());
+  checkpoint::WriteFileSynced(
+      folder + "/gm.code", parts.lookup_source.substr(1) + source + "\n# dense_forward, traced\n" + DenseGraph(parts));
 }
 
 void WriteSparsePart(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,

@@ -30,6 +30,9 @@ struct ScriptedParts {
 ScriptedParts BuildModule(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
                           Contents contents = {});
 
+/// The traced graph of the dense part, as text.
+std::string DenseGraph(const ScriptedParts& parts);
+
 /// Compiles methods into a module; `quantized.` is known in their source.
 void Define(torch::jit::Module& module, const std::string& source);
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "worker/dist/vector_tensor.h"
+
 namespace anneal::train {
 
 using nlohmann::json;
@@ -54,7 +56,7 @@ json TrainMetrics::StateJson() {
   json all = json::object();
   for (Entry& entry : entries_) {
     std::vector<double> window = entry.metric.metric().state();
-    group_.AllReduceSum(at::from_blob(window.data(), {static_cast<int64_t>(window.size())}, at::kDouble));
+    group_.AllReduceSum(dist::AsTensor(window));
     all[entry.metric.name()] = {
         {"updates", entry.updates}, {"value", entry.value}, {"average", entry.average}, {"window", window}};
   }

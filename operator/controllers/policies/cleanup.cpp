@@ -19,9 +19,7 @@ CleanupVerdict JudgeCleanup(const Json& spec, const Json& run, const std::vector
   }
   const std::string policy = cleanup.value("podPolicy", "Running");
   for (const Json& pod : pods) {
-    const bool old =
-        PodNumber(pod, "anneal.dev/run") != run["number"] || PodNumber(pod, "anneal.dev/attempt") != run["attempt"];
-    if (policy == "All" || old || IsTerminating(pod) || (policy == "Running" && !HasEnded(pod)))
+    if (policy == "All" || !IsOfAttempt(pod, run) || IsTerminating(pod) || (policy == "Running" && !HasEnded(pod)))
       verdict.pods.push_back(pod);
   }
   return verdict;

@@ -53,6 +53,11 @@ int PodNumber(const Json& pod, const char* label) {
   return std::atoi(pod["metadata"].value("labels", Json::object()).value(label, "0").c_str());
 }
 
+bool IsOfAttempt(const Json& pod, const Json& run) {
+  return PodNumber(pod, "anneal.dev/run") == run.value("number", 0) &&
+         PodNumber(pod, "anneal.dev/attempt") == run.value("attempt", 0);
+}
+
 Json WorkerStatus(const Json& pod) {
   const Json statuses = pod.value("status", Json::object()).value("containerStatuses", Json::array());
   for (const Json& status : statuses) {

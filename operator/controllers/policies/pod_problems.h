@@ -16,6 +16,8 @@ bool HasEnded(const kube::Json& pod);  ///< Succeeded or Failed
 bool IsTerminating(const kube::Json& pod);
 /// The number in a label (anneal.dev/run, attempt, index); 0 without it.
 int PodNumber(const kube::Json& pod, const char* label);
+/// Whether it is a pod of the attempt that status.run is at.
+bool IsOfAttempt(const kube::Json& pod, const kube::Json& run);
 
 /// containerStatuses entry of the container `worker` (kubelets sort the list by name), or null.
 kube::Json WorkerStatus(const kube::Json& pod);

@@ -11,11 +11,6 @@ namespace {
 
 using kube::Json;
 
-bool Ended(const Json& status) {
-  const std::string phase = status.value("phase", "");
-  return phase == "Complete" || phase == "Failed";
-}
-
 Json HistoryEntry(const Json& status) {
   const Json& run = status["run"];
   Json entry = {{"number", run["number"]},
@@ -47,12 +42,17 @@ Json PreviousModel(const Json& status) {
 
 }  // namespace
 
+bool RunHasEnded(const Json& status) {
+  const std::string phase = status.value("phase", "");
+  return phase == "Complete" || phase == "Failed";
+}
+
 NextRun WantsRun(const Json& status, const Json& spec, const Wish& wish, bool rerun_on_change, bool started) {
   if (!status.contains("run")) return NextRun::kBegin;
   const Json& run = status["run"];
   const bool changed = !wish.hash.empty() && run.value("specHash", "") != wish.hash;
   const bool asked = !wish.requested.empty() && run.value("requestedAt", "") != wish.requested;
-  if (Ended(status)) return asked || (changed && rerun_on_change) ? NextRun::kBegin : NextRun::kNone;
+  if (RunHasEnded(status)) return asked || (changed && rerun_on_change) ? NextRun::kBegin : NextRun::kNone;
   if (!changed) return NextRun::kNone;
   if (status.value("phase", "") == "Suspended") return NextRun::kBegin;  // nothing runs: the new spec is simply taken
   const std::string policy = spec.value("updatePolicy", Json::object()).value("running", "Queue");
@@ -63,10 +63,8 @@ NextRun WantsRun(const Json& status, const Json& spec, const Wish& wish, bool re
 bool HasStarted(const Json& status, const std::vector<Json>& pods, int desired) {
   const Json run = status.value("run", Json::object());
   if (run.contains("runningTime")) return true;
-  const auto begun = std::count_if(pods.begin(), pods.end(), [&](const Json& pod) {
-    return PodPhase(pod) != "Pending" && PodNumber(pod, "anneal.dev/run") == run.value("number", 0) &&
-           PodNumber(pod, "anneal.dev/attempt") == run.value("attempt", 0);
-  });
+  const auto begun = std::count_if(
+      pods.begin(), pods.end(), [&](const Json& pod) { return PodPhase(pod) != "Pending" && IsOfAttempt(pod, run); });
   return begun >= status.value("workers", Json::object()).value("desired", desired);
 }
 

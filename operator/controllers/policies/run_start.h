@@ -19,6 +19,9 @@ struct Wish {
   std::string requested;  ///< annotation anneal.dev/run-requested-at
 };
 
+/// Whether the run of this status is Complete or Failed.
+bool RunHasEnded(const kube::Json& status);
+
 /// The first run; a changed run field as spec.updatePolicy says; a new run-requested-at after the end. A run that never
 /// `started` has nothing to finish: a wrong image must not keep its correction waiting.
 NextRun WantsRun(const kube::Json& status, const kube::Json& spec, const Wish& wish, bool rerun_on_change,

@@ -59,16 +59,22 @@ FileDigest WriteFileSynced(const std::string& path, const std::string& bytes) {
   return writer.Finish();
 }
 
-void ReplaceFile(const std::string& path, const std::string& bytes) {
-  const std::string temporary = path + ".tmp";
+void ReplaceFile(const std::string& path, const std::function<void(SyncedFile&)>& write) {
+  const std::string temporary = path + ".part";
   try {
-    WriteFileSynced(temporary, bytes);
+    SyncedFile file(temporary);
+    write(file);
+    file.Finish();
+    if (::rename(temporary.c_str(), path.c_str()) != 0) FailWrite(path);
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) FailWrite(path);
   SyncFolder(std::filesystem::path(path).parent_path());
+}
+
+void ReplaceFile(const std::string& path, const std::string& bytes) {
+  ReplaceFile(path, [&bytes](SyncedFile& file) { file.Write(bytes.data(), static_cast<int64_t>(bytes.size())); });
 }
 
 void SyncFolder(const std::string& path) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace anneal::checkpoint {
@@ -35,7 +36,9 @@ class SyncedFile {
 
 /// Writes bytes to a new file and syncs it.
 FileDigest WriteFileSynced(const std::string& path, const std::string& bytes);
-/// Replaces a file whole or not at all: temporary name, sync, rename, sync of the folder.
+/// Replaces a file whole or not at all: temporary name, sync, rename, sync of the folder. When `write` throws, nothing
+/// of it stays.
+void ReplaceFile(const std::string& path, const std::function<void(SyncedFile&)>& write);
 void ReplaceFile(const std::string& path, const std::string& bytes);
 /// Syncs a folder's entries.
 void SyncFolder(const std::string& path);

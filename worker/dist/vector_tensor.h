@@ -5,7 +5,7 @@
 
 #include <vector>
 
-namespace anneal::embedding {
+namespace anneal::dist {
 
 inline at::Tensor AsTensor(std::vector<int64_t>& values) {
   return at::from_blob(values.data(), {static_cast<int64_t>(values.size())}, at::kLong);
@@ -15,4 +15,8 @@ inline at::Tensor AsTensor(std::vector<float>& values) {
   return at::from_blob(values.data(), {static_cast<int64_t>(values.size())}, at::kFloat);
 }
 
-}  // namespace anneal::embedding
+inline at::Tensor AsTensor(std::vector<double>& values) {
+  return at::from_blob(values.data(), {static_cast<int64_t>(values.size())}, at::kDouble);
+}
+
+}  // namespace anneal::dist
