@@ -89,9 +89,15 @@ class Exactness(Case):
             first = newest()
             while run.poll() is None and newest() <= first + 3 * cycles:  # what is there before is of the life before
                 pass
-            while run.poll() is None and moment() != wanted:
-                pass
-            time.sleep(pause if wanted == "step" else pause / 10)
+            while run.poll() is None:
+                while run.poll() is None and moment() != wanted:
+                    pass
+                time.sleep(pause if wanted == "step" else pause / 10)
+                run.send_signal(signal.SIGSTOP)  # the moment is over before a slow kill arrives
+                time.sleep(0.001)
+                if moment() == wanted:
+                    break
+                run.send_signal(signal.SIGCONT)
             if run.poll() is not None:
                 self.assertEqual(run.returncode, 0)
                 break
@@ -106,6 +112,20 @@ class Exactness(Case):
         self.assertEqual(list(folder.glob(".*unfinished")), [])
         lines = [json.loads((self.dir / run / "train_eval_result_v2.txt").read_text().splitlines()[-1]) for run in ("whole", "killed")]
         self.assertEqual(*lines)
+
+    def test_a_kill_in_the_last_evaluation_loses_no_result(self):
+        """Its line is cut, as a kill in the middle of the writing would: the next life makes that evaluation again."""
+        steps = {"train_config.num_steps": 11, "train_config.save_checkpoints_steps": 5}
+        self.run_program(*self.command("m", **steps))
+        results = self.dir / "m/train_eval_result_v2.txt"
+        whole = results.read_text()
+        self.assertEqual([json.loads(line)["global_step"] for line in whole.splitlines()], [5, 10])
+        results.write_text(whole[:-20])
+        text = self.run_program(*self.command("m", "--continue_train", **steps))
+        self.assertIn("Evaluating checkpoint of step 10, which has no result yet", text)
+        self.assertEqual(results.read_text(), whole[:-20] + "\n" + whole.splitlines(True)[1])
+        text = self.run_program(*self.command("m", "--continue_train", **steps))
+        self.assertNotIn("Evaluating checkpoint", text)
 
     def test_a_stop_in_the_middle_of_an_accumulation_changes_nothing(self):
         self.run_program(*self.command("whole", train_config__num_steps=40))

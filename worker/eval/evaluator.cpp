@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "worker/eval/trained_model.h"
 #include "worker/nn/arithmetic.h"
@@ -14,6 +15,16 @@
 #include "worker/train/progress/step_times.h"
 
 namespace anneal::eval {
+
+namespace {
+
+// Empty where there is no such file yet.
+std::string ReadAll(const std::string& path) {
+  std::ifstream in(path);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
 
 Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, data::BatchStream& stream,
                  dist::ProcessGroup& group, const EvaluationSettings& settings) {
@@ -65,10 +76,22 @@ void AppendResult(const std::string& path, int64_t step, const Metrics& metrics)
   for (const auto& [name, value] : sorted) {
     text += ", " + nlohmann::json(name).dump() + ": " + (std::isfinite(value) ? nlohmann::json(value).dump() : "NaN");
   }
-  text += "}";
+  text += "}\n";
+  const std::string before = ReadAll(path);
+  if (!before.empty() && before.back() != '\n') text.insert(0, "\n");  // a kill cut the line before
   std::ofstream out(path, std::ios::app);
-  out << text << "\n";
+  out << text;
   if (!out.flush()) LogWarning("cannot write " + path);
+}
+
+std::optional<int64_t> LastResultStep(const std::string& path) {
+  std::optional<int64_t> step;
+  std::istringstream lines(ReadAll(path));
+  for (std::string line; std::getline(lines, line);) {
+    long long found = 0;  // no JSON parser reads the NaN that may follow
+    if (line.ends_with("}") && std::sscanf(line.c_str(), "{\"global_step\": %lld", &found) == 1) step = found;
+  }
+  return step;
 }
 
 }  // namespace anneal::eval

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "worker/data/batch_stream.h"
@@ -29,5 +30,8 @@ std::string ResultLine(const Metrics& metrics, const std::string& description);
 
 /// Appends {"global_step": step, <metrics in ascending order>} as one line; step < 0 writes null.
 void AppendResult(const std::string& path, int64_t step, const Metrics& metrics);
+
+/// global_step of the last line that is whole; nullopt where there is none.
+std::optional<int64_t> LastResultStep(const std::string& path);
 
 }  // namespace anneal::eval

@@ -47,6 +47,7 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
       step_ = start.last_step + 1;
       learner_->RestoreState(reader, step_);
       position_ = ReadPosition(reader);
+      resumed_ = true;
     }
   }
   checkpoints_ = std::make_unique<RunCheckpoints>(config_, topology_, *group_, *learner_, start.last_step);
@@ -90,6 +91,7 @@ void Trainer::WriteRunFiles() {
 Outcome Trainer::Run() {
   WriteRunFiles();
   Report(0);
+  if (resumed_) EvaluateWhatWasNot();
   if (num_epochs_ > 0 && position_.epochs_completed >= num_epochs_) {
     LogWarning("all " + std::to_string(num_epochs_) + " epochs are already done");
     return Outcome::kFinished;
@@ -237,6 +239,25 @@ bool Trainer::Save() {
   return true;
 }
 
+// A kill between a checkpoint and the end of its evaluation loses no result: the next life makes it first. Collective.
+void Trainer::EvaluateWhatWasNot() {
+  const int64_t step = step_ - 1, passes = position_.epochs_completed;
+  const bool pass_ended = passes > 0 && position_.rows.empty();
+  const int64_t epoch = pass_ended ? passes - 1 : passes;
+  const bool last = (num_steps_ > 0 && step_ >= num_steps_) || (num_epochs_ > 0 && passes >= num_epochs_);
+  const bool due = last || StepCheckpointDue(config_.train_config(), step) ||
+                   (pass_ended && EpochCheckpointDue(config_.train_config(), step, epoch));
+  if (!eval_stream_ || !due) return;
+  at::Tensor missing = at::zeros({1}, at::kLong);
+  if (leader()) missing[0] = eval::LastResultStep(ResultPath()).value_or(-1) < step ? 1 : 0;
+  group_->Broadcast(missing, 0);
+  if (missing.item<int64_t>() == 0) return;
+  LogInfo("Evaluating checkpoint of step " + std::to_string(step) + ", which has no result yet");
+  EvaluateNow(num_epochs_ > 0 ? epoch : 0);
+}
+
+std::string Trainer::ResultPath() const { return config_.model_dir() + "/train_eval_result_v2.txt"; }
+
 void Trainer::EvaluateNow(int64_t epoch) {
   if (!eval_stream_) return;
   if (evaluated_) eval_stream_->Rewind();
@@ -263,7 +284,7 @@ void Trainer::EvaluateNow(int64_t epoch) {
   if (!leader()) return;
   LogLive("");
   LogInfo(eval::ResultLine(metrics, settings.description));
-  eval::AppendResult(config_.model_dir() + "/train_eval_result_v2.txt", step, metrics);
+  eval::AppendResult(ResultPath(), step, metrics);
 }
 
 }  // namespace anneal::train

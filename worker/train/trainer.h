@@ -44,7 +44,9 @@ class Trainer {
   void SaveAndEvaluate(int64_t epoch);
   bool Save();
   void EvaluateNow(int64_t epoch);
+  void EvaluateWhatWasNot();
   void Report(int64_t epoch);
+  std::string ResultPath() const;
   bool leader() const { return topology_.rank == 0; }
 
   const tzrec::protos::EasyRecConfig config_;
@@ -65,6 +67,7 @@ class Trainer {
   int64_t num_steps_ = 0, num_epochs_ = 0;
   int64_t step_ = 0;        ///< the step to run next
   Rates rates_;             ///< of the current step
+  bool resumed_ = false;    ///< from a checkpoint of this model_dir
   bool evaluated_ = false;  ///< the evaluation data has been read before
   int64_t last_logged_step_ = -1;
   ReadingPosition position_;
