@@ -31,7 +31,7 @@ class ObjectStore {
   virtual std::optional<int64_t> Size(const std::string& path) = 0;
   /// Gives an object's bytes in pieces.
   virtual void Read(const std::string& path, const std::function<void(std::string_view)>& piece) = 0;
-  /// Stores a file; `sent` gets the number of bytes of each piece on its way.
+  /// Stores a file; `sent` gets the number of bytes of each piece that has arrived.
   virtual void Put(const std::string& path, const std::string& file, const std::function<void(int64_t)>& sent) = 0;
   /// Stores or replaces a small object.
   virtual void PutText(const std::string& path, const std::string& text) = 0;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <initializer_list>
+#include <utility>
 #include <vector>
 
 #include "worker/config/error.h"
@@ -119,21 +120,21 @@ class S3Store : public ObjectStore {
   void Put(const std::string& path, const std::string& file, const std::function<void(int64_t)>& sent) override {
     std::ifstream in(file, std::ios::binary);
     if (!in) throw TemporaryError("cannot read " + file);
+    int64_t waiting = 0;
     Upload(path, [&](arrow::io::OutputStream& out) -> arrow::Status {
       std::vector<char> buffer(kPiece);
-      int64_t waiting = 0;
       while (in.read(buffer.data(), kPiece) || in.gcount() > 0) {
         ARROW_RETURN_NOT_OK(out.Write(buffer.data(), in.gcount()));
         waiting += in.gcount();
         // Arrow queues parts without a bound: a disk that is faster than the network would fill the memory.
         if (waiting >= kInFlight) {
           ARROW_RETURN_NOT_OK(out.Flush());
-          waiting = 0;
+          sent(std::exchange(waiting, 0));
         }
-        sent(in.gcount());
       }
       return in.eof() ? arrow::Status::OK() : arrow::Status::IOError("cannot read " + file);
     });
+    sent(waiting);
   }
 
   void PutText(const std::string& path, const std::string& text) override {
