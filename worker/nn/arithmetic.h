@@ -47,7 +47,8 @@ class Arithmetic {
   const LinearKernels& Find(int64_t out, int64_t in) const;
 
   /// Measures the linear layers among the parameters (those of two axes) on batches of up to `rows` rows, unless they
-  /// are known or forced. A choice is kept per machine, LibTorch version and thread count in $XDG_CACHE_HOME/anneal (or
+  /// are known or forced. A choice is kept per machine, LibTorch version, threads and batch in $XDG_CACHE_HOME/anneal
+  /// (or
   /// ~/.cache/anneal): the second run starts faster, and like the first.
   void Measure(const std::vector<NamedTensor>& parameters, int64_t rows);
 
