@@ -110,6 +110,11 @@ class Decider {
     });
   }
 
+  /// When a pod that may have to be given up is due.
+  void LookAgainWhenDue(const std::optional<kube::Clock::Time>& due) {
+    if (due) LookAgain(std::chrono::duration_cast<milliseconds>(*due - now_) + milliseconds(500));
+  }
+
   /// Pods that will not end by themselves any more are forced; one that may become such is looked at again.
   void Remove(const std::vector<Json>& pods) {
     for (const Json& pod : pods) {
@@ -118,7 +123,7 @@ class Decider {
         decision_.force.push_back(pod);
         continue;
       }
-      if (due) LookAgain(std::chrono::duration_cast<milliseconds>(*due - now_) + milliseconds(500));
+      LookAgainWhenDue(due);
       if (!IsTerminating(pod)) decision_.remove.push_back(pod);
     }
   }
@@ -230,7 +235,13 @@ class Decider {
     }
     const bool complete = run().value("createdAttempt", 0) == run()["attempt"];
     const auto lost = FindLostWorker(current_, traits_.pods, complete, give_up_, now_);
-    if (lost) Restart(JudgeFailure(policy, {*lost}));
+    if (lost) {
+      Restart(JudgeFailure(policy, {*lost}));
+    } else {
+      for (const Json& pod : current_) {
+        if (!HasEnded(pod)) LookAgainWhenDue(GiveUpTime(pod, give_up_));  // a silent node sends no event
+      }
+    }
     return lost.has_value();
   }
 

@@ -94,7 +94,9 @@ std::string SnapshotName(const std::string& job, int run) { return job + "-r" + 
 std::string ClaimName(const std::string& job) { return job + "-model"; }
 
 std::string MasterAddress(const Json& job) {
-  return NameOf(job) + "-w0." + ServiceName(job) + "." + job["metadata"].value("namespace", "default") + ".svc";
+  const Json& run = job["status"]["run"];
+  return PodName(job, run["number"], run["attempt"], 0) + "." + ServiceName(job) + "." +
+         job["metadata"].value("namespace", "default") + ".svc";
 }
 
 Json JobLabels(const Json& job) {
@@ -171,7 +173,7 @@ Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
   if (!full.env_from.empty()) container["envFrom"] = full.env_from;
   if (spec.contains("imagePullPolicy")) container["imagePullPolicy"] = spec["imagePullPolicy"];
   Json pod_spec = {{"restartPolicy", "Never"},
-                   {"hostname", NameOf(job) + "-w" + std::to_string(index)},
+                   {"hostname", PodName(job, number, attempt, index)},
                    {"subdomain", ServiceName(job)},
                    {"terminationGracePeriodSeconds", workers["terminationGracePeriodSeconds"]},
                    {"automountServiceAccountToken", false},

@@ -26,7 +26,8 @@ std::string ServiceName(const kube::Json& job);
 std::string SnapshotName(const std::string& job, int run);
 std::string ClaimName(const std::string& job);  ///< of checkpoint.volume.claimTemplate
 
-/// Worker 0's name inside the run's Service: where rank 0 listens.
+/// Worker 0's name inside the job's Service: where rank 0 listens. Hosts are called as their pods, so that no attempt
+/// meets the DNS answer of an older one.
 std::string MasterAddress(const kube::Json& job);
 
 /// Labels of a job's children; without run: what selects all of them.

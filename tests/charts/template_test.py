@@ -43,6 +43,9 @@ REFUSED = [
     ({"watchNamespaces": ["Ads"]}, "watchNamespaces"),
     ({"metrics": {"port": 80}}, "port"),
     ({"controller": {"workers": 0}}, "workers"),
+    ({"client": {"qps": -1}}, "qps"),
+    ({"logging": {"level": "debug"}}, "level"),
+    ({"leaderElection": {"leaseSeconds": 10, "renewSeconds": 10}}, "leaseSeconds has to be more than renewSeconds"),
     ({"extraArgs": ["serve"]}, "extraArgs"),
     ({"resources": {"limits": {"memory": "much"}}}, "memory"),
     ({"crds": {"keep": "yes"}}, "keep"),
@@ -128,6 +131,16 @@ class Chart(unittest.TestCase):
             self.assertEqual(command, "serve")
             for arg in args:
                 self.assertRegex(known, re.escape(arg.split("=")[0]) + r"\b")
+        # And every flag has a value in the chart, but those of a kubeconfig, which a pod needs not.
+        used = {arg.split("=")[0] for values in ({}, FULL, {"watchNamespaces": ["a"]}) for arg in self.deployment(values)["containers"][0]["args"]}
+        self.assertEqual(set(re.findall(r"(?<![-\w])--[a-z-]+", known.split("\n\n")[1])) - used, {"--help", "--kubeconfig", "--context", "--no-leader-elect"})
+
+    def test_values_reach_the_command_line(self):
+        args = self.deployment({"client": {"qps": 12.5, "burst": 40}, "logging": {"level": "error", "format": "text"}, "controller": {"workers": 9},
+                                "leaderElection": {"leaseSeconds": 60, "renewSeconds": 40, "retrySeconds": 5}})["containers"][0]["args"]
+        for wanted in ("--qps=12.5", "--burst=40", "--log-level=error", "--log-format=text", "--workers=9", "--lease-seconds=60", "--renew-seconds=40",
+                       "--retry-seconds=5"):
+            self.assertIn(wanted, args)
 
     def test_pods_pass_the_restricted_standard(self):
         for spec in (self.deployment(), self.deployment(FULL), render()["Pod", "system", "anneal-test"]["spec"]):

@@ -80,7 +80,8 @@ class Faults(Installed):
 
     def checkpoint(self, name):
         """Waits until the run can be resumed."""
-        folder = self.folder("faults") / name / "r1"
+        run = self.eventually(lambda: self.status("trainjob", name).get("run"), f"a run of {name}")
+        folder = self.folder("faults") / name / run["id"]
         self.eventually(lambda: list(folder.glob("model.ckpt-*/manifest.json")), lambda: f"a checkpoint of {name}: {self.status('trainjob', name)}\n{self.logs(name)}")
 
     def problem(self, name, reason):
@@ -88,7 +89,9 @@ class Faults(Installed):
         def said():
             found = [p for p in self.status("trainjob", name).get("problems", []) if p["reason"] == reason]
             return found[0]["message"] if found else None
-        return self.eventually(said, lambda: f"problem {reason} of {name}: {self.status('trainjob', name)}")
+        message = self.eventually(said, lambda: f"problem {reason} of {name}: {self.status('trainjob', name)}")
+        self.events(f"trainjob/{name}", reason)
+        return message
 
     def waits(self, name, reason, namespace="default"):
         """Waits until WorkersReady is false for that reason; what it says."""
@@ -96,7 +99,16 @@ class Faults(Installed):
             conditions = self.get("trainjob", name, "--namespace", namespace).get("status", {}).get("conditions", [])
             found = [c for c in conditions if c["type"] == "WorkersReady" and c["reason"] == reason]
             return found[0]["message"] if found else None
-        return self.eventually(said, f"{name} waits for {reason}")
+        message = self.eventually(said, f"{name} waits for {reason}")
+        self.events(f"trainjob/{name}", reason, namespace=namespace)
+        return message
+
+    def fails(self, name, reason):
+        """Waits until the job has failed for that reason; what it says."""
+        failure = self.ends("trainjob", name, "Failed")["failure"]
+        self.assertEqual(failure["reason"], reason)
+        self.events(f"trainjob/{name}", reason)
+        return failure["message"]
 
     def resumes(self, name, counted):
         """The run ends as if nothing had happened: one restart of all workers, from a checkpoint."""
@@ -182,9 +194,7 @@ class Faults(Installed):
 
     def test_out_of_memory(self):
         self.start("hungry", {"workers": {"numNodes": 1, "resources": {"limits": {"memory": "100Mi"}}}})
-        failure = self.ends("trainjob", "hungry", "Failed")["failure"]
-        self.assertEqual(failure["reason"], "OutOfMemory")
-        self.assertIn("raise workers.resources.limits.memory", failure["message"])
+        self.assertIn("raise workers.resources.limits.memory", self.fails("hungry", "OutOfMemory"))
 
     # --- what never starts ---
 
@@ -197,15 +207,12 @@ class Faults(Installed):
     def test_a_wrong_image_that_nobody_corrects(self):
         self.start("forgotten", {"image": "anneal-worker:none", "workers": {"numNodes": 1},
                                  "failurePolicy": {"pendingTimeoutSeconds": 5}})
-        failure = self.ends("trainjob", "forgotten", "Failed")["failure"]
-        self.assertEqual(failure["reason"], "PendingTimeout")
+        self.assertIn("check spec.image", self.fails("forgotten", "PendingTimeout"))
         self.assertEqual(self.pods("forgotten"), {})
 
     def test_a_wrong_config(self):
         self.start("misspelt", edits={"train_config.num_epochz": "1"})
-        failure = self.ends("trainjob", "misspelt", "Failed")["failure"]
-        self.assertEqual(failure["reason"], "ConfigInvalid")
-        self.assertIn("num_epochs", failure["message"])
+        self.assertIn("num_epochs", self.fails("misspelt", "ConfigInvalid"))
         self.assertEqual(self.pods("misspelt"), {})
 
     def test_a_missing_claim(self):

@@ -15,6 +15,7 @@ BUILD = pathlib.Path(os.environ["ANNEAL_BUILD"])
 EXAMPLE = kubernetes.ROOT / "examples/movielens"
 MOVIELENS = kubernetes.ROOT / ".deps/movielens/recbole/dataset_example/ml-100k"
 KEEP = bool(os.environ.get("ANNEAL_KEEP_CLUSTER"))
+IMAGES = ("operator", "worker", "python")
 VOLUMES = 12
 
 
@@ -36,7 +37,7 @@ class Installed(kubernetes.ClusterTest):
     def setUpClass(cls):
         if not hasattr(Installed, "images"):
             tool(kubernetes.TOOL, "check", "--tier", "node")
-            Installed.images = pathlib.Path(tool(kubernetes.ROOT / "tests/images/build", BUILD))
+            Installed.images = pathlib.Path(tool(kubernetes.ROOT / "tests/images/build", BUILD, *IMAGES))
             Installed.helm_program = tool(kubernetes.TOOL, "build", "helm") + "/helm"
             Installed.prepare()
 
@@ -49,7 +50,7 @@ class Installed(kubernetes.ClusterTest):
         if not KEEP:
             atexit.register(Installed.down)
         Installed.up()
-        tool(kubernetes.TOOL, "load", "--dir", Installed.dir, Installed.images / "operator.tar", Installed.images / "worker.tar")
+        tool(kubernetes.TOOL, "load", "--dir", Installed.dir, *(Installed.images / f"{name}.tar" for name in IMAGES))
         for node in ("node1", "node2"):
             Installed.give_gpus(node, 1)
         Installed.make_volumes()
@@ -99,6 +100,12 @@ class Installed(kubernetes.ClusterTest):
         """The job's pods that are not being deleted, by worker number."""
         items = cls.get("pods", "--selector", f"anneal.dev/job-name={job}")["items"]
         return {int(p["metadata"]["labels"]["anneal.dev/index"]): p for p in items if "deletionTimestamp" not in p["metadata"]}
+
+    def events(self, job, *reasons, namespace="default"):
+        """`kubectl describe` shows Events of these reasons; they come a moment after the status."""
+        def told():
+            return self.kubectl("describe", job, "--namespace", namespace).partition("\nEvents:")[2]
+        self.eventually(lambda: all(f" {reason} " in told() for reason in reasons), lambda: f"Events {reasons} of {job}: {told()}", 60)
 
     def ends(self, kind, name, phase="Complete", seconds=600):
         """Waits until the job is in a last phase, which has to be that one; its status."""

@@ -1,10 +1,13 @@
-"""The example on two nodes: installed by Helm, trained by two pods, gated, exported, published."""
+"""The example on two nodes: installed by Helm, trained by two pods, gated, exported, published to a claim and to S3."""
 import hashlib
 import json
 import shutil
 
 import kubernetes
+import pyarrow.parquet
+import torch
 from installed import BUILD, EXAMPLE, MOVIELENS, Installed, tool
+from store import ENDPOINT, Store
 
 
 class Jobs(Installed):
@@ -43,6 +46,9 @@ class Jobs(Installed):
         self.trains()
         self.passes_its_gate()
         self.publishes()
+        store = Store(self)
+        self.publishes_to_s3(store)
+        self.says_that_credentials_are_wrong(store)
 
     def trains(self):
         self.eventually(lambda: self.status("trainjob", "movielens").get("phase") == "Running", "the TrainJob running")
@@ -68,7 +74,8 @@ class Jobs(Installed):
         self.assertEqual(progress["lastCheckpoint"]["step"], progress["globalStep"])
         self.assertGreater(float(progress["auc"]), 0.76)
         self.assertEqual({c["type"] for c in status["conditions"] if c["status"] == "True"}, {"Ready", "Complete", "CheckpointAvailable"})
-        model = self.folder("movielens-model") / f"r{run}"
+        self.events("trainjob/movielens", "RunStarted", "RunInProgress", "RunComplete")
+        model = self.folder("movielens-model") / status["run"]["id"]
         self.assertTrue((model / f"model.ckpt-{progress['globalStep']}/manifest.json").exists())
         header, row = self.kubectl("get", "trainjob", "movielens").splitlines()
         self.assertEqual(header.split(), ["NAME", "PHASE", "RUN", "WORKERS", "STEP", "PERCENT", "LOSS", "AUC", "RESTARTS", "AGE"])
@@ -81,7 +88,10 @@ class Jobs(Installed):
         self.assertEqual(status["gate"], "passed", status)
         gate, = status["gates"]
         self.assertGreaterEqual(float(gate["value"]), 0.76)
+        self.events("evaljob/movielens-gate", "GatePassed")
         self.assertEqual(status["checkpoint"]["step"], self.status("trainjob", "movielens")["progress"]["globalStep"])
+        if MOVIELENS.exists():  # what the demo comes to (README.md)
+            self.assertGreaterEqual(float(gate["value"]), 0.775)
 
     def publishes(self):
         self.kubectl("wait", "--for=condition=Complete", "exportjob/movielens-export", "--timeout=600s")
@@ -93,7 +103,71 @@ class Jobs(Installed):
         self.assertTrue(status["artifact"]["uri"].endswith(latest["path"]))
         manifest = (folder / latest["path"] / "MANIFEST.json").read_bytes()
         self.assertEqual(hashlib.sha256(manifest).hexdigest(), status["artifact"]["sha256"])
+        self.events("exportjob/movielens-export", "Published")
         self.assertTrue((folder / latest["path"] / "scripted_model.pt").exists())
+
+    def export_to_s3(self, name, store, **credentials):
+        """The example's export with a bucket instead of a claim, credentials in a Secret."""
+        export = self.get("exportjob", "movielens-export")
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": credentials}
+        spec = {**export["spec"], "artifact": {"uri": f"s3://{store.bucket}/{name}", "s3": {"endpoint": ENDPOINT, "secretRef": {"name": name}}}}
+        self.create(secret, {"apiVersion": export["apiVersion"], "kind": "ExportJob", "metadata": {"name": name}, "spec": spec})
+        self.addCleanup(self.kubectl, "delete", f"exportjob/{name}", f"secret/{name}")
+
+    def publishes_to_s3(self, store):
+        self.export_to_s3("movielens-s3", store, AWS_ACCESS_KEY_ID=store.access_key, AWS_SECRET_ACCESS_KEY=store.secret_key)
+        status = self.ends("exportjob", "movielens-s3")
+        folder = self.dir / "downloaded"
+        shutil.rmtree(folder, ignore_errors=True)
+        latest = store.download("movielens-s3", folder)
+        self.assertEqual(status["artifact"]["uri"], f"s3://{store.bucket}/movielens-s3/{latest['path']}")
+        self.assertEqual(status["artifact"]["sha256"], latest["sha256"])
+        # Stock torch answers with it, one row as it answers it among others.
+        model = torch.jit.load(folder / "scripted_model.pt")
+        names = [feature["feature_name"] for feature in json.loads((folder / "fg.json").read_text())["features"]]
+
+        def answers(ids):
+            request = {f"{name}.values": torch.tensor(ids) for name in names}
+            return model({**request, **{f"{name}.lengths": torch.ones(len(ids), dtype=torch.int64) for name in names}})["probs"]
+
+        with torch.inference_mode():
+            together = answers([0, 1, 2])
+            self.assertTrue(((together > 0) & (together < 1)).all())
+            self.assertEqual(len(set(together.tolist())), 3)
+            torch.testing.assert_close(torch.cat([answers([number]) for number in range(3)]), together, atol=1e-6, rtol=0)
+        # And ranks the rows of the gate as the trained model did, but for what rounding its tables costs.
+        gate, = self.status("evaljob", "movielens-gate")["gates"]
+        self.assertAlmostEqual(self.auc(folder), float(gate["value"]), delta=0.003)
+
+    def auc(self, model):
+        """By the definition: how often a row with label 1 is ranked above one with label 0."""
+        answers = self.dir / "answers"
+        shutil.rmtree(answers, ignore_errors=True)
+        tool(BUILD / "bin/anneal", "predict", "--scripted_model_path", model, "--predict_input_path", self.folder("movielens-data") / "test.parquet",
+             "--predict_output_path", answers, "--reserved_columns", "label")
+        table = pyarrow.parquet.read_table(answers)
+        probs, labels = torch.tensor(table["probs"].to_pylist()), torch.tensor(table["label"].to_pylist()) > 0.5
+        above, below = probs[labels].sort().values, probs[~labels].sort().values
+        lower, equal_or_lower = (torch.searchsorted(below, above, right=right).double().mean() for right in (False, True))
+        return float(lower + equal_or_lower) / 2 / len(below)
+
+    def says_that_credentials_are_wrong(self, store):
+        secret = "not/The+secret/0123456789abcdefghijklmno"
+        before = store.keys()
+        self.export_to_s3("movielens-refused", store, AWS_ACCESS_KEY_ID=store.access_key, AWS_SECRET_ACCESS_KEY=secret)
+        failure = self.ends("exportjob", "movielens-refused", "Failed")["failure"]
+        self.assertIn("the store refuses these credentials", failure["message"])
+        self.assertIn("s3:PutObject", failure["message"])
+        self.events("exportjob/movielens-refused", failure["reason"])
+        self.assertEqual(store.keys(), before)
+        # The secret is in the Secret and nowhere else.
+        operator = self.kubectl("logs", "--namespace", "system", "deployment/anneal")
+        everything = self.kubectl("get", "exportjobs,pods,configmaps,events", "--all-namespaces", "-o", "yaml")
+        log = self.kubectl("logs", "--selector", "anneal.dev/job-name=movielens-refused", "--tail=-1")
+        self.assertIn("the store refuses these credentials", log)
+        for text in (operator, everything, log):
+            self.assertNotIn(secret, text)
+            self.assertNotIn(store.secret_key, text)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,22 @@ SETUP_CALLS = 4
 EVERYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
 
 
+def client(endpoint, service, access_key, secret_key):
+    return boto3.client(service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=access_key,
+                        aws_secret_access_key=secret_key, config=botocore.config.Config(s3={"addressing_style": "path"}))
+
+
+def prepare(endpoint, bucket):
+    """A user with a key, and a bucket: the SETUP_CALLS. Access key, secret key, S3 client."""
+    setup = client(endpoint, "iam", "anything", "anything")
+    setup.create_user(UserName="exporter")
+    key = setup.create_access_key(UserName="exporter")["AccessKey"]
+    setup.put_user_policy(UserName="exporter", PolicyName="s3", PolicyDocument=EVERYTHING)
+    store = client(endpoint, "s3", key["AccessKeyId"], key["SecretAccessKey"])
+    store.create_bucket(Bucket=bucket)
+    return key["AccessKeyId"], key["SecretAccessKey"], store
+
+
 class Request:
     def __init__(self, method, path, body):
         self.method, self.path, self.body = method, path, body
@@ -103,18 +119,8 @@ class S3:
         self.proxy.handle_error = lambda *_: None  # clients that are killed
         threading.Thread(target=self.proxy.serve_forever, daemon=True).start()
         self.endpoint = f"http://127.0.0.1:{self.proxy.server_address[1]}"
-        setup = self.client("iam", "anything", "anything")
-        setup.create_user(UserName="exporter")
-        key = setup.create_access_key(UserName="exporter")["AccessKey"]
-        setup.put_user_policy(UserName="exporter", PolicyName="s3", PolicyDocument=EVERYTHING)
-        self.access_key, self.secret_key = key["AccessKeyId"], key["SecretAccessKey"]
-        self.s3 = self.client("s3", self.access_key, self.secret_key)
-        self.s3.create_bucket(Bucket=self.bucket)
+        self.access_key, self.secret_key, self.s3 = prepare(f"http://127.0.0.1:{self.upstream}", self.bucket)
         self.requests.clear()
-
-    def client(self, service, access_key, secret_key):
-        return boto3.client(service, endpoint_url=f"http://127.0.0.1:{self.upstream}", region_name="us-east-1", aws_access_key_id=access_key,
-                            aws_secret_access_key=secret_key, config=botocore.config.Config(s3={"addressing_style": "path"}))
 
     def stop(self):
         self.proxy.shutdown()

@@ -166,6 +166,19 @@ TEST_F(Outside, ALostNode) {
   EXPECT_EQ(Status()["run"]["countedRestarts"], 0);
 }
 
+TEST_F(Outside, ASilentNodeIsLookedAtAgainWhenItIsDue) {
+  Start({{"failurePolicy", {{"nodeLostTimeoutSeconds", 100}}}});
+  const std::string since = kube::FormatTime(cluster.clock.now);
+  PodStatus("movielens-r1-a1-w0", (R"({"conditions":[{"type":"Ready","status":"False","lastTransitionTime":")" + since +
+                                   R"("},{"type":"ContainersReady","status":"True"}]})")
+                                      .c_str());
+  const auto reconcilers = controllers::MakeReconcilers(cluster.api, cluster.clock, cluster.poller);
+  const auto result = reconcilers.front()->Reconcile({"default", "movielens"});
+  ASSERT_EQ(reconcilers.front()->resource(), kube::resources::kTrainJob);
+  ASSERT_TRUE(result.requeue_after.has_value());
+  EXPECT_LE(*result.requeue_after, std::chrono::seconds(101));  // nobody else would wake the job: the node is silent
+}
+
 TEST_F(Outside, APodThatNeverEndsIsGivenUp) {
   Start({{"failurePolicy", {{"nodeLostTimeoutSeconds", 100}}}, {"workers", {{"terminationGracePeriodSeconds", 30}}}});
   cluster.hold_deleted = true;

@@ -55,7 +55,7 @@ TEST_F(Pods, NodesGpusAndRendezvous) {
   const Json pod = Make(R"({"workers":{"resources":{"requests":{"cpu":"8"},"limits":{"memory":"64Gi"}}},
     "rendezvous":{"interface":"eth0","timeoutSeconds":77,"port":30000,"env":[{"name":"NCCL_DEBUG","value":"WARN"},{"name":"NCCL_SOCKET_IFNAME","value":"ib0"}]}})");
   EXPECT_EQ(Worker(pod)["resources"], Json::parse(R"({"requests":{"cpu":"8","nvidia.com/gpu":"4"},"limits":{"memory":"64Gi","nvidia.com/gpu":"4"}})"));
-  EXPECT_EQ(Env(pod, "MASTER_ADDR"), "job-w0.job-hl.default.svc");
+  EXPECT_EQ(Env(pod, "MASTER_ADDR"), "job-r1-a1-w0.job-hl.default.svc");
   EXPECT_EQ(Env(pod, "MASTER_PORT"), "30000");
   EXPECT_EQ(Env(pod, "NNODES"), "2");
   EXPECT_EQ(Env(pod, "NODE_RANK"), "1");
@@ -167,7 +167,7 @@ TEST_F(Pods, TemplateIsMergedByNames) {
   EXPECT_EQ(pod["metadata"]["labels"]["anneal.dev/run"], "1");
   EXPECT_EQ(pod["metadata"]["annotations"]["n"], "v");
   EXPECT_EQ(pod["spec"]["restartPolicy"], "Never");
-  EXPECT_EQ(pod["spec"]["hostname"], "job-w1");
+  EXPECT_EQ(pod["spec"]["hostname"], "job-r1-a1-w1");
   EXPECT_EQ(pod["spec"]["runtimeClassName"], "nvidia");
   ASSERT_EQ(pod["spec"]["containers"].size(), 2u);
   EXPECT_EQ(Worker(pod)["name"], "worker");

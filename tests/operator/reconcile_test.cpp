@@ -43,7 +43,7 @@ TEST_F(Reconcile, Success) {
   EXPECT_EQ(cluster.Phase(kEvalJob, "movielens-gate"), "Pending");
   EXPECT_EQ(cluster.Pods(), (std::vector<std::string>{"movielens-r1-a1-w0", "movielens-r1-a1-w1"}));
   const Json pod = cluster.Get(resources::kPod, "movielens-r1-a1-w1");
-  EXPECT_EQ(pod["spec"]["hostname"], "movielens-w1");
+  EXPECT_EQ(pod["spec"]["hostname"], "movielens-r1-a1-w1");
   EXPECT_EQ(pod["spec"]["restartPolicy"], "Never");
   EXPECT_EQ(pod["spec"]["securityContext"]["runAsNonRoot"], true);
   const Json& args = pod["spec"]["containers"][0]["args"];

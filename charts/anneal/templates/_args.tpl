@@ -7,11 +7,20 @@
 {{- if .Values.leaderElection.enabled }}
 - --leader-elect
 - --lease-namespace={{ include "anneal.leaseNamespace" . }}
+{{- with .Values.leaderElection }}
+- --lease-seconds={{ .leaseSeconds }}
+- --renew-seconds={{ .renewSeconds }}
+- --retry-seconds={{ .retrySeconds }}
+{{- end }}
 {{- else }}
 - --no-leader-elect
 {{- end }}
 - --workers={{ .Values.controller.workers }}
 - --progress-seconds={{ .Values.controller.progressSeconds }}
+- --qps={{ .Values.client.qps }}
+- --burst={{ .Values.client.burst }}
+- --log-level={{ .Values.logging.level }}
+- --log-format={{ .Values.logging.format }}
 - --metrics-address={{ ternary (printf "0.0.0.0:%v" .Values.metrics.port) "0" .Values.metrics.enabled }}
 - --health-address=0.0.0.0:{{ .Values.health.port }}
 {{- range .Values.extraArgs }}

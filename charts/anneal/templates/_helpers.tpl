@@ -66,6 +66,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) -}}
 {{ fail "metrics.serviceMonitor.enabled needs metrics.enabled" }}
 {{- end -}}
+{{- with .Values.leaderElection -}}
+{{- if or (le (int .leaseSeconds) (int .renewSeconds)) (le (int .renewSeconds) (int .retrySeconds)) -}}
+{{ fail "leaderElection.leaseSeconds has to be more than renewSeconds, that more than retrySeconds" }}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- /* Rights on the objects of one namespace, or of all. Nothing here reads Secrets: workers mount them by reference. */ -}}
