@@ -18,10 +18,11 @@ test: build
 	@cmake/deps/install movielens python
 	@OMP_WAIT_POLICY=passive ctest --test-dir build --output-on-failure -j 1
 
-# The example and its faults on two real nodes, with the images and the chart; skipped, with the reason, without root.
+# The example and its faults on two real nodes, with the images and the chart, and the export image; skipped, with the reason,
+# without root.
 e2e: build
 	@cmake/deps/install movielens python
-	@ctest --test-dir build --output-on-failure -C e2e -R '^cluster_e2e$$'
+	@ctest --test-dir build --output-on-failure -C e2e -R '^cluster_(e2e|export_image)$$'
 
 # Kernels alone, then training and evaluation against PyPI torch + fbgemm-gpu-cpu. BENCH="--only deepfm --rounds 1" for less.
 bench: build
