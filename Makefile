@@ -1,5 +1,5 @@
 # One habit a target; the work is in cmake/, examples/ and tests/.
-.PHONY: demo build test e2e bench bench-export fault format lint deps cluster-up cluster-down
+.PHONY: demo build test e2e bench bench-export fault format lint deps cuda gpu-check cluster-up cluster-down
 
 JOBS ?= $(shell nproc)
 
@@ -15,7 +15,7 @@ demo: build
 	@examples/movielens/demo $(if $(SYNTHETIC),--synthetic)
 
 test: build
-	@cmake/deps/install movielens python
+	@cmake/deps/install movielens python bench
 	@OMP_WAIT_POLICY=passive ctest --test-dir build --output-on-failure -j 1
 
 # The example and its faults on two real nodes, with the images and the chart, and the export image; skipped, with the reason,
@@ -41,6 +41,18 @@ fault:
 	@cmake --preset cpu >/dev/null
 	@cmake --build --preset cpu -j $(JOBS) --target fault_plans
 	@build/bin/fault_plans --report build/reports/fault.json
+
+# The same programs and libanneal_cuda.so: CUDA and NCCL. Builds without a GPU. CUDA_TARGET=anneal_cuda: the library alone.
+CUDA_TARGET ?= all
+cuda: deps
+	@cmake/deps/install cuda
+	@cmake --preset cuda >/dev/null
+	@cmake --build --preset cuda -j $(JOBS) --target $(CUDA_TARGET)
+
+# On a machine with a GPU: whatever needs one. See docs/gpu.md.
+gpu-check: cuda
+	@cmake/deps/install cuda-run python bench
+	@tests/gpu/check
 
 format:
 	@git ls-files '*.h' '*.cpp' '*.inc' | xargs clang-format -i

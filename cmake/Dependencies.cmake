@@ -22,6 +22,22 @@ target_link_options(anneal_torch INTERFACE
 target_link_libraries(anneal_torch INTERFACE anneal_torch_cpu anneal_c10)
 add_library(anneal::torch ALIAS anneal_torch)
 
+# The CUDA half of LibTorch; linked by libanneal_cuda.so alone. What it needs in turn is there on machines with a GPU.
+if(ANNEAL_CUDA)
+  set(cuda "${ANNEAL_DEPS}/cuda/nvidia")
+  if(NOT EXISTS "${cuda}/nccl/include/nccl.h")
+    message(FATAL_ERROR "${cuda} lacks the headers of CUDA and NCCL: run cmake/deps/install cuda first")
+  endif()
+  add_library(anneal_torch_cuda INTERFACE)
+  target_include_directories(anneal_torch_cuda SYSTEM INTERFACE
+    "${cuda}/nccl/include" "${cuda}/cu13/include" "${cuda}/cu13/include/cccl" "${wheels}/nvidia/cu13/include")
+  target_compile_definitions(anneal_torch_cuda INTERFACE USE_C10D_NCCL USE_NCCL)
+  target_link_options(anneal_torch_cuda INTERFACE "-Wl,--no-as-needed" "-Wl,--allow-shlib-undefined")
+  target_link_libraries(anneal_torch_cuda INTERFACE anneal_torch
+    "${wheels}/torch/lib/libtorch_cuda.so" "${wheels}/torch/lib/libc10_cuda.so" "${wheels}/nvidia/cu13/lib/libcudart.so.13")
+  add_library(anneal::torch_cuda ALIAS anneal_torch_cuda)
+endif()
+
 # Arrow and Parquet. libparquet exports a static OpenSSL's symbols, so the system's OpenSSL has to come first on
 # every link line that also holds cpprest.
 add_library(anneal_openssl INTERFACE)

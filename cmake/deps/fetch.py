@@ -190,7 +190,7 @@ def main():
     args.into.mkdir(parents=True, exist_ok=True)
     marks = args.into / "marks"
     marks.mkdir(exist_ok=True)
-    missing = [p for p in pins[args.set] if not ((m := marks / p["project"]).exists() and m.read_text() == p["sha256"])]
+    missing = [p for p in pins[args.set] if not ((m := marks / p.get("mark", p["project"])).exists() and m.read_text() == p["sha256"])]
     if not missing:
         print(f"deps: {args.set}: all {len(pins[args.set])} packages are there", file=sys.stderr)
         return
@@ -201,9 +201,10 @@ def main():
         print(f"deps: [{number}/{len(missing)}] {pin['project']} {pin['version']}", file=sys.stderr)
         wheel = download(pin, cache)
         unpack(pin, wheel, args.into / pin["into"] if pin["into"] else args.into)
-        mark = marks / (pin["project"] + ".new")
+        name = pin.get("mark", pin["project"])
+        mark = marks / (name + ".new")
         mark.write_text(pin["sha256"])
-        mark.rename(marks / pin["project"])
+        mark.rename(marks / name)
         wheel.unlink()
 
 

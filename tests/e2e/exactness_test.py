@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -135,6 +136,19 @@ class Exactness(Case):
         state = json.loads((self.dir / "parts/model.ckpt-39/train_state.json").read_text())
         self.assertEqual(state["ema_updates"], 10)
         self.assertEqual(state["grad_scaler"], {"scale": 8192.0, "growth_tracker": 1})
+
+    def test_checkpoints_written_beside_training_hold_their_step(self):
+        """Tables so large that several steps are trained while a checkpoint is written; nothing is evaluated meanwhile."""
+        def train(model, **steps):
+            return self.run_program(*self.command(model, **steps, **{
+                "eval_input_path": "", "feature_configs[0].id_feature.num_buckets": 400000,
+                "train_config.keep_checkpoint_max": 100}))
+
+        beside = train("beside", **{"train_config.num_steps": 61, "train_config.save_checkpoints_steps": 10})
+        self.assertEqual(len(re.findall("Saved dataloader state to", beside)), 6)
+        for step in (10, 30):
+            train(f"alone{step}", **{"train_config.num_steps": step + 1})
+            self.assert_same_state(f"alone{step}", "beside", step)
 
     def test_damage_to_any_file_of_the_newest_checkpoint(self):
         steps = {"train_config.num_steps": 11, "train_config.save_checkpoints_steps": 5}

@@ -72,7 +72,8 @@ std::map<std::string, std::string> Environment() {
   std::map<std::string, std::string> all;
   for (char** entry = environ; *entry; ++entry) {
     const std::string text = *entry;
-    if (const size_t equals = text.find('='); equals != std::string::npos) all[text.substr(0, equals)] = text.substr(equals + 1);
+    if (const size_t equals = text.find('='); equals != std::string::npos)
+      all[text.substr(0, equals)] = text.substr(equals + 1);
   }
   return all;
 }
@@ -102,7 +103,8 @@ Child Start(const LaunchOptions& options, int local_rank, int port, bool pipe_ou
   argv.push_back(nullptr);
   envp.push_back(nullptr);
   int ends[2] = {-1, -1};
-  if (pipe_output && ::pipe2(ends, O_CLOEXEC) != 0) throw TemporaryError(std::string("cannot make a pipe: ") + std::strerror(errno));
+  if (pipe_output && ::pipe2(ends, O_CLOEXEC) != 0)
+    throw TemporaryError(std::string("cannot make a pipe: ") + std::strerror(errno));
   const pid_t parent = ::getpid();
   child.pid = ::fork();
   if (child.pid < 0) throw TemporaryError(std::string("cannot start a process: ") + std::strerror(errno));
@@ -167,7 +169,8 @@ const Child* Blame(const std::vector<Child>& children) {
   };
   for (const Child& child : children) {
     if (child.code == 0) continue;
-    if (!blamed || std::make_pair(weight(child), child.ended) < std::make_pair(weight(*blamed), blamed->ended)) blamed = &child;
+    if (!blamed || std::make_pair(weight(child), child.ended) < std::make_pair(weight(*blamed), blamed->ended))
+      blamed = &child;
   }
   return blamed;
 }
@@ -185,8 +188,10 @@ LaunchOptions LaunchDefaults() {
 
 int Launch(const LaunchOptions& given) {
   LaunchOptions options = given;
-  if (options.nnodes < 1 || options.nproc_per_node < 1) throw ConfigError("launch: --nnodes and --nproc-per-node must be at least 1");
-  if (options.node_rank < 0 || options.node_rank >= options.nnodes) throw ConfigError("launch: --node-rank must be from 0 to --nnodes - 1");
+  if (options.nnodes < 1 || options.nproc_per_node < 1)
+    throw ConfigError("launch: --nnodes and --nproc-per-node must be at least 1");
+  if (options.node_rank < 0 || options.node_rank >= options.nnodes)
+    throw ConfigError("launch: --node-rank must be from 0 to --nnodes - 1");
   if (options.command.empty()) throw ConfigError("launch: nothing to run; put the command behind --");
   if (options.nnodes > 1 && options.master_port == 0) throw ConfigError("launch: several nodes need --master-port");
   if (options.program.empty()) options.program = "/proc/self/exe";
@@ -235,7 +240,8 @@ int Launch(const LaunchOptions& given) {
   const Child* blamed = Blame(children);
   if (!blamed) return 0;
   if (blamed->code != static_cast<int>(ExitCode::kTerminated) && several) {
-    PutLine("launch: rank " + std::to_string(blamed->rank) + " failed with exit code " + std::to_string(blamed->code) + "; its last lines:\n");
+    PutLine("launch: rank " + std::to_string(blamed->rank) + " failed with exit code " + std::to_string(blamed->code) +
+            "; its last lines:\n");
     for (const std::string& line : blamed->last_lines) PutLine("  " + line);
   }
   return blamed->code;

@@ -24,8 +24,8 @@ namespace anneal::dist {
 class PeerMonitor {
  public:
   /// `store`: a connection of its own, used by the monitor's thread alone. `on_verdict` is called once when
-  /// a verdict is known here, from that thread or from Judge; a process that then does not end by itself within `grace` is ended with exit code
-  /// 76: it may hang in something that no error reaches.
+  /// a verdict is known here, from that thread or from Judge; a process that then does not end by itself within `grace`
+  /// is ended with exit code 76: it may hang in something that no error reaches.
   PeerMonitor(c10::intrusive_ptr<c10d::Store> store, int rank, int world_size,
               std::function<void(const Verdict&)> on_verdict, std::chrono::seconds grace = std::chrono::seconds(10));
   /// Says good-bye to the others: `failed` when this rank ends with an error of its own.

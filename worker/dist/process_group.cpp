@@ -9,6 +9,7 @@
 
 #include "worker/config/environment.h"
 #include "worker/config/error.h"
+#include "worker/dist/device.h"
 #include "worker/dist/flight_recorder.h"
 #include "worker/dist/peer_monitor.h"
 #include "worker/train/progress/log.h"
@@ -25,6 +26,8 @@ class Over : public Pending {
 /// One process: nothing to exchange.
 class Alone : public ProcessGroup {
  public:
+  explicit Alone(at::Device device) : device_(device) {}
+  at::Device device() const override { return device_; }
   int rank() const override { return 0; }
   int world_size() const override { return 1; }
   void AllReduceSum(at::Tensor) override {}
@@ -35,12 +38,16 @@ class Alone : public ProcessGroup {
   }
   void Barrier() override {}
   std::vector<int64_t> AllGather(int64_t value) override { return {value}; }
+
+ private:
+  const at::Device device_;
 };
 
-/// Any c10d backend; today Gloo.
+/// Gloo, and NCCL for tensors on CUDA devices.
 class C10d : public ProcessGroup {
  public:
-  C10d(const Topology& topology, const std::string& model_dir) : topology_(topology) {
+  C10d(const Topology& topology, at::Device device, const std::string& model_dir)
+      : topology_(topology), device_(device) {
     try {
       c10d::TCPStoreOptions options;
       options.port = static_cast<uint16_t>(topology.master_port);
@@ -50,7 +57,10 @@ class C10d : public ProcessGroup {
       options.timeout = topology.timeout;
       store_ = c10::make_intrusive<c10d::TCPStore>(topology.master_addr, options);
       Watch(options, model_dir);
-      backend_ = MakeGloo();
+      gloo_ = MakeGloo("anneal");
+      if (device.is_cuda()) {
+        nccl_ = FindAccelerator()->MakeNccl(c10::make_intrusive<c10d::PrefixStore>("nccl", store_), topology);
+      }
     } catch (const std::exception& error) {
       throw PeerError(Me() + ": rendezvous at " + topology.master_addr + ":" + std::to_string(topology.master_port) +
                       " failed, not every rank came within " + std::to_string(topology.timeout.count()) +
@@ -61,18 +71,19 @@ class C10d : public ProcessGroup {
   int rank() const override { return topology_.rank; }
   int world_size() const override { return topology_.world_size; }
   int local_world_size() const override { return topology_.local_world_size; }
+  at::Device device() const override { return device_; }
   void set_step(int64_t step) override { step_ = step; }
 
   void AllReduceSum(at::Tensor tensor) override {
     std::vector<at::Tensor> tensors{tensor};
-    Run("all-reduce", tensor.nbytes(), [&] { backend_->allreduce(tensors)->wait(); });
+    Run("all-reduce", tensor.nbytes(), [&] { Of(tensor).allreduce(tensors)->wait(); });
   }
 
   std::unique_ptr<Pending> StartAllReduceSum(at::Tensor tensor) override {
     std::vector<at::Tensor> tensors{tensor};
     const Call call{"all-reduce", recorder_->Begin("all-reduce", step_, static_cast<int64_t>(tensor.nbytes())), step_};
     c10::intrusive_ptr<c10d::Work> work;
-    Try(call, [&] { work = backend_->allreduce(tensors); });
+    Try(call, [&] { work = Of(tensor).allreduce(tensors); });
     return std::make_unique<Started>(*this, call, std::move(work));
   }
 
@@ -80,18 +91,26 @@ class C10d : public ProcessGroup {
     std::vector<at::Tensor> tensors{tensor};
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    Run("broadcast", tensor.nbytes(), [&] { backend_->broadcast(tensors, options)->wait(); });
+    Run("broadcast", tensor.nbytes(), [&] { Of(tensor).broadcast(tensors, options)->wait(); });
   }
 
   void AllToAll(at::Tensor output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
                 const std::vector<int64_t>& input_splits) override {
     auto out_splits = output_splits, in_splits = input_splits;
     at::Tensor in = input;
-    Run("all-to-all", in.nbytes(), [&] { backend_->alltoall_base(output, in, out_splits, in_splits)->wait(); });
+    Run("all-to-all", in.nbytes(), [&] { Of(in).alltoall_base(output, in, out_splits, in_splits)->wait(); });
   }
 
   void Barrier() override {
-    Run("barrier", 0, [&] { backend_->barrier()->wait(); });
+    Run("barrier", 0, [&] { gloo_->barrier()->wait(); });
+  }
+
+  std::unique_ptr<ProcessGroup> Beside() override {
+    try {
+      return std::make_unique<SideGroup>(*this, MakeGloo("beside-" + std::to_string(groups_beside_++)));
+    } catch (const std::exception& error) {
+      Fail("connection of a second group", error);
+    }
   }
 
   std::vector<int64_t> AllGather(int64_t value) override {
@@ -120,7 +139,7 @@ class C10d : public ProcessGroup {
                                              topology_.world_size, on_verdict);
   }
 
-  c10::intrusive_ptr<c10d::Backend> MakeGloo() {
+  c10::intrusive_ptr<c10d::Backend> MakeGloo(const std::string& name) {
     auto gloo = c10d::ProcessGroupGloo::Options::create(topology_.timeout);
     const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
     const bool loopback = topology_.master_addr == "127.0.0.1" || topology_.master_addr == "localhost";
@@ -128,14 +147,69 @@ class C10d : public ProcessGroup {
                             : loopback ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
                                        : c10d::ProcessGroupGloo::createDefaultDevice());
     gloo->threads = 2;
-    return c10::make_intrusive<c10d::ProcessGroupGloo>(c10::make_intrusive<c10d::PrefixStore>("anneal", store_),
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(c10::make_intrusive<c10d::PrefixStore>(name, store_),
                                                        topology_.rank, topology_.world_size, gloo);
   }
+
+  c10d::Backend& Of(const at::Tensor& tensor) { return tensor.is_cpu() ? *gloo_ : *nccl_; }
 
   struct Call {
     const char* operation;
     int64_t sequence, step;
   };
+
+  /// CPU tensors over Gloo connections of its own. The flight recorder and the monitor see the main group alone: a
+  /// thread that waits for this one is late there.
+  class SideGroup : public ProcessGroup {
+   public:
+    SideGroup(C10d& group, c10::intrusive_ptr<c10d::Backend> gloo) : group_(group), gloo_(std::move(gloo)) {}
+    int rank() const override { return group_.rank(); }
+    int world_size() const override { return group_.world_size(); }
+    void AllReduceSum(at::Tensor tensor) override {
+      std::vector<at::Tensor> tensors{tensor};
+      Run("all-reduce", [&] { gloo_->allreduce(tensors)->wait(); });
+    }
+    void Broadcast(at::Tensor tensor, int root) override {
+      std::vector<at::Tensor> tensors{tensor};
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      Run("broadcast", [&] { gloo_->broadcast(tensors, options)->wait(); });
+    }
+    void AllToAll(at::Tensor output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
+                  const std::vector<int64_t>& input_splits) override {
+      auto out_splits = output_splits, in_splits = input_splits;
+      at::Tensor in = input;
+      Run("all-to-all", [&] { gloo_->alltoall_base(output, in, out_splits, in_splits)->wait(); });
+    }
+    void Barrier() override {
+      Run("barrier", [&] { gloo_->barrier()->wait(); });
+    }
+    std::vector<int64_t> AllGather(int64_t value) override {
+      at::Tensor all = at::zeros({world_size()}, at::kLong);
+      all[rank()] = value;
+      AllReduceSum(all);
+      return {all.const_data_ptr<int64_t>(), all.const_data_ptr<int64_t>() + world_size()};
+    }
+
+   private:
+    template <typename Function>
+    void Run(const char* operation, Function function) {
+      try {
+        function();
+      } catch (const std::exception& error) {
+        group_.Fail(operation + std::string(" beside the training"), error);
+      }
+    }
+
+    C10d& group_;
+    c10::intrusive_ptr<c10d::Backend> gloo_;
+  };
+
+  /// A failed collective: the verdict of the whole group.
+  [[noreturn]] void Fail(const std::string& what, const std::exception& error) {
+    const Verdict verdict = monitor_->Judge();
+    throw PeerError(Me() + ": " + what + " failed: " + verdict.text + "; the transport says: " + Short(error));
+  }
 
   class Started : public Pending {
    public:
@@ -166,9 +240,9 @@ class C10d : public ProcessGroup {
       function();
     } catch (const std::exception& error) {
       recorder_->End(call.sequence, Short(error));
-      const Verdict verdict = monitor_->Judge();
-      throw PeerError(Me() + ": " + call.operation + " (collective " + std::to_string(call.sequence) + ") of step " +
-                      std::to_string(call.step) + " failed: " + verdict.text + "; the transport says: " + Short(error));
+      Fail(
+          call.operation + (" (collective " + std::to_string(call.sequence)) + ") of step " + std::to_string(call.step),
+          error);
     }
   }
 
@@ -183,10 +257,12 @@ class C10d : public ProcessGroup {
   static std::string Short(const std::exception& error) { return std::string(error.what()).substr(0, 300); }
 
   const Topology topology_;
+  const at::Device device_;
   int64_t step_ = -1;
   c10::intrusive_ptr<c10d::TCPStore> store_;
   const std::shared_ptr<FlightRecorder> recorder_ = std::make_shared<FlightRecorder>();
-  c10::intrusive_ptr<c10d::Backend> backend_;
+  c10::intrusive_ptr<c10d::Backend> gloo_, nccl_;
+  int groups_beside_ = 0;
   std::unique_ptr<PeerMonitor> monitor_;  // the first to go: the others learn why this rank leaves
 };
 
@@ -225,9 +301,9 @@ std::vector<std::string> ProcessGroup::AllGatherText(const std::string& text) {
   return texts;
 }
 
-std::unique_ptr<ProcessGroup> Connect(const Topology& topology, const std::string& model_dir) {
-  if (topology.world_size == 1) return std::make_unique<Alone>();
-  return std::make_unique<C10d>(topology, model_dir);
+std::unique_ptr<ProcessGroup> Connect(const Topology& topology, at::Device device, const std::string& model_dir) {
+  if (topology.world_size == 1) return std::make_unique<Alone>(device);
+  return std::make_unique<C10d>(topology, device, model_dir);
 }
 
 }  // namespace anneal::dist

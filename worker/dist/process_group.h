@@ -1,4 +1,5 @@
-// The collectives a worker uses, over Gloo (CPU) or NCCL (CUDA). One process needs none: then every call is a no-op.
+// The collectives a worker uses: of CPU tensors over Gloo, of CUDA tensors over NCCL. One process needs none: then
+// every call is a no-op.
 //
 // A collective that fails (a peer died, a timeout) throws PeerError naming the operation, the step and the rank to
 // blame (peer_monitor.h), which ends the process with exit code 76: "not this rank's fault". The last collectives of
@@ -7,24 +8,13 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "worker/dist/topology.h"
+
 namespace anneal::dist {
-
-/// Who this process is among the others; from torchrun's environment variables (parity/train.md 15).
-struct Topology {
-  int rank = 0, world_size = 1;
-  int local_rank = 0, local_world_size = 1;
-  std::string master_addr = "127.0.0.1";
-  int master_port = 0;
-  std::chrono::seconds timeout{1800};  ///< PROCESS_GROUP_TIMEOUT_SECONDS
-
-  /// Throws ConfigError when a variable is not a number or out of range.
-  static Topology FromEnvironment();
-};
 
 /// A collective on its way.
 class Pending {
@@ -39,6 +29,7 @@ class ProcessGroup {
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
   virtual int local_world_size() const { return world_size(); }  ///< ranks on each host
+  virtual at::Device device() const { return at::kCPU; }         ///< where this rank keeps its model and tables
   /// The training step that the next collectives belong to, for reports.
   virtual void set_step(int64_t) {}
 
@@ -52,13 +43,16 @@ class ProcessGroup {
   virtual void Barrier() = 0;
   /// One number of every rank, in rank order.
   virtual std::vector<int64_t> AllGather(int64_t value) = 0;
+  /// A group of the same ranks for another thread: its collectives have an order of their own. Collective; lives no
+  /// longer than this group. Null when there is one rank.
+  virtual std::unique_ptr<ProcessGroup> Beside() { return nullptr; }
   /// One text of every rank, in rank order.
   std::vector<std::string> AllGatherText(const std::string& text);
 };
 
 /// Joins the group at master_addr:master_port; blocks until every rank is there (at most `timeout`). Should a
 /// collective fail, this rank's flight recorder goes to `<model_dir>/flight_recorder/rank-<rank>.json` (nowhere without
-/// model_dir).
-std::unique_ptr<ProcessGroup> Connect(const Topology& topology, const std::string& model_dir = "");
+/// model_dir). `device`: ChooseDevice, or the CPU.
+std::unique_ptr<ProcessGroup> Connect(const Topology& topology, at::Device device, const std::string& model_dir = "");
 
 }  // namespace anneal::dist

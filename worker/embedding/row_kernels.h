@@ -28,8 +28,8 @@ struct RowKernels {
   /// One optimizer step on a row from its summed gradient g (clobbered). state1 and state2 point at the row's state:
   /// `dim` values or one, as the optimizer has it.
   void (*update)(const StepConstants& step, float* row, float* state1, float* state2, float* g, int64_t dim);
-  /// The same for a row that is cut into columns. Stage by stage (RowSumStages): `sums` are the whole row's of the stage
-  /// before, then this shard's of this one ...
+  /// The same for a row that is cut into columns. Stage by stage (RowSumStages): `sums` are the whole row's of the
+  /// stage before, then this shard's of this one ...
   void (*sum_row)(const StepConstants& step, int stage, const float* row, float* state1, float* state2, float* g,
                   int64_t dim, int64_t whole_dim, float* sums);
   /// ... and last the step itself from the whole row's.

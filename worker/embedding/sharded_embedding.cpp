@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "worker/dist/vector_tensor.h"
+#include "worker/embedding/fbgemm_tables.h"
 #include "worker/embedding/initializer.h"
 
 namespace anneal::embedding {
@@ -43,7 +43,6 @@ ShardedEmbedding::ShardedEmbedding(const models::EmbeddingPlan& plan, std::vecto
       group_(group),
       shards_(plan.tables.size()),
       local_index_(plan.tables.size(), -1),
-      served_width_(group.world_size(), 0),
       dense_index_(plan.tables.size(), -1) {
   MakeFusedTables(threads);
   MakeDenseTables(threads);
@@ -66,6 +65,7 @@ void ShardedEmbedding::MakeFusedTables(int threads) {
   }
   std::vector<std::vector<ServedLookup>> served(group_.world_size());
   std::vector<FeatureSpec> features;
+  int64_t served_columns = 0;  // by this rank
   for (size_t l = 0; l < plan_.lookups.size(); ++l) {
     const auto& lookup = plan_.lookups[l];
     const auto& table = plan_.tables[lookup.table];
@@ -79,15 +79,16 @@ void ShardedEmbedding::MakeFusedTables(int threads) {
       if (r == rank) {
         // A shard of rows sees part of a bag: it sums, and the asking rank divides by the whole bag's length.
         const auto pooling = split_rows ? Pooling::kSum : ToPooling(table.pooling);
-        const int64_t column = group_.world_size() == 1 ? lookup.column : served_width_[rank];
+        const int64_t column = group_.world_size() == 1 ? lookup.column : served_columns;
         features.push_back({local_index_[lookup.table], pooling, column});
+        served_columns += shard.columns;
       }
       served[r].push_back({static_cast<int>(l), shard, split_rows});
-      served_width_[r] += shard.columns;
     }
   }
-  tables_ = MakeCpuTableBatch(std::move(specs), std::move(features), optimizer_, threads);
+  tables_ = MakeTableBatch(std::move(specs), std::move(features), optimizer_, threads, group_.device());
   exchange_ = std::make_unique<IdExchange>(plan_, std::move(served), group_);
+  pieces_ = std::make_unique<PooledPieces>(plan_, exchange_->served());
   column_sums_ = std::make_unique<ColumnSums>(placements_, trained, local_index_, group_);
 }
 
@@ -105,11 +106,11 @@ void ShardedEmbedding::MakeDenseTables(int threads) {
     dense_lookups_.push_back(static_cast<int>(l));
     features.push_back({dense_index_[lookup.table], ToPooling(plan_.tables[lookup.table].pooling), lookup.column});
   }
-  dense_batch_ = MakeCpuTableBatch(std::move(specs), std::move(features), OptimizerSpec{}, threads);
+  dense_batch_ = MakeTableBatch(std::move(specs), std::move(features), OptimizerSpec{}, threads, group_.device());
   for (size_t t = 0; t < plan_.tables.size(); ++t) {
     if (dense_index_[t] < 0) continue;
     const auto& table = plan_.tables[t];
-    at::Tensor rows = at::from_blob(dense_batch_->weights(dense_index_[t]), {table.rows, table.dim}, at::kFloat);
+    at::Tensor rows = at::from_blob(dense_batch_->weights(dense_index_[t]), {table.rows, table.dim}, Options());
     dense_tables_.push_back({table.state_name(), rows.set_requires_grad(table.trainable)});
   }
 }
@@ -118,20 +119,29 @@ void ShardedEmbedding::Initialize(uint64_t seed) {
   for (size_t t = 0; t < plan_.tables.size(); ++t) {
     const auto& table = plan_.tables[t];
     const Initializer initializer(table.init_fn, table.name, table.rows, table.dim);
-    if (dense_index_[t] >= 0) initializer.Fill(seed, 0, table.rows, dense_batch_->weights(dense_index_[t]));
+    if (dense_index_[t] >= 0) {
+      FillRows(dense_batch_->weights(dense_index_[t]), table.rows, table.dim,
+               [&](float* rows) { initializer.Fill(seed, 0, table.rows, rows); });
+    }
     if (local_index_[t] < 0) continue;
     const TableShard& shard = shards_[t];
-    if (shard.columns == table.dim) {
-      initializer.Fill(seed, shard.row_begin, shard.rows, tables_->weights(local_index_[t]));
-      continue;
-    }
-    std::vector<float> row(table.dim);
-    for (int64_t r = 0; r < shard.rows; ++r) {
-      initializer.Fill(seed, shard.row_begin + r, 1, row.data());
-      std::copy_n(row.begin() + shard.column_begin, shard.columns,
-                  tables_->weights(local_index_[t]) + r * shard.columns);
-    }
+    FillRows(tables_->weights(local_index_[t]), shard.rows, shard.columns, [&](float* rows) {
+      if (shard.columns == table.dim) return initializer.Fill(seed, shard.row_begin, shard.rows, rows);
+      std::vector<float> row(table.dim);
+      for (int64_t r = 0; r < shard.rows; ++r) {
+        initializer.Fill(seed, shard.row_begin + r, 1, row.data());
+        std::copy_n(row.begin() + shard.column_begin, shard.columns, rows + r * shard.columns);
+      }
+    });
   }
+}
+
+// `fill` writes host memory; on another device the rows are copied there.
+void ShardedEmbedding::FillRows(float* rows, int64_t count, int64_t columns, const std::function<void(float*)>& fill) {
+  if (group_.device().is_cpu()) return fill(rows);
+  at::Tensor host = at::empty({count, columns}, at::kFloat);
+  fill(host.data_ptr<float>());
+  at::from_blob(rows, {count, columns}, Options()).copy_(host);
 }
 
 at::Tensor ShardedEmbedding::Forward(const data::Batch& batch) {
@@ -151,56 +161,50 @@ int64_t ShardedEmbedding::global_rows() const { return ids_.global_rows; }
 at::Tensor ShardedEmbedding::ForwardLocal(const data::Batch& batch) {
   BagsOf(fused_lookups_, plan_, batch, ids_.jagged);
   ids_.rows = ids_.global_rows = batch.rows;
-  at::Tensor pooled = at::empty({batch.rows, plan_.pooled_width}, at::kFloat);
+  at::Tensor pooled = at::empty({batch.rows, plan_.pooled_width}, Options());
   tables_->Forward(ids_.jagged, batch.rows, pooled.data_ptr<float>(), plan_.pooled_width);
   return pooled;
 }
 
-template <typename Action>
-void ShardedEmbedding::ForEachPiece(int64_t rows, Action action) const {
-  int64_t block = 0;
-  for (int r = 0; r < group_.world_size(); ++r) {
-    int64_t column = 0;
-    for (const ServedLookup& served : exchange_->served()[r]) {
-      const auto& lookup = plan_.lookups[served.lookup];
-      const bool mean = plan_.tables[lookup.table].pooling == features::Pooling::kMean;
-      const int64_t* offsets = batch_->sparse.offsets.data() + lookup.feature * rows;
-      action(Piece{served, lookup, offsets, mean && served.split_rows, block + column, served_width_[r]});
-      column += served.shard.columns;
-    }
-    block += rows * served_width_[r];
+void ShardedEmbedding::Prefetch(const data::Batch& batch) {
+  if (!ahead_) {
+    auto beside = group_.Beside();
+    if (!beside) return;
+    ahead_ = std::make_unique<Ahead>(std::move(beside), plan_, exchange_->served());
   }
+  DropPrefetch();
+  ahead_->batch = &batch;
+  ahead_->done = std::async(std::launch::async, [this] { ahead_->exchange.Run(*ahead_->batch, ahead_->ids); });
+}
+
+void ShardedEmbedding::DropPrefetch() {
+  if (ahead_ && ahead_->done.valid()) ahead_->done.get();
 }
 
 at::Tensor ShardedEmbedding::ForwardExchanged(const data::Batch& batch) {
-  exchange_->Run(batch, ids_);
-  const int64_t rows = batch.rows, width = served_width_[group_.rank()];
-  std::vector<float> looked_up(ids_.global_rows * width);
-  if (width > 0) tables_->Forward(ids_.jagged, ids_.global_rows, looked_up.data(), width);
-  std::vector<int64_t> send, receive;
-  int64_t total = 0;
-  for (int r = 0; r < group_.world_size(); ++r) {
-    send.push_back(ids_.rows_of_rank[r] * width);
-    receive.push_back(rows * served_width_[r]);
-    total += receive.back();
+  if (ahead_ && ahead_->done.valid() && ahead_->batch == &batch) {
+    ahead_->done.get();
+    std::swap(ids_, ahead_->ids);
+  } else {
+    exchange_->Run(batch, ids_);
   }
-  std::vector<float> blocks(total);
-  group_.AllToAll(dist::AsTensor(blocks), dist::AsTensor(looked_up), receive, send);
+  const int64_t width = pieces_->width(group_.rank());
+  const at::Tensor looked_up = at::empty({ids_.global_rows * width}, Options());
+  if (width > 0) tables_->Forward(ids_.jagged, ids_.global_rows, looked_up.data_ptr<float>(), width);
+  const BlockSizes sizes = Sizes();
+  const at::Tensor blocks = at::empty({sizes.asked_elements}, Options());
+  group_.AllToAll(blocks, looked_up, sizes.asked, sizes.served);
+  return pieces_->Join(blocks, batch);
+}
 
-  at::Tensor pooled = at::zeros({rows, plan_.pooled_width}, at::kFloat);
-  float* out = pooled.data_ptr<float>();
-  ForEachPiece(rows, [&](const Piece& piece) {
-    const int64_t columns = piece.served.shard.columns;
-    const int64_t target_column = piece.lookup.column + piece.served.shard.column_begin;
-    for (int64_t b = 0; b < rows; ++b) {
-      const float* source = blocks.data() + piece.offset + b * piece.width;
-      float* target = out + b * plan_.pooled_width + target_column;
-      const int64_t length = piece.offsets[b + 1] - piece.offsets[b];
-      const float scale = piece.divide && length > 0 ? 1.0f / static_cast<float>(length) : 1.0f;
-      for (int64_t d = 0; d < columns; ++d) target[d] += source[d] * scale;
-    }
-  });
-  return pooled;
+ShardedEmbedding::BlockSizes ShardedEmbedding::Sizes() const {
+  BlockSizes sizes;
+  for (int r = 0; r < group_.world_size(); ++r) {
+    sizes.served.push_back(ids_.rows_of_rank[r] * pieces_->width(group_.rank()));
+    sizes.asked.push_back(ids_.rows * pieces_->width(r));
+    sizes.asked_elements += sizes.asked.back();
+  }
+  return sizes;
 }
 
 void ShardedEmbedding::AccumulateDenseGradients(const at::Tensor& gradient) {
@@ -241,37 +245,20 @@ void ShardedEmbedding::BackwardUpdate(const at::Tensor& gradient, double learnin
     tables_->BackwardUpdate(ids_.jagged, ids_.rows, grad, plan_.pooled_width, scale, rate);
     return;
   }
-  const int64_t rows = ids_.rows, width = served_width_[group_.rank()];
   const float average = scale / static_cast<float>(group_.world_size());
-  const float bound = optimizer_.max_gradient;
-  std::vector<int64_t> send, receive;
-  int64_t total = 0;
-  for (int r = 0; r < group_.world_size(); ++r) {
-    send.push_back(rows * served_width_[r]);
-    receive.push_back(ids_.rows_of_rank[r] * width);
-    total += send.back();
-  }
-  std::vector<float> blocks(total);
-  ForEachPiece(rows, [&](const Piece& piece) {
-    const int64_t columns = piece.served.shard.columns;
-    const int64_t source_column = piece.lookup.column + piece.served.shard.column_begin;
-    for (int64_t b = 0; b < rows; ++b) {
-      const float* source = grad + b * plan_.pooled_width + source_column;
-      float* target = blocks.data() + piece.offset + b * piece.width;
-      const int64_t length = piece.offsets[b + 1] - piece.offsets[b];
-      const float divisor = piece.divide && length > 0 ? static_cast<float>(length) : 1.0f;
-      for (int64_t d = 0; d < columns; ++d) {
-        float g = source[d] * average;
-        if (bound > 0) g = std::clamp(g, -bound, bound);  // before the division, as a whole table does it
-        target[d] = g / divisor;
-      }
-    }
-  });
-  std::vector<float> received(ids_.global_rows * width);
-  group_.AllToAll(dist::AsTensor(received), dist::AsTensor(blocks), receive, send);
+  const at::Tensor blocks = pieces_->Split(contiguous, *batch_, average, optimizer_.max_gradient);
+  const int64_t width = pieces_->width(group_.rank());
+  const at::Tensor received = at::empty({ids_.global_rows * width}, Options());
+  const BlockSizes sizes = Sizes();
+  group_.AllToAll(received, blocks, sizes.served, sizes.asked);
   AddOverColumnShards add;
   if (column_sums_->needed()) add = [this](std::span<const ShardRowSums> sums) { column_sums_->Add(sums); };
-  tables_->BackwardUpdate(ids_.jagged, ids_.global_rows, received.data(), width, 1.0f, rate, add);
+  tables_->BackwardUpdate(ids_.jagged, ids_.global_rows, received.const_data_ptr<float>(), width, 1.0f, rate, add);
+}
+
+at::Tensor Shard::tensor() const {
+  const auto options = at::TensorOptions().device(device).dtype(at::kFloat);
+  return dim > 0 ? at::from_blob(data, {rows, dim}, options) : at::from_blob(data, {rows}, options);
 }
 
 std::vector<Shard> ShardedEmbedding::weights() {
@@ -281,7 +268,7 @@ std::vector<Shard> ShardedEmbedding::weights() {
     const auto& table = plan_.tables[t];
     const TableShard& held = shards_[t];
     shards.push_back({table.state_name(), tables_->weights(local_index_[t]), table.rows, held.row_begin, held.rows,
-                      table.dim, held.column_begin, held.columns});
+                      table.dim, held.column_begin, held.columns, /*copy=*/false, group_.device(), local_index_[t]});
   }
   return shards;
 }
@@ -292,6 +279,7 @@ std::vector<Shard> ShardedEmbedding::state() {
     if (local_index_[t] < 0) continue;
     const auto& table = plan_.tables[t];
     const TableShard& held = shards_[t];
+    int part = 0;
     for (const StateView& view : tables_->state(local_index_[t])) {
       Shard shard{table.state_name() + "//" + table.name + "." + view.name, view.data, table.rows, held.row_begin,
                   held.rows};
@@ -302,6 +290,9 @@ std::vector<Shard> ShardedEmbedding::state() {
       } else {
         shard.copy = held.column_begin > 0;  // every block of columns keeps the rows' values
       }
+      shard.device = group_.device();
+      shard.table = local_index_[t];
+      shard.part = ++part;
       shards.push_back(std::move(shard));
     }
   }

@@ -9,6 +9,8 @@
 // of the ids that it sent, so it needs no more than that to put them back.
 #pragma once
 
+#include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +19,7 @@
 #include "worker/dist/process_group.h"
 #include "worker/embedding/column_sums.h"
 #include "worker/embedding/id_exchange.h"
+#include "worker/embedding/pooled_pieces.h"
 #include "worker/embedding/sharding_plan.h"
 #include "worker/embedding/table_batch.h"
 #include "worker/models/embedding_group.h"
@@ -31,7 +34,11 @@ struct Shard {
   float* data = nullptr;
   int64_t global_rows = 0, row_begin = 0, rows = 0;
   int64_t global_dim = 0, column_begin = 0, dim = 0;
-  bool copy = false;  ///< another rank holds the same values and saves them
+  bool copy = false;             ///< another rank holds the same values and saves them
+  at::Device device = at::kCPU;  ///< that `data` is memory of
+  int table = 0, part = 0;       ///< where a TableSnapshot has it
+
+  at::Tensor tensor() const;  ///< the piece: [rows, dim] or [rows], sharing its memory
 };
 
 class ShardedEmbedding {
@@ -43,9 +50,18 @@ class ShardedEmbedding {
   /// Initialises this rank's rows from the tables' init_fn; the same values on any number of ranks for one seed.
   void Initialize(uint64_t seed);
 
+  /// See TableBatch.
+  void set_learning_rate(double rate) { tables_->set_learning_rate(static_cast<float>(rate)); }
+
   /// Pooled embeddings [rows, plan.pooled_width] float32. A collective: every rank calls it once a step. A batch of no
   /// rows takes part with nothing.
   at::Tensor Forward(const data::Batch& batch);
+
+  /// Sends the ids of the next Forward's batch on their way, beside whatever happens until then. A collective; other
+  /// batches may be looked up in between. The batch has to be alive until its Forward or DropPrefetch.
+  void Prefetch(const data::Batch& batch);
+  /// Waits for what is on its way and forgets it. Every rank that prefetched calls it.
+  void DropPrefetch();
 
   /// Rows of the last Forward's batch over all ranks.
   int64_t global_rows() const;
@@ -66,39 +82,50 @@ class ShardedEmbedding {
 
   std::vector<Shard> weights();  ///< of the fused tables
   std::vector<Shard> state();
+  /// Both as they are now, see TableBatch::Snapshot.
+  std::unique_ptr<TableSnapshot> Snapshot() { return tables_->Snapshot(); }
   int64_t iteration() const;
   void set_iteration(int64_t iteration);
   int64_t out_of_range() const;  ///< ids of this rank's shards that were outside their table
   const std::vector<TablePlacement>& placements() const { return placements_; }
 
  private:
+  at::TensorOptions Options() const { return at::TensorOptions().device(group_.device()).dtype(at::kFloat); }
+  void FillRows(float* rows, int64_t count, int64_t columns, const std::function<void(float*)>& fill);
   void MakeFusedTables(int threads);
   void MakeDenseTables(int threads);
   at::Tensor ForwardLocal(const data::Batch& batch);
   void ForwardDense(const data::Batch& batch, const at::Tensor& pooled);
   at::Tensor ForwardExchanged(const data::Batch& batch);
 
-  /// This rank's rows of a lookup's pooled piece in the block that a rank serves: at `column` of `width`.
-  struct Piece {
-    const ServedLookup& served;
-    const models::Lookup& lookup;
-    const int64_t* offsets;  ///< of this rank's bags
-    bool divide;             ///< MEAN over split rows: the asking rank divides by the bag's length
-    int64_t offset, width;   ///< into the block of this rank's rows
+  /// Elements to and from each rank of the output all-to-all: what this rank serves, and what it asked for.
+  struct BlockSizes {
+    std::vector<int64_t> served, asked;
+    int64_t asked_elements = 0;
   };
-  /// Calls `action` for every piece of every rank, in the order of the exchanged blocks.
-  template <typename Action>
-  void ForEachPiece(int64_t rows, Action action) const;
+  BlockSizes Sizes() const;
 
   const models::EmbeddingPlan& plan_;
   std::vector<TablePlacement> placements_;
   OptimizerSpec optimizer_;
   dist::ProcessGroup& group_;
-  std::vector<TableShard> shards_;     ///< per table of the plan: what this rank holds of it
-  std::vector<int> local_index_;       ///< per table of the plan: index in tables_, -1 when not here
-  std::vector<int64_t> served_width_;  ///< per rank: columns of its pooled output
+  std::vector<TableShard> shards_;  ///< per table of the plan: what this rank holds of it
+  std::vector<int> local_index_;    ///< per table of the plan: index in tables_, -1 when not here
   std::unique_ptr<TableBatch> tables_;
   std::unique_ptr<IdExchange> exchange_;
+  std::unique_ptr<PooledPieces> pieces_;
+  /// The exchange of Prefetch, in a thread and a group of its own; none on one rank.
+  struct Ahead {
+    explicit Ahead(std::unique_ptr<dist::ProcessGroup> beside, const models::EmbeddingPlan& plan,
+                   const std::vector<std::vector<ServedLookup>>& served)
+        : group(std::move(beside)), exchange(plan, served, *group) {}
+    std::unique_ptr<dist::ProcessGroup> group;
+    IdExchange exchange;
+    const data::Batch* batch = nullptr;
+    ExchangedIds ids;
+    std::future<void> done;  ///< valid while something is on its way
+  };
+  std::unique_ptr<Ahead> ahead_;
   std::unique_ptr<ColumnSums> column_sums_;
   std::vector<int> fused_lookups_, dense_lookups_;  ///< of the plan
   std::unique_ptr<TableBatch> dense_batch_;         ///< owns the dense tables' rows

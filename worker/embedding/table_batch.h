@@ -98,12 +98,25 @@ struct StateView {
   int64_t dim = 0;  ///< 0 when one value per row
 };
 
+/// The rows and their state as they were when it was made, for a checkpoint that is written while training goes on.
+/// Made and destroyed by the thread that trains; Read from any.
+class TableSnapshot {
+ public:
+  virtual ~TableSnapshot() = default;
+  /// Values [first, first + count) of a table's part. Part 0: weights(table); part 1 + i: state(table)[i].
+  virtual void Read(int table, int part, int64_t first, int64_t count, float* out) const = 0;
+};
+
 class TableBatch {
  public:
   virtual ~TableBatch() = default;
 
   virtual std::span<const TableSpec> tables() const = 0;
   virtual std::span<const FeatureSpec> features() const = 0;
+
+  /// The learning rate of the step whose Forward comes next, which its BackwardUpdate gets, too. Some backends bind it
+  /// with the lookup.
+  virtual void set_learning_rate(float) {}
 
   /// out[b, out_column..] = pooled rows, for all features. `out` is [rows, out_stride] row-major; every column of
   /// every feature is written, others are left alone. jagged.size() == features().size().
@@ -123,7 +136,9 @@ class TableBatch {
 
   virtual float* weights(int table) = 0;                ///< [rows, dim] row-major
   virtual std::vector<StateView> state(int table) = 0;  ///< empty for SGD
-  virtual int64_t iteration() const = 0;                ///< optimizer steps made; bias correction uses it
+  /// One at a time. Null from a backend that has none: there the caller copies.
+  virtual std::unique_ptr<TableSnapshot> Snapshot() { return nullptr; }
+  virtual int64_t iteration() const = 0;  ///< optimizer steps made; bias correction uses it
   virtual void set_iteration(int64_t iteration) = 0;
   virtual int64_t out_of_range() const = 0;  ///< ids clamped so far
 };

@@ -14,6 +14,7 @@
 #include <new>
 #include <utility>
 
+#include "worker/embedding/row_keeper.h"
 #include "worker/embedding/row_kernels.h"
 #include "worker/embedding/worker_pool.h"
 
@@ -114,6 +115,7 @@ struct Table {
   Rows weights, state1, state2;
   ZeroPages<Touch> touches;  ///< one per row of a trainable table
   std::vector<int> features;
+  std::unique_ptr<RowKeeper> keeper;  ///< while there is a snapshot
 };
 
 /// A thread's buffers; they grow to what a step needs and stay.
@@ -184,6 +186,7 @@ class CpuTableBatch : public TableBatch {
         const int64_t slice = unit % slices;
         const int64_t first = table.spec.rows * slice / slices, last = table.spec.rows * (slice + 1) / slices;
         SumGradients(table, first, last, jagged, {rows, grad, grad_stride, grad_scale}, scratch_[thread]);
+        if (table.keeper) table.keeper->Keep(scratch_[thread].rows);
         UpdateRows(table, step, scratch_[thread]);
       }
     });
@@ -229,6 +232,8 @@ class CpuTableBatch : public TableBatch {
     add(optimizer_.type == OptimizerType::kAdadelta ? "acc_delta" : "exp_avg_sq", table.shapes.second, table.state2);
     return views;
   }
+
+  std::unique_ptr<TableSnapshot> Snapshot() override { return std::make_unique<Kept>(*this); }
 
   int64_t iteration() const override { return iteration_; }
   void set_iteration(int64_t iteration) override { iteration_ = iteration; }
@@ -368,6 +373,7 @@ class CpuTableBatch : public TableBatch {
     };
     for_each_shard([&](Table& table, ShardScratch& scratch) {
       SumGradients(table, 0, table.spec.rows, jagged, gradient, scratch);
+      if (table.keeper) table.keeper->Keep(scratch.rows);
       scratch.sums.assign(2 * scratch.rows.size(), 0.f);
     });
     for (int stage = 0; stage < RowSumStages(optimizer_.type); ++stage) {
@@ -382,6 +388,30 @@ class CpuTableBatch : public TableBatch {
       kernels_.finish_row(step, row, state1, state2, g, table.spec.dim, table.spec.whole_dim, sums);
     });
   }
+
+  class Kept : public TableSnapshot {
+   public:
+    explicit Kept(CpuTableBatch& batch) : tables_(batch.tables_) {
+      for (Table& table : tables_) {
+        std::vector<RowKeeper::Part> parts;
+        for (const auto& [rows, width] : {std::pair{&table.weights, table.spec.dim},
+                                          std::pair{&table.state1, StateWidth(table.shapes.first, table.spec.dim)},
+                                          std::pair{&table.state2, StateWidth(table.shapes.second, table.spec.dim)}}) {
+          if (width > 0) parts.push_back({rows->data(), width});
+        }
+        table.keeper = std::make_unique<RowKeeper>(table.spec.rows, std::move(parts));
+      }
+    }
+    ~Kept() override {
+      for (Table& table : tables_) table.keeper.reset();
+    }
+    void Read(int table, int part, int64_t first, int64_t count, float* out) const override {
+      tables_[table].keeper->Read(part, first, count, out);
+    }
+
+   private:
+    std::vector<Table>& tables_;
+  };
 
   std::vector<TableSpec> specs_;
   std::vector<FeatureSpec> features_;

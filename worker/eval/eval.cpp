@@ -4,6 +4,7 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/dist/device.h"
 #include "worker/eval/evaluator.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
@@ -19,9 +20,10 @@ int RunEval(const EvalOptions& options) {
   overrides.eval_input_path = options.eval_input_path;
   overrides.edit_config_json = options.edit_config_json;
   const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
-  if (config.eval_input_path().empty()) throw ConfigError("eval_input_path is empty: set it in the config or pass --eval_input_path");
+  if (config.eval_input_path().empty())
+    throw ConfigError("eval_input_path is empty: set it in the config or pass --eval_input_path");
   const dist::Topology topology = dist::Topology::FromEnvironment();
-  const auto group = dist::Connect(topology, config.model_dir());
+  const auto group = dist::Connect(topology, dist::ChooseDevice(topology), config.model_dir());
   const int threads = UseThreads(topology);
   const std::string wanted = options.checkpoint_path.empty() ? config.model_dir() : options.checkpoint_path;
   const auto model = TrainedModel::Load(config, wanted, *group, threads, UsesDenseEma(config, config.eval_config()));

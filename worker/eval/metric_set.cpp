@@ -53,7 +53,7 @@ HeadMetric::HeadMetric(const tzrec::protos::MetricConfig& config, const models::
 }
 
 void HeadMetric::Update(const models::Predictions& predictions, const data::Batch& batch) {
-  const at::Tensor prediction = predictions.at(prediction_).to(at::kFloat).contiguous();
+  const at::Tensor prediction = predictions.at(prediction_).to(at::kCPU, at::kFloat).contiguous();
   const at::Tensor label = models::LabelTensor(batch.labels.at(label_)).contiguous();
   metrics::Rows rows{Span(prediction), Span(label), {}};
   at::Tensor groups;

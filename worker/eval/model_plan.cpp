@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "worker/dist/device.h"
 #include "worker/embedding/sharded_embedding.h"
 
 namespace anneal::eval {
@@ -57,6 +58,9 @@ void ConstrainToSaved(const std::string& saved, std::vector<embedding::PlannedTa
 
 embedding::Hardware AgreedHardware(dist::ProcessGroup& group) {
   embedding::Hardware hardware = embedding::Hardware::OfThisHost({group.world_size(), group.local_world_size()});
+  if (group.device().is_cuda()) {
+    hardware.memory = static_cast<double>(dist::FindAccelerator()->memory_bytes(group.device().index()));
+  }
   const auto memory = group.AllGather(static_cast<int64_t>(hardware.memory));
   hardware.memory = static_cast<double>(*std::min_element(memory.begin(), memory.end()));
   return hardware;

@@ -14,20 +14,33 @@ using checkpoint::DType;
 using checkpoint::Piece;
 using checkpoint::Reader;
 
-Piece Whole(const nn::NamedTensor& entry) {
+/// Points the piece at the tensor's values, or at a copy of them: when they are frozen or not in the host's memory.
+void SetValues(Piece& piece, const at::Tensor& tensor, const Freeze& freeze) {
+  const at::Tensor host = tensor.detach().to(at::kCPU, tensor.scalar_type(), /*non_blocking=*/false, freeze.on);
+  piece.tensor.data = host.const_data_ptr();
+  if (freeze.on || !tensor.is_cpu()) piece.owner = std::make_shared<const at::Tensor>(host);
+}
+
+Piece Whole(const nn::NamedTensor& entry, const Freeze& freeze) {
   Piece piece;
   piece.tensor.name = entry.name;
   piece.tensor.dtype = entry.tensor.scalar_type() == at::kLong ? DType::kI64 : DType::kF32;
   piece.tensor.shape = entry.tensor.sizes().vec();
-  piece.tensor.data = entry.tensor.const_data_ptr();
+  SetValues(piece, entry.tensor, freeze);
   return piece;
 }
 
-Piece Rectangle(const embedding::Shard& shard) {
+Piece Rectangle(const embedding::Shard& shard, const Freeze& freeze) {
   Piece piece;
   piece.tensor.name = shard.name;
   piece.tensor.shape = shard.dim > 0 ? std::vector<int64_t>{shard.rows, shard.dim} : std::vector<int64_t>{shard.rows};
-  piece.tensor.data = shard.data;
+  if (freeze.tables) {
+    piece.owner = freeze.tables;
+    piece.tensor.read = [tables = freeze.tables.get(), table = shard.table, part = shard.part](
+                            int64_t first, int64_t count, float* out) { tables->Read(table, part, first, count, out); };
+  } else {
+    SetValues(piece, shard.tensor(), freeze);
+  }
   piece.row_begin = shard.row_begin;
   piece.global_rows = shard.global_rows;
   piece.column_begin = shard.column_begin;
@@ -67,13 +80,15 @@ void RestoreTensor(const Reader& reader, const nn::NamedTensor& entry, const Nam
   const std::string stored = Renamed(entry.name, names);
   const auto shape = entry.tensor.sizes().vec();
   if (!Wanted(reader, entry.name, stored, shape)) return;
-  if (entry.tensor.scalar_type() != at::kFloat) {
-    reader.ReadRaw(stored, entry.tensor.nbytes(), entry.tensor.data_ptr());
-    return;
-  }
-  const int64_t rows = shape.empty() ? 1 : shape.front();
   if (entry.tensor.numel() == 0) return;
-  reader.ReadRows(stored, 0, rows, entry.tensor.numel() / rows, entry.tensor.data_ptr<float>());
+  at::Tensor host = entry.tensor.detach().to(at::kCPU);
+  if (host.scalar_type() != at::kFloat) {
+    reader.ReadRaw(stored, host.nbytes(), host.data_ptr());
+  } else {
+    const int64_t rows = shape.empty() ? 1 : shape.front();
+    reader.ReadRows(stored, 0, rows, host.numel() / rows, host.data_ptr<float>());
+  }
+  if (!entry.tensor.is_cpu()) entry.tensor.detach().copy_(host);
 }
 
 void RestoreShard(const Reader& reader, const embedding::Shard& shard, const NameMap& names) {
@@ -81,39 +96,40 @@ void RestoreShard(const Reader& reader, const embedding::Shard& shard, const Nam
   const std::vector<int64_t> shape = shard.dim > 0 ? std::vector<int64_t>{shard.global_rows, shard.global_dim}
                                                    : std::vector<int64_t>{shard.global_rows};
   if (!Wanted(reader, shard.name, stored, shape)) return;
+  at::Tensor live = shard.tensor(), host = live.to(at::kCPU);
   reader.ReadBlock(stored, {shard.row_begin, shard.rows, shard.column_begin, std::max<int64_t>(shard.dim, 1)},
-                   shard.data);
+                   host.data_ptr<float>());
+  if (!live.is_cpu()) live.copy_(host);
 }
 
 }  // namespace
 
-std::vector<Piece> ModelPieces(models::Network& network, embedding::ShardedEmbedding& tables, int rank) {
+std::vector<Piece> ModelPieces(models::Network& network, embedding::ShardedEmbedding& tables, int rank,
+                               const Freeze& freeze) {
   std::vector<Piece> pieces;
   if (rank == 0) {
-    for (const auto& entry : network.DenseParameters()) pieces.push_back(Whole(entry));
-    for (const auto& entry : network.Buffers()) pieces.push_back(Whole(entry));
+    for (const auto& entry : network.DenseParameters()) pieces.push_back(Whole(entry, freeze));
+    for (const auto& entry : network.Buffers()) pieces.push_back(Whole(entry, freeze));
+    for (const auto& entry : tables.dense_tables()) pieces.push_back(Whole(entry, freeze));
   }
-  if (rank == 0) {
-    for (const auto& entry : tables.dense_tables()) pieces.push_back(Whole(entry));
-  }
-  for (auto& piece : TablePieces(tables)) pieces.push_back(std::move(piece));
+  for (auto& piece : TablePieces(tables, freeze)) pieces.push_back(std::move(piece));
   return pieces;
 }
 
-std::vector<Piece> TablePieces(embedding::ShardedEmbedding& tables) {
+std::vector<Piece> TablePieces(embedding::ShardedEmbedding& tables, const Freeze& freeze) {
   std::vector<Piece> pieces;
-  for (const auto& shard : tables.weights()) pieces.push_back(Rectangle(shard));
+  for (const auto& shard : tables.weights()) pieces.push_back(Rectangle(shard, freeze));
   return pieces;
 }
 
 std::vector<Piece> OptimizerPieces(const std::vector<nn::NamedTensor>& dense, embedding::ShardedEmbedding& tables,
-                                   int rank) {
+                                   int rank, const Freeze& freeze) {
   std::vector<Piece> pieces;
   if (rank == 0) {
-    for (const auto& entry : dense) pieces.push_back(Whole(entry));
+    for (const auto& entry : dense) pieces.push_back(Whole(entry, freeze));
   }
   for (const auto& shard : tables.state()) {
-    if (!shard.copy) pieces.push_back(Rectangle(shard));
+    if (!shard.copy) pieces.push_back(Rectangle(shard, freeze));
   }
   return pieces;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,13 +15,21 @@ namespace anneal::eval {
 /// Name in the current model -> name in the checkpoint; names that are not in it stay.
 using NameMap = std::map<std::string, std::string>;
 
-/// Pieces that this rank saves: rank 0 the dense state, every rank its shards. They point into the live model.
-std::vector<checkpoint::Piece> ModelPieces(models::Network& network, embedding::ShardedEmbedding& tables, int rank);
+/// What pieces hold: the live values, or, frozen, those of now, which stay while training goes on.
+struct Freeze {
+  bool on = false;
+  std::shared_ptr<const embedding::TableSnapshot> tables;  ///< null: tables are copied
+};
+
+/// Pieces that this rank saves: rank 0 the dense state, every rank its shards.
+std::vector<checkpoint::Piece> ModelPieces(models::Network& network, embedding::ShardedEmbedding& tables, int rank,
+                                           const Freeze& freeze = {});
 /// The part of it that is this rank's shards of the fused tables.
-std::vector<checkpoint::Piece> TablePieces(embedding::ShardedEmbedding& tables);
+std::vector<checkpoint::Piece> TablePieces(embedding::ShardedEmbedding& tables, const Freeze& freeze = {});
 /// `dense`: state of dense optimizers, averages and accumulated gradients, "<parameter>//<key>".
 std::vector<checkpoint::Piece> OptimizerPieces(const std::vector<nn::NamedTensor>& dense,
-                                               embedding::ShardedEmbedding& tables, int rank);
+                                               embedding::ShardedEmbedding& tables, int rank,
+                                               const Freeze& freeze = {});
 
 /// Copies a checkpoint's state into the model. What the checkpoint lacks keeps its value with the warning
 /// `Skip restore state [<name>]`; a tensor of another shape throws DataError naming it.

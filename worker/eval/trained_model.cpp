@@ -18,6 +18,7 @@ TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::Pro
   embedding_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), planned.plan.placements,
                                                              embedding::OptimizerSpec{}, group, threads);
   network_.model().Train(false);
+  network_.model().To(group.device());
 }
 
 std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecConfig& config,
@@ -47,8 +48,11 @@ models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding&
   if (training) network.model().Train(false);
   const at::Tensor pooled = tables.Forward(batch);
   models::Predictions predictions;
-  if (batch.rows > 0) predictions = network.Forward(pooled, DenseTensor(batch, network.plan().dense_width));
-  for (auto& [name, value] : predictions.values) value = value.to(at::kFloat);
+  if (batch.rows > 0) {
+    const at::Tensor dense = DenseTensor(batch, network.plan().dense_width);
+    predictions = network.Forward(pooled, dense.to(pooled.device()));
+  }
+  for (auto& [name, value] : predictions.values) value = value.to(at::kCPU, at::kFloat);
   if (training) network.model().Train(true);
   return predictions;
 }

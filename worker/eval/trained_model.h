@@ -45,7 +45,7 @@ class TrainedModel {
 };
 
 /// A forward pass of any network and tables in inference mode: no gradients, dropout off, batch-norm statistics used.
-/// Predictions are float32 whatever they were computed in.
+/// Predictions are float32 on the CPU whatever they were computed in and wherever.
 models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding& tables, const data::Batch& batch);
 
 /// A batch's dense features as a [rows, dense_width] float32 tensor that shares the batch's memory.

@@ -200,7 +200,7 @@ int RunExport(const ExportOptions& options) {
   if (fs::exists(options.export_dir)) throw ConfigError("directory " + options.export_dir + " already exist.");
   // A wrong destination or missing credentials are known before the work is done.
   const auto store = options.publish.uri.empty() ? nullptr : io::OpenStore(options.publish.uri, options.publish.s3);
-  const auto group = dist::Connect(topology);
+  const auto group = dist::Connect(topology, at::kCPU);
   const std::string wanted = ChooseCheckpoint(config, options.checkpoint_path);
   if (!checkpoint::Latest(wanted, LogWarning)) throw ConfigError("checkpoint path should be specified.");
   train::ProgressServer server(true);

@@ -102,7 +102,7 @@ struct Assembly : torch::autograd::Function<Assembly> {
 }  // namespace
 
 std::vector<at::Tensor> AssembleGroups(const EmbeddingPlan& plan, const at::Tensor& pooled, const at::Tensor& dense) {
-  if (c10::GradMode::is_enabled() && pooled.requires_grad()) return Assembly::apply(pooled, dense, &plan);
+  if (c10::GradMode::is_enabled() && pooled.requires_grad() && pooled.is_cpu()) return Assembly::apply(pooled, dense, &plan);
   std::vector<at::Tensor> groups;
   for (const Group& group : plan.groups) groups.push_back(Assemble(group, pooled, dense));
   return groups;

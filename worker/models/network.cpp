@@ -88,7 +88,7 @@ std::vector<std::string> Network::loss_names() const {
 }
 
 Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) {
-  const nn::Autocast autocast(autocast_);
+  const nn::Autocast autocast(autocast_, pooled.device().type());
   const std::vector<at::Tensor> assembled = AssembleGroups(plan_, pooled, dense);
   Groups groups;
   for (size_t g = 0; g < assembled.size(); ++g) groups.emplace(plan_.groups[g].name, assembled[g]);
@@ -99,17 +99,19 @@ Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) 
 }
 
 Losses Network::ComputeLosses(const Predictions& predictions, const data::Batch& batch) const {
-  const nn::Autocast autocast(autocast_);
+  const at::Device device = predictions.values.front().second.device();
+  const nn::Autocast autocast(autocast_, device.type());
   Losses losses;
   for (const Head& head : model_->heads()) {
     losses::Input input;
-    input.label = LabelTensor(batch.labels.at(LabelIndex(head.label)));
+    input.label = LabelTensor(batch.labels.at(LabelIndex(head.label))).to(device);
     input.label_name = head.label;
     input.weights = RowWeights(head, batch, *this, sample_weight_fields_);
+    if (input.weights.defined()) input.weights = input.weights.to(device);
     for (const auto& config : head.losses) {
       input.output = LossInput(head, config, predictions);
       const std::string session = losses::SessionName(config);
-      input.sessions = session.empty() ? at::Tensor() : FirstIds(batch, SparseIndex(session, "session_name"));
+      if (!session.empty()) input.sessions = FirstIds(batch, SparseIndex(session, "session_name")).to(device);
       losses.emplace_back(losses::Name(config) + head.suffix, losses::Compute(config, input));
     }
   }

@@ -13,20 +13,21 @@ std::optional<c10::ScalarType> MixedPrecisionType(const std::string& name, const
   throw ConfigError(where + ": '" + name + "' is not BF16 or FP16");
 }
 
-Autocast::Autocast(std::optional<c10::ScalarType> type) : active_(type.has_value()) {
+Autocast::Autocast(std::optional<c10::ScalarType> type, at::DeviceType device)
+    : device_(device), active_(type.has_value()) {
   if (!active_) return;
-  before_ = at::autocast::is_autocast_enabled(at::kCPU);
-  type_before_ = at::autocast::get_autocast_dtype(at::kCPU);
-  at::autocast::set_autocast_enabled(at::kCPU, true);
-  at::autocast::set_autocast_dtype(at::kCPU, *type);
+  before_ = at::autocast::is_autocast_enabled(device_);
+  type_before_ = at::autocast::get_autocast_dtype(device_);
+  at::autocast::set_autocast_enabled(device_, true);
+  at::autocast::set_autocast_dtype(device_, *type);
   at::autocast::increment_nesting();
 }
 
 Autocast::~Autocast() {
   if (!active_) return;
   if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-  at::autocast::set_autocast_enabled(at::kCPU, before_);
-  at::autocast::set_autocast_dtype(at::kCPU, type_before_);
+  at::autocast::set_autocast_enabled(device_, before_);
+  at::autocast::set_autocast_dtype(device_, type_before_);
 }
 
 }  // namespace anneal::nn

@@ -27,6 +27,15 @@ std::vector<NamedTensor> Module::NamedBuffers(const std::string& prefix) const {
   return all;
 }
 
+void Module::To(at::Device device) {
+  for (auto* own : {&parameters_, &buffers_}) {
+    for (auto& [name, tensor] : *own) {
+      if (tensor.device() != device) tensor.set_data(tensor.detach().to(device));
+    }
+  }
+  for (auto& [name, child] : children_) child->To(device);
+}
+
 void Module::Train(bool on) {
   training_ = on;
   for (auto& [name, child] : children_) child->Train(on);

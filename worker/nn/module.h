@@ -31,6 +31,9 @@ class Module {
   /// Tensors that are saved but not trained (batch-norm statistics).
   std::vector<NamedTensor> NamedBuffers(const std::string& prefix = "") const;
 
+  /// Moves every parameter and buffer of the tree to a device; whoever holds one of them sees it there.
+  void To(at::Device device);
+
   /// Switches dropout and batch norm of the whole tree between training and inference.
   void Train(bool on = true);
   bool training() const { return training_; }

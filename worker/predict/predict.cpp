@@ -9,6 +9,7 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/dist/device.h"
 #include "worker/data/batch_stream.h"
 #include "worker/data/prediction_writer.h"
 #include "worker/eval/model_state.h"
@@ -105,7 +106,7 @@ int RunPredict(const PredictOptions& options) {
   if (options.debug_level > 0) throw ConfigError("--debug_level: not supported yet");
   if (options.is_profiling) throw ConfigError("--is_profiling: not supported yet");
   const dist::Topology topology = dist::Topology::FromEnvironment();
-  const auto group = dist::Connect(topology);
+  const auto group = dist::Connect(topology, dist::ChooseDevice(topology));
   const int threads = eval::UseThreads(topology);
   Runner runner;
   const bool from_checkpoint = !options.pipeline_config_path.empty();

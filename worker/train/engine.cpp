@@ -11,8 +11,8 @@
 namespace anneal::train {
 namespace {
 
-/// What ranks tell each other with the gradients; true when any rank's was.
-enum Flag { kStop, kFoundInf, kFlags };
+/// What ranks tell each other with the gradients: how many of them say so.
+enum Flag { kStop, kFoundInf, kSaved, kFlags };
 
 }  // namespace
 
@@ -24,6 +24,7 @@ Engine::Engine(models::Network& network, embedding::ShardedEmbedding& tables, op
       group_(group),
       accumulation_(std::max<int64_t>(config.gradient_accumulation_steps(), 1)),
       clipping_(config.grad_clipping()),
+      copy_(group.device()),
       seed_(seed) {
   network_.set_autocast(nn::MixedPrecisionType(config.mixed_precision(), "train_config.mixed_precision"));
   if (config.has_grad_scaler()) scaler_.emplace(config.grad_scaler());
@@ -35,12 +36,15 @@ Engine::Engine(models::Network& network, embedding::ShardedEmbedding& tables, op
   }
 }
 
-StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rates, bool ask_stop) {
+StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rates, const Votes& votes,
+                        const data::Batch* next) {
   StepResult result;
   StepTimes& times = StepTimes::OfProcess();
   at::manual_seed(seed_ * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(step) * 1000003ULL +
                   static_cast<uint64_t>(group_.rank()));
+  tables_.set_learning_rate(rates.sparse);
   at::Tensor pooled = tables_.Forward(batch);
+  if (next) tables_.Prefetch(*next);
   times.End(Phase::kLookup);
   if (tables_.global_rows() == 0) {
     result.ended = true;
@@ -50,7 +54,8 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   at::Tensor pooled_gradient;
   if (batch.rows > 0) {
     pooled.set_requires_grad(true);
-    const at::Tensor dense = eval::DenseTensor(batch, network_.plan().dense_width);
+    const at::Tensor dense = copy_.Send(eval::DenseTensor(batch, network_.plan().dense_width));
+    copy_.Await();
     result.predictions = network_.Forward(pooled, dense);
     result.losses = network_.ComputeLosses(result.predictions, batch);
     at::Tensor total = result.losses.front().second;
@@ -68,7 +73,8 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   if (!pooled_gradient.defined()) pooled_gradient = at::zeros_like(pooled.detach());
   tables_.AccumulateDenseGradients(pooled_gradient);
   std::vector<float> flags(kFlags, 0.0f);
-  flags[kStop] = ask_stop ? 1.0f : 0.0f;
+  flags[kStop] = votes.stop ? 1.0f : 0.0f;
+  flags[kSaved] = votes.saved ? 1.0f : 0.0f;
   flags[kFoundInf] = scaler_ && !optim::AllFinite(pooled_gradient) ? 1.0f : 0.0f;
   if (average_) average_->SendRest(flags);
   // A gradient that overflowed would ruin the rows that it touches for good. Only a scaler has to know before.
@@ -83,6 +89,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   if (++accumulated_steps_ % accumulation_ == 0) UpdateDense(rates);
   times.End(Phase::kDenseUpdate);
   result.stop_asked = flags[kStop] > 0;
+  result.all_saved = flags[kSaved] == static_cast<float>(group_.world_size());
   return result;
 }
 

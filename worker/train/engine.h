@@ -9,6 +9,7 @@
 
 #include "tzrec/train.pb.h"
 #include "worker/data/batch.h"
+#include "worker/dist/device_copy.h"
 #include "worker/dist/process_group.h"
 #include "worker/embedding/sharded_embedding.h"
 #include "worker/models/network.h"
@@ -21,10 +22,17 @@
 
 namespace anneal::train {
 
+/// What a rank tells the others with a step.
+struct Votes {
+  bool stop = false;   ///< this rank wants to stop after the step (SIGTERM)
+  bool saved = false;  ///< its part of the checkpoint in work is written
+};
+
 /// What a step leaves behind. Gradients of the dense parameters stay in .grad() until the next step.
 struct StepResult {
   bool ended = false;               ///< no rank had a row: the pass is over, nothing was trained
   bool stop_asked = false;          ///< some rank asked to stop: every rank sees this after the same step
+  bool all_saved = false;           ///< every rank has written its part: the same
   models::Losses losses;            ///< scalars of this rank, detached; empty when this rank had no rows
   models::Predictions predictions;  ///< of this rank's rows before the update, detached
 };
@@ -37,13 +45,16 @@ class Engine {
   Engine(models::Network& network, embedding::ShardedEmbedding& tables, optim::OptimizerGroups& optimizers,
          const tzrec::protos::TrainConfig& config, dist::ProcessGroup& group, uint64_t seed);
 
-  /// `step` seeds dropout, so that a resumed run draws what an undisturbed one would. `ask_stop`: this rank wants to
-  /// stop after the step (SIGTERM).
+  /// `step` seeds dropout, so that a resumed run draws what an undisturbed one would.
   ///
   /// Gradient accumulation over N steps: the loss is divided by N, tables are updated in every step, dense parameters
   /// in every N-th. With a GradScaler a step whose gradients are not all finite changes no dense parameter (at the end
   /// of its N steps) and no table (in this step).
-  StepResult Step(const data::Batch& batch, int64_t step, const Rates& rates, bool ask_stop);
+  ///
+  /// `next`: the batch of the step after, whose ids travel to their ranks during this one; every rank gives one or
+  /// none.
+  StepResult Step(const data::Batch& batch, int64_t step, const Rates& rates, const Votes& votes,
+                  const data::Batch* next = nullptr);
 
   optim::DenseEma* ema() { return ema_ ? &*ema_ : nullptr; }
   optim::GradScaler* scaler() { return scaler_ ? &*scaler_ : nullptr; }
@@ -66,6 +77,7 @@ class Engine {
   optim::GradientClipping clipping_;
   std::optional<optim::GradScaler> scaler_;
   std::optional<optim::DenseEma> ema_;
+  dist::DeviceCopy copy_;
   std::unique_ptr<GradientAverage> average_;  ///< null on one rank
   uint64_t seed_;
   int64_t accumulated_steps_ = 0;

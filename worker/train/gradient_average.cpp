@@ -39,7 +39,7 @@ GradientAverage::GradientAverage(std::vector<nn::NamedTensor> parameters, dist::
   for (Bucket& bucket : buckets_) {
     int64_t size = &bucket == &buckets_.back() ? flags_ : 0;
     for (const size_t i : bucket.parameters) size += parameters_[i].tensor.numel();
-    bucket.flat = at::zeros({size}, at::kFloat);
+    bucket.flat = at::zeros({size}, at::TensorOptions().device(group.device()));
   }
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (!parameters_[i].tensor.is_leaf() || !parameters_[i].tensor.requires_grad()) continue;
@@ -86,8 +86,7 @@ void GradientAverage::Send(Bucket& bucket) {
 void GradientAverage::SendRest(const std::vector<float>& flags) {
   started_ = false;
   Bucket& last = buckets_.back();
-  float* slots = last.flat.data_ptr<float>() + last.flat.numel() - flags_;
-  std::copy(flags.begin(), flags.end(), slots);
+  last.flat.narrow(0, last.flat.numel() - flags_, flags_).copy_(at::tensor(flags));
   while (next_ < buckets_.size()) Send(buckets_[next_]);
 }
 
@@ -105,8 +104,8 @@ std::vector<float> GradientAverage::Finish() {
   }
   next_ = 0;
   const at::Tensor& last = buckets_.back().flat;
-  const float* slots = last.const_data_ptr<float>() + last.numel() - flags_;
-  return {slots, slots + flags_};
+  const at::Tensor flags = last.narrow(0, last.numel() - flags_, flags_).to(at::kCPU);
+  return {flags.const_data_ptr<float>(), flags.const_data_ptr<float>() + flags_};
 }
 
 }  // namespace anneal::train

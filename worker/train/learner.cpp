@@ -62,9 +62,9 @@ Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::Fea
   }
   const int threads = eval::UseThreads(topology);
   ChooseKernels(network_, config.data_config().batch_size(), group);
-  tables_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), planned.plan.placements,
-                                                          embedding::MakeOptimizerSpec(train.sparse_optimizer()), group,
-                                                          threads);
+  tables_ = std::make_unique<embedding::ShardedEmbedding>(
+      network_.plan(), planned.plan.placements, embedding::MakeOptimizerSpec(train.sparse_optimizer()), group, threads);
+  network_.model().To(group.device());
   tables_->Initialize(SeedOf("TORCH_MANUAL_SEED"));
   optimizers_ = std::make_unique<optim::OptimizerGroups>(train.dense_optimizer(), DenseParameters(network_, *tables_));
   if (topology.rank == 0) LogParts(train.dense_optimizer(), *optimizers_);
@@ -81,15 +81,19 @@ std::vector<double> Learner::RateGroups(const Rates& rates) const {
   return groups;
 }
 
-std::vector<checkpoint::Piece> Learner::ModelPieces(int rank) { return eval::ModelPieces(network_, *tables_, rank); }
+eval::Freeze Learner::Freeze() { return {true, tables_->Snapshot()}; }
 
-std::vector<checkpoint::Piece> Learner::OptimizerPieces(int rank) {
+std::vector<checkpoint::Piece> Learner::ModelPieces(int rank, const eval::Freeze& freeze) {
+  return eval::ModelPieces(network_, *tables_, rank, freeze);
+}
+
+std::vector<checkpoint::Piece> Learner::OptimizerPieces(int rank, const eval::Freeze& freeze) {
   std::vector<nn::NamedTensor> dense = optimizers_->State();
   if (engine_->ema()) {
     for (auto& entry : engine_->ema()->State()) dense.push_back(std::move(entry));
   }
   for (auto& entry : engine_->AccumulatedGradients()) dense.push_back(std::move(entry));
-  return eval::OptimizerPieces(dense, *tables_, rank);
+  return eval::OptimizerPieces(dense, *tables_, rank, freeze);
 }
 
 json Learner::PlanJson() const {

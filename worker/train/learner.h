@@ -38,8 +38,10 @@ class Learner {
   /// Learning rates as lr_g0, lr_g1, ...: fused tables' groups, the dense optimizer, the part optimizers.
   std::vector<double> RateGroups(const Rates& rates) const;
 
-  std::vector<checkpoint::Piece> ModelPieces(int rank);
-  std::vector<checkpoint::Piece> OptimizerPieces(int rank);
+  /// Everything that Pieces give is as of now, while training goes on. One at a time.
+  eval::Freeze Freeze();
+  std::vector<checkpoint::Piece> ModelPieces(int rank, const eval::Freeze& freeze);
+  std::vector<checkpoint::Piece> OptimizerPieces(int rank, const eval::Freeze& freeze);
   nlohmann::json PlanJson() const;
   /// train_state.json, without what the trainer adds. A collective.
   nlohmann::json StateJson();

@@ -35,7 +35,16 @@ ReadingPosition ReadPosition(const checkpoint::Reader& reader) {
 
 RunCheckpoints::RunCheckpoints(const tzrec::protos::EasyRecConfig& config, const dist::Topology& topology,
                                dist::ProcessGroup& group, Learner& learner, int64_t last_saved_step)
-    : config_(config), topology_(topology), group_(group), learner_(learner), last_saved_step_(last_saved_step) {}
+    : config_(config),
+      topology_(topology),
+      group_(group),
+      learner_(learner),
+      last_begun_step_(last_saved_step),
+      last_saved_step_(last_saved_step) {}
+
+RunCheckpoints::~RunCheckpoints() {
+  if (work_) work_->thread.join();
+}
 
 // Positions of all ranks, merged by maximum. A collective.
 std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
@@ -52,34 +61,62 @@ std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
   return state.dump(2);
 }
 
-bool RunCheckpoints::Save(int64_t step, const ReadingPosition& position) {
+void RunCheckpoints::Begin(int64_t step, const ReadingPosition& position) {
+  Finish();
   const std::string& model_dir = config_.model_dir();
-  checkpoint::Contents contents;
-  contents.step = step;
-  contents.model = learner_.ModelPieces(topology_.rank);
-  contents.optimizer = learner_.OptimizerPieces(topology_.rank);
+  LogLive("");
+  if (topology_.rank == 0) LogInfo("Saving checkpoint to " + checkpoint::CheckpointPath(model_dir, step) + "...");
+  work_.reset(new Work{{}, {model_dir, step, topology_.rank, topology_.world_size}, "", {}});
+  checkpoint::Contents& contents = work_->contents;
+  contents.step = last_begun_step_ = step;
+  const eval::Freeze freeze = learner_.Freeze();
+  contents.model = learner_.ModelPieces(topology_.rank, freeze);
+  contents.optimizer = learner_.OptimizerPieces(topology_.rank, freeze);
   contents.files["dataloader_state.json"] = DataloaderState(position);
   contents.files["plan"] = learner_.PlanJson().dump();
   json state = learner_.StateJson();
   state["world_size"] = topology_.world_size;
   contents.files["train_state.json"] = state.dump();
-  LogLive("");
+  if (topology_.rank == 0) Attempt([this] { work_->saving.Prepare(); });
+  group_.Barrier();
+  written_ = false;
+  work_->thread = std::thread([this] {
+    Attempt([this] { work_->saving.WriteShards(work_->contents); });
+    written_ = true;
+  });
+}
+
+bool RunCheckpoints::Finish() {
+  if (!work_) return true;
+  work_->thread.join();
+  group_.Barrier();
   const bool leader = topology_.rank == 0;
-  if (leader) LogInfo("Saving checkpoint to " + checkpoint::CheckpointPath(model_dir, step) + "...");
-  std::string problem;
-  const std::string path = checkpoint::Save(
-      model_dir, contents, {topology_.rank, topology_.world_size, [this] { group_.Barrier(); }}, &problem);
-  if (path.empty()) {
-    LogError("checkpoint of step " + std::to_string(step) + " could not be written: " + problem);
+  if (leader) Attempt([this] { work_->saving.Publish(work_->contents, !work_->problem.empty()); });
+  const auto work = std::move(work_);
+  written_ = false;
+  if (group_.AllGather(leader && work->problem.empty())[0] == 0) {
+    LogError("checkpoint of step " + std::to_string(work->contents.step) + " could not be written: " +
+             (work->problem.empty() ? "another rank could not write its part" : work->problem));
     return false;
   }
-  last_saved_step_ = step;
-  last_path_ = path;
+  last_saved_step_ = work->contents.step;
+  last_path_ = work->saving.path();
   if (!leader) return true;
-  LogInfo("Saved dataloader state to " + path + "/dataloader_state.json");
+  LogInfo("Saved dataloader state to " + last_path_ + "/dataloader_state.json");
   const int keep = static_cast<int>(config_.train_config().keep_checkpoint_max());
-  for (const std::string& old : checkpoint::Prune(model_dir, keep)) LogInfo("Removing old checkpoint " + old + "...");
+  for (const std::string& old : checkpoint::Prune(config_.model_dir(), keep)) {
+    LogInfo("Removing old checkpoint " + old + "...");
+  }
   return true;
+}
+
+// What goes wrong first is the save's problem.
+void RunCheckpoints::Attempt(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const std::exception& error) {
+    if (work_->problem.empty()) work_->problem = error.what();
+  }
 }
 
 void RunCheckpoints::RewritePosition(const ReadingPosition& position) {

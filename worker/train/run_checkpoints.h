@@ -1,9 +1,13 @@
 // The checkpoints of a run: when one is due, writing it, keeping the newest ones (parity/train.md 3, 5).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
+#include <thread>
 
 #include "tzrec/pipeline.pb.h"
 #include "worker/dist/process_group.h"
@@ -25,29 +29,50 @@ struct ReadingPosition {
 /// A checkpoint's reading position. Throws DataError when the file is no JSON object.
 ReadingPosition ReadPosition(const checkpoint::Reader& reader);
 
+/// A checkpoint is written by a thread of its own while training goes on: Begin freezes the state, Finish makes the
+/// checkpoint exist. One is in work at a time.
 class RunCheckpoints {
  public:
   RunCheckpoints(const tzrec::protos::EasyRecConfig& config, const dist::Topology& topology, dist::ProcessGroup& group,
                  Learner& learner, int64_t last_saved_step);
 
-  /// Collective. False when it could not be written: the run goes on, an older checkpoint is there and the next save
-  /// may work. Removes checkpoints beyond keep_checkpoint_max.
-  bool Save(int64_t step, const ReadingPosition& position);
+  ~RunCheckpoints();
+
+  /// Collective. Finishes the save before this one.
+  void Begin(int64_t step, const ReadingPosition& position);
+  /// This rank's part of the save in work is on the disk, or could not be written.
+  bool written() const { return written_; }
+  /// Collective. Waits for every rank's part and removes checkpoints beyond keep_checkpoint_max. False when it could
+  /// not be written: the run goes on, an older checkpoint is there and the next save may work. True without a save in
+  /// work.
+  bool Finish();
   /// Collective. A step is saved once; a later boundary only brings the reading position and the pass count up to date.
   void RewritePosition(const ReadingPosition& position);
 
+  int64_t last_begun_step() const { return last_begun_step_; }
   int64_t last_saved_step() const { return last_saved_step_; }
   const std::string& last_path() const { return last_path_; }
 
  private:
   std::string DataloaderState(const ReadingPosition& position);
+  void Attempt(const std::function<void()>& action);
 
   const tzrec::protos::EasyRecConfig& config_;
   const dist::Topology topology_;
   dist::ProcessGroup& group_;
   Learner& learner_;
-  int64_t last_saved_step_;
+  int64_t last_begun_step_, last_saved_step_;
   std::string last_path_;
+
+  /// The save in work.
+  struct Work {
+    checkpoint::Contents contents;
+    checkpoint::Saving saving;
+    std::string problem;
+    std::thread thread;
+  };
+  std::unique_ptr<Work> work_;
+  std::atomic<bool> written_{false};
 };
 
 }  // namespace anneal::train

@@ -13,8 +13,9 @@ std::string Fixed(double value) {
   return text;
 }
 
-std::span<const float> Values(const at::Tensor& tensor) {
-  return {tensor.const_data_ptr<float>(), static_cast<size_t>(tensor.numel())};
+void WriteHistogram(EventWriter& events, const std::string& name, const at::Tensor& values, int64_t step) {
+  const at::Tensor host = values.detach().to(at::kCPU).contiguous();
+  events.Histogram(name, {host.const_data_ptr<float>(), static_cast<size_t>(host.numel())}, step);
 }
 
 }  // namespace
@@ -65,19 +66,17 @@ void StepLog::WriteGradients(int64_t step) {
   for (const auto& parameter : parameters) {
     if (!(norms || histograms) || !parameter.tensor.grad().defined()) continue;
     if (norms) events_->Scalar(parameter.name + "/gradient_norm", optim::GradientNorm({parameter}), step);
-    if (histograms)
-      events_->Histogram(parameter.name + "/gradient", Values(parameter.tensor.grad().contiguous()), step);
+    if (histograms) WriteHistogram(*events_, parameter.name + "/gradient", parameter.tensor.grad(), step);
   }
 }
 
 void StepLog::WriteParameters(int64_t step) {
   for (const auto& parameter : learner_.network().DenseParameters()) {
-    events_->Histogram(parameter.name, Values(parameter.tensor), step);
+    WriteHistogram(*events_, parameter.name, parameter.tensor, step);
   }
-  for (const auto& table : learner_.tables().dense_tables()) events_->Histogram(table.name, Values(table.tensor), step);
+  for (const auto& table : learner_.tables().dense_tables()) WriteHistogram(*events_, table.name, table.tensor, step);
   for (const auto& shard : learner_.tables().weights()) {
-    events_->Histogram(shard.name + "/rank:" + std::to_string(rank_),
-                       {shard.data, static_cast<size_t>(shard.rows * shard.dim)}, step);
+    WriteHistogram(*events_, shard.name + "/rank:" + std::to_string(rank_), shard.tensor(), step);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/dist/device.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/train/progress/log.h"
@@ -21,7 +22,7 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
     : config_(config),
       topology_(topology),
       stop_(stop),
-      group_(dist::Connect(topology, config_.model_dir())),
+      group_(dist::Connect(topology, dist::ChooseDevice(topology), config_.model_dir())),
       features_(features::FeatureSet::FromConfig(config_)),
       profiler_(config_.train_config().is_profiling(), config_.model_dir() + "/train_eval_trace"),
       server_(topology.rank == 0) {
@@ -117,7 +118,8 @@ Outcome Trainer::Run() {
   }
   if (stopped && !(num_steps_ > 0 && step_ >= num_steps_)) {
     LogInfo("SIGTERM: writing a checkpoint at step " + std::to_string(step_ - 1));
-    Save();
+    BeginSave();
+    FinishSave();
     message_.reason = "Terminated";
     return Outcome::kTerminated;
   }
@@ -126,6 +128,7 @@ Outcome Trainer::Run() {
     LogStep(MeanLosses(last_losses_), epoch, /*last=*/true);
   }
   SaveAndEvaluate(epoch);
+  FinishSave();
   if (checkpoints_->last_saved_step() != step_ - 1) throw TemporaryError("the final checkpoint could not be written");
   log_->Flush();
   profiler_.Finish();
@@ -134,19 +137,50 @@ Outcome Trainer::Run() {
   return Outcome::kFinished;
 }
 
+namespace {
+
+/// Whatever ends a pass, no batch goes while its ids are on their way.
+class Prefetching {
+ public:
+  explicit Prefetching(embedding::ShardedEmbedding& tables) : tables_(tables) {}
+  ~Prefetching() {
+    try {
+      tables_.DropPrefetch();
+    } catch (const std::exception& error) {
+      LogWarning(error.what());  // what ended the pass says more
+    }
+  }
+
+ private:
+  embedding::ShardedEmbedding& tables_;
+};
+
+}  // namespace
+
 // One pass over the data. True: training has to end (last step reached or stop asked).
 bool Trainer::RunPass(int64_t epoch) {
   const data::Batch nothing;
   bool open = true;
-  for (;;) {
-    if (num_steps_ > 0 && step_ >= num_steps_) return true;
+  const auto read = [&] {
     std::unique_ptr<data::Batch> batch = open ? stream_->Next() : nullptr;
     open = batch != nullptr;
+    return batch;
+  };
+  std::unique_ptr<data::Batch> next;
+  const Prefetching prefetching(learner_->tables());
+  for (bool ahead = false;;) {
+    if (num_steps_ > 0 && step_ >= num_steps_) return true;
+    std::unique_ptr<data::Batch> batch = ahead ? std::move(next) : read();
     const data::Batch& current = batch ? *batch : nothing;
+    // With several ranks the next batch's ids travel during this step. Every rank decides alike.
+    ahead = topology_.world_size > 1 && !(num_steps_ > 0 && step_ + 1 >= num_steps_);
+    if (ahead) next = read();
+    const data::Batch* following = !ahead ? nullptr : next ? next.get() : &nothing;
     StepTimes::OfProcess().End(Phase::kWait);
     const Rates rates = learner_->rates().Current();
     group_->set_step(step_);
-    const StepResult result = learner_->engine().Step(current, step_, rates, stop_);
+    const StepResult result =
+        learner_->engine().Step(current, step_, rates, {stop_, checkpoints_->written()}, following);
     if (result.ended) return false;
     rates_ = rates;
     learner_->metrics().Update(result.predictions, current);
@@ -160,6 +194,7 @@ bool Trainer::RunPass(int64_t epoch) {
       progress_.samples += current.rows;
       stream_->Recycle(std::move(batch));
     }
+    if (result.all_saved) FinishSave();
     AfterStep(result, epoch);
     profiler_.FinishStep();
     StepTimes::OfProcess().EndStep(step_ - 1);
@@ -225,14 +260,20 @@ void Trainer::Report(int64_t epoch) {
   server_.Update(progress_);
 }
 
-// The final decision of a run whose last step is saved already only rewrites the reading position.
+// The final decision of a run whose last step is saved already only rewrites the reading position. The evaluation runs
+// while the checkpoint is written.
 void Trainer::SaveAndEvaluate(int64_t epoch) {
-  if (checkpoints_->last_saved_step() == step_ - 1) return checkpoints_->RewritePosition(position_);
-  if (Save()) EvaluateNow(epoch);
+  const int64_t step = step_ - 1;
+  if (checkpoints_->last_begun_step() == step) FinishSave();
+  if (checkpoints_->last_saved_step() == step) return checkpoints_->RewritePosition(position_);
+  BeginSave();
+  EvaluateNow(epoch);
 }
 
-bool Trainer::Save() {
-  if (!checkpoints_->Save(step_ - 1, position_)) return false;
+bool Trainer::FinishSave() {
+  const int64_t before = checkpoints_->last_saved_step();
+  if (!checkpoints_->Finish()) return false;
+  if (checkpoints_->last_saved_step() == before) return true;
   message_.global_step = progress_.checkpoint_step = message_.checkpoint_step = checkpoints_->last_saved_step();
   message_.checkpoint_path = progress_.checkpoint_path = checkpoints_->last_path();
   server_.Update(progress_);
@@ -274,6 +315,7 @@ void Trainer::EvaluateNow(int64_t epoch) {
   const eval::Metrics metrics =
       eval::Evaluate(learner_->network(), learner_->tables(), *eval_stream_, *group_, settings);
   if (ema) ema->Swap();
+  if (!FinishSave()) return;  // no result without its checkpoint
   for (const auto& [name, value] : metrics) {
     progress_.metrics[name] = value;
     message_.metrics[name] = value;

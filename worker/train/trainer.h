@@ -42,7 +42,8 @@ class Trainer {
   void LogStep(const models::Losses& losses, int64_t epoch, bool last = false);
   models::Losses MeanLosses(const models::Losses& losses);
   void SaveAndEvaluate(int64_t epoch);
-  bool Save();
+  void BeginSave() { checkpoints_->Begin(step_ - 1, position_); }
+  bool FinishSave();
   void EvaluateNow(int64_t epoch);
   void EvaluateWhatWasNot();
   void Report(int64_t epoch);

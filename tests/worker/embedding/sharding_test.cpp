@@ -107,10 +107,10 @@ void Collect(const std::vector<Shard>& shards, bool copies, Trained& run) {
 }
 
 /// Trains from step `first` to `last`. `restore` and `save` see the tables of every rank before and after.
-Trained Train(int ranks, int local, const Placements& place, const OptimizerSpec& optimizer, int64_t first, int64_t last,
-          bool weighted = false, double rate = 0.05,
-          const std::function<void(ShardedEmbedding&, dist::ProcessGroup&)>& restore = nullptr,
-          const std::function<void(ShardedEmbedding&, dist::ProcessGroup&)>& save = nullptr) {
+Trained Train(int ranks, int local, const Placements& place, const OptimizerSpec& optimizer, int64_t first,
+              int64_t last, bool weighted = false, double rate = 0.05,
+              const std::function<void(ShardedEmbedding&, dist::ProcessGroup&)>& restore = nullptr,
+              const std::function<void(ShardedEmbedding&, dist::ProcessGroup&)>& save = nullptr) {
   Trained run;
   run.losses.resize(last - first);
   std::mutex mutex;
@@ -120,16 +120,21 @@ Trained Train(int ranks, int local, const Placements& place, const OptimizerSpec
     tables.Initialize(7);
     if (restore) restore(tables, group);
     const int64_t begin = kRows * group.rank() / ranks, end = kRows * (group.rank() + 1) / ranks;
+    std::vector<data::Batch> batches;
+    for (int64_t step = first; step <= last; ++step) batches.push_back(BatchOf(plan, step, begin, end));
     for (int64_t step = first; step < last; ++step) {
-      const data::Batch batch = BatchOf(plan, step, begin, end);
       at::Tensor gradient;
-      const at::Tensor pooled = tables.Forward(batch);
+      const at::Tensor pooled = tables.Forward(batches[step - first]);
+      // The ids of the next batch travel beside, or not; another batch may come between, as an evaluation does.
+      if (step % 3 != 0) tables.Prefetch(batches[step - first + 1]);
       EXPECT_EQ(tables.global_rows(), kRows);
       const double loss = LossAndGradient(pooled, step, begin, &gradient);
       tables.BackwardUpdate(gradient, rate);
+      if (step % 5 == 4) tables.Forward(BatchOf(plan, 1000 + step, begin, end));
       const std::lock_guard lock(mutex);
       run.losses[step - first] += loss / ranks;
     }
+    tables.DropPrefetch();
     if (save) save(tables, group);
     for (const bool copies : {false, true}) {
       {

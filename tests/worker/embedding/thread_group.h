@@ -7,6 +7,7 @@
 #include <barrier>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct SharedMemory {
   std::vector<at::Tensor> tensors;
   std::vector<std::vector<int64_t>> splits;
   std::vector<int64_t> numbers;
+  std::unique_ptr<SharedMemory> beside;  ///< of the second group
 };
 
 class ThreadGroup : public dist::ProcessGroup {
@@ -65,6 +67,11 @@ class ThreadGroup : public dist::ProcessGroup {
 
   void Barrier() override { memory_.barrier.arrive_and_wait(); }
 
+  std::unique_ptr<dist::ProcessGroup> Beside() override {
+    if (!memory_.beside) return nullptr;
+    return std::make_unique<ThreadGroup>(*memory_.beside, rank_, local_world_size_);
+  }
+
   std::vector<int64_t> AllGather(int64_t value) override {
     memory_.numbers[rank_] = value;
     memory_.barrier.arrive_and_wait();
@@ -87,6 +94,7 @@ class ThreadGroup : public dist::ProcessGroup {
 /// Runs `body` on every rank and waits for all.
 inline void RunRanks(int ranks, int local_world_size, const std::function<void(dist::ProcessGroup&)>& body) {
   SharedMemory memory(ranks);
+  if (ranks > 1) memory.beside = std::make_unique<SharedMemory>(ranks);
   std::vector<std::jthread> threads;
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {

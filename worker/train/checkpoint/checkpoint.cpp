@@ -67,8 +67,8 @@ json ReadManifest(const fs::path& folder) {
 }
 
 /// Writes one kind of pieces and describes the file for the manifest.
-json WriteShard(const fs::path& folder, const char* kind, const std::vector<Piece>& pieces, const Writers& writers) {
-  const std::string name = ShardName(kind, writers.rank, writers.world_size);
+json WriteShard(const fs::path& folder, const char* kind, const std::vector<Piece>& pieces, int rank, int world_size) {
+  const std::string name = ShardName(kind, rank, world_size);
   std::vector<TensorView> tensors;
   json described = json::array();
   for (const Piece& piece : pieces) {
@@ -88,22 +88,15 @@ json WriteShard(const fs::path& folder, const char* kind, const std::vector<Piec
   return {{"file", name}, {"kind", kind}, {"bytes", digest.bytes}, {"crc32", digest.crc32}, {"tensors", described}};
 }
 
-void WriteRank(const fs::path& folder, const Contents& contents, const Writers& writers) {
-  json shards = json::array();
-  if (!contents.model.empty()) shards.push_back(WriteShard(folder, "model", contents.model, writers));
-  if (!contents.optimizer.empty()) shards.push_back(WriteShard(folder, "optimizer", contents.optimizer, writers));
-  WriteFileSynced(folder / ("rank-" + std::to_string(writers.rank) + ".json"), shards.dump());
-}
-
 /// A folder beside the checkpoint that no reader takes for one and RemoveUnfinished removes.
 fs::path HiddenPath(const fs::path& checkpoint, const std::string& word) {
   return checkpoint.parent_path() / ("." + checkpoint.filename().string() + "." + word + ".unfinished");
 }
 
-/// Rank 0, when every rank has written: the manifest, then the rename that makes the checkpoint exist.
-void Publish(const fs::path& folder, const fs::path& final, const Contents& contents, const Writers& writers) {
+/// The manifest, when every rank has written its note.
+void WriteManifest(const fs::path& folder, const Contents& contents, int world_size) {
   json shards = json::array();
-  for (int rank = 0; rank < writers.world_size; ++rank) {
+  for (int rank = 0; rank < world_size; ++rank) {
     const fs::path note = folder / ("rank-" + std::to_string(rank) + ".json");
     if (!fs::exists(note)) throw TemporaryError("rank " + std::to_string(rank) + " could not write its shard");
     for (json& shard : json::parse(ReadText(note))) shards.push_back(std::move(shard));
@@ -115,11 +108,15 @@ void Publish(const fs::path& folder, const fs::path& final, const Contents& cont
   }
   const json manifest = {{"format", kFormat},
                          {"step", contents.step},
-                         {"world_size", writers.world_size},
+                         {"world_size", world_size},
                          {"files", files},
                          {"shards", shards}};
   WriteFileSynced(folder / "manifest.json", ManifestText(manifest));
   SyncFolder(folder);
+}
+
+/// The rename that makes the checkpoint exist.
+void MoveInPlace(const fs::path& folder, const fs::path& final) {
   std::error_code error;
   if (fs::exists(final)) {
     // A run that passed over this checkpoint because it is damaged has come here again.
@@ -141,34 +138,64 @@ std::string CheckpointPath(const std::string& model_dir, int64_t step) {
   return (fs::path(model_dir) / ("model.ckpt-" + std::to_string(step))).string();
 }
 
+Saving::Saving(const std::string& model_dir, int64_t step, int rank, int world_size)
+    : path_(CheckpointPath(model_dir, step)),
+      folder_((fs::path(model_dir) / (".model.ckpt-" + std::to_string(step) + ".unfinished")).string()),
+      rank_(rank),
+      world_size_(world_size) {}
+
+void Saving::Prepare() {
+  std::error_code error;
+  fs::remove_all(folder_, error);
+  fs::create_directories(folder_, error);
+  if (error) throw TemporaryError("cannot make " + folder_ + ": " + error.message());
+}
+
+void Saving::WriteShards(const Contents& contents) {
+  json shards = json::array();
+  if (!contents.model.empty()) shards.push_back(WriteShard(folder_, "model", contents.model, rank_, world_size_));
+  if (!contents.optimizer.empty()) {
+    shards.push_back(WriteShard(folder_, "optimizer", contents.optimizer, rank_, world_size_));
+  }
+  WriteFileSynced(fs::path(folder_) / ("rank-" + std::to_string(rank_) + ".json"), shards.dump());
+}
+
+void Saving::Publish(const Contents& contents, bool failed) {
+  try {
+    if (!failed) {
+      WriteManifest(folder_, contents, world_size_);
+      MoveInPlace(folder_, path_);
+      return;
+    }
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+    throw;
+  }
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+}
+
+// The folder that the rename moves away: what an earlier, damaged checkpoint of this step left does not count.
+bool Saving::Published() const { return !fs::exists(folder_) && fs::exists(fs::path(path_) / "manifest.json"); }
+
 std::string Save(const std::string& model_dir, const Contents& contents, const Writers& writers, std::string* problem) {
-  const fs::path final = CheckpointPath(model_dir, contents.step);
-  const fs::path folder = fs::path(model_dir) / (".model.ckpt-" + std::to_string(contents.step) + ".unfinished");
+  Saving saving(model_dir, contents.step, writers.rank, writers.world_size);
   std::string trouble;
   auto attempt = [&](auto action) {
-    if (!trouble.empty()) return;
     try {
       action();
     } catch (const std::exception& error) {
-      trouble = error.what();
+      if (trouble.empty()) trouble = error.what();
     }
   };
-  if (writers.rank == 0) {
-    attempt([&] {
-      fs::remove_all(folder);
-      fs::create_directories(folder);
-    });
-  }
+  if (writers.rank == 0) attempt([&] { saving.Prepare(); });
   writers.barrier();
-  attempt([&] { WriteRank(folder, contents, writers); });
+  attempt([&] { saving.WriteShards(contents); });
   writers.barrier();
-  if (writers.rank == 0) {
-    attempt([&] { Publish(folder, final, contents, writers); });
-    std::error_code ignored;
-    if (!trouble.empty()) fs::remove_all(folder, ignored);
-  }
+  if (writers.rank == 0) attempt([&] { saving.Publish(contents, !trouble.empty()); });
   writers.barrier();
-  if (fs::exists(final / "manifest.json")) return final.string();
+  if (saving.Published()) return saving.path();
   if (problem) *problem = trouble.empty() ? "another rank could not write its part" : trouble;
   return "";
 }

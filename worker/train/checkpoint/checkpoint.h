@@ -35,7 +35,8 @@ struct Piece {
   int64_t row_begin = 0;
   int64_t global_rows = -1;  ///< -1: the tensor is whole
   int64_t column_begin = 0;
-  int64_t global_columns = 0;  ///< of a tensor with two axes; 0: all its columns are here
+  int64_t global_columns = 0;         ///< of a tensor with two axes; 0: all its columns are here
+  std::shared_ptr<const void> owner;  ///< of the tensor's memory, when that is a copy made for the checkpoint
 };
 
 /// A rectangle of a tensor; a tensor with one axis is one column wide.
@@ -57,6 +58,24 @@ struct Writers {
   std::function<void()> barrier = [] {};
 };
 
+/// A save in its steps, for callers that do other work between them. Every rank goes through them in this order, with a
+/// barrier after each. They throw TemporaryError (disk full, ...); whatever was thrown, Publish is called by rank 0.
+class Saving {
+ public:
+  Saving(const std::string& model_dir, int64_t step, int rank, int world_size);
+  void Prepare();                              ///< rank 0: an empty folder
+  void WriteShards(const Contents& contents);  ///< this rank's part; may take a thread of its own
+  /// Rank 0: makes the checkpoint exist, or with `failed` and when it throws removes what was written.
+  void Publish(const Contents& contents, bool failed);
+  /// Whether the checkpoint exists.
+  bool Published() const;
+  const std::string& path() const { return path_; }  ///< of the checkpoint
+
+ private:
+  const std::string path_, folder_;
+  const int rank_, world_size_;
+};
+
 /// Path of a step's checkpoint.
 std::string CheckpointPath(const std::string& model_dir, int64_t step);
 
@@ -64,8 +83,8 @@ std::string CheckpointPath(const std::string& model_dir, int64_t step);
 /// went wrong is in `problem`, the folder of the attempt is removed and older checkpoints are untouched.
 std::string Save(const std::string& model_dir, const Contents& contents, const Writers& writers, std::string* problem);
 
-/// Rewrites one text file of a finished checkpoint in place (dataloader_state.json at the end of a pass). The checkpoint
-/// is whole before, after and at any moment between.
+/// Rewrites one text file of a finished checkpoint in place (dataloader_state.json at the end of a pass). The
+/// checkpoint is whole before, after and at any moment between.
 void RewriteFile(const std::string& checkpoint, const std::string& name, const std::string& text);
 
 /// Removes folders that a killed run left half written.

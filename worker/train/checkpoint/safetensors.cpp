@@ -14,6 +14,8 @@ using nlohmann::json;
 
 constexpr int64_t kMaxHeader = int64_t{100} << 20;  // the format's own bound
 
+constexpr int64_t kChunk = int64_t{1} << 18;         // elements read at a time
+
 struct DTypeFacts {
   DType dtype;
   const char* name;
@@ -98,7 +100,18 @@ FileDigest WriteSafetensors(const std::string& path, std::span<const TensorView>
   SyncedFile writer(path);
   writer.Write(&length, sizeof length);
   writer.Write(text.data(), static_cast<int64_t>(text.size()));
-  for (const TensorView& tensor : tensors) writer.Write(tensor.data, tensor.bytes());
+  std::vector<float> chunk;
+  for (const TensorView& tensor : tensors) {
+    if (!tensor.read) {
+      writer.Write(tensor.data, tensor.bytes());
+      continue;
+    }
+    for (int64_t first = 0; first < tensor.elements(); first += kChunk) {
+      chunk.resize(std::min(kChunk, tensor.elements() - first));
+      tensor.read(first, static_cast<int64_t>(chunk.size()), chunk.data());
+      writer.Write(chunk.data(), static_cast<int64_t>(chunk.size() * sizeof(float)));
+    }
+  }
   return writer.Finish();
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -17,12 +18,14 @@ enum class DType { kF32, kF64, kF16, kBF16, kI64, kI32, kU8, kBool };
 const char* DTypeName(DType dtype);
 int64_t DTypeSize(DType dtype);
 
-/// A tensor in memory or in a mapped file; row-major, contiguous.
+/// A tensor in memory or in a mapped file; row-major, contiguous. One that is written may have `read` instead of data.
 struct TensorView {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
   const void* data = nullptr;
+  /// Copies elements [first, first + count) to `out`; only for float32.
+  std::function<void(int64_t first, int64_t count, float* out)> read;
 
   int64_t elements() const;
   int64_t bytes() const { return elements() * DTypeSize(dtype); }

@@ -1,0 +1,36 @@
+// libanneal_cuda.so: CUDA devices and NCCL for a program that is linked to neither (worker/dist/device.h).
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAFunctions.h>
+
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+#include "worker/dist/device.h"
+
+namespace anneal::dist {
+namespace {
+
+class Cuda : public Accelerator {
+ public:
+  int device_count() const override { return c10::cuda::device_count(); }
+
+  int64_t memory_bytes(int device) const override {
+    return static_cast<int64_t>(at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(device))->totalGlobalMem);
+  }
+
+  void Use(int device) const override { c10::cuda::set_device(static_cast<c10::DeviceIndex>(device)); }
+
+  c10::intrusive_ptr<c10d::Backend> MakeNccl(const c10::intrusive_ptr<c10d::Store>& store,
+                                             const Topology& topology) const override {
+    auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = std::chrono::duration_cast<std::chrono::milliseconds>(topology.timeout);
+    return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, topology.rank, topology.world_size, options);
+  }
+};
+
+}  // namespace
+}  // namespace anneal::dist
+
+extern "C" const anneal::dist::Accelerator* anneal_accelerator() {
+  static const anneal::dist::Cuda cuda;
+  return &cuda;
+}

@@ -1,0 +1,40 @@
+// Where a process computes: the CPU, or its CUDA device. One program does both. What only CUDA has comes from
+// libanneal_cuda.so beside it, which a CUDA build makes (worker/cuda), so that the program starts without a driver.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/intrusive_ptr.h>
+
+#include "worker/dist/topology.h"
+
+namespace c10d {
+class Backend;
+class Store;
+}  // namespace c10d
+
+namespace anneal::dist {
+
+/// What libanneal_cuda.so gives.
+class Accelerator {
+ public:
+  virtual ~Accelerator() = default;
+  virtual int device_count() const = 0;
+  virtual int64_t memory_bytes(int device) const = 0;  ///< in all
+  virtual void Use(int device) const = 0;              ///< the current device of this thread
+  /// Collectives of CUDA tensors.
+  virtual c10::intrusive_ptr<c10d::Backend> MakeNccl(const c10::intrusive_ptr<c10d::Store>& store,
+                                                     const Topology& topology) const = 0;
+};
+
+/// The function of that library, by this name: `const Accelerator* anneal_accelerator()`.
+inline constexpr const char* kAcceleratorFunction = "anneal_accelerator";
+
+/// Null in a CPU build, and where the library cannot be loaded: then `why`, when given, says what is missing.
+const Accelerator* FindAccelerator(std::string* why = nullptr);
+
+/// The device of this process. ANNEAL_DEVICE=cpu | cuda | auto (the default: CUDA when there is a device). With CUDA it
+/// is the one of the local rank. Throws ConfigError when CUDA is asked for and cannot be had, saying what is missing.
+/// To be called before anything else of LibTorch: it loads the CUDA half of it.
+at::Device ChooseDevice(const Topology& topology);
+
+}  // namespace anneal::dist
