@@ -30,7 +30,8 @@ def train_job(name, spec=None, edits=None):
                    "edits": {"data_config.shuffle": "false", "train_config.save_checkpoints_epochs": "0",
                              "train_config.save_checkpoints_steps": "20", "train_config.num_epochs": "3", **(edits or {})}},
         "workers": {"numNodes": 2, "gpusPerNode": 0, "shmSize": "64Mi", "affinity": ONE_A_NODE},
-        "rendezvous": {"backend": "gloo", "env": [{"name": "OMP_NUM_THREADS", "value": "1"}]},
+        # Kernels that are chosen by measuring round otherwise on another start.
+        "rendezvous": {"backend": "gloo", "env": [{"name": "OMP_NUM_THREADS", "value": "1"}, {"name": "USE_DETERMINISTIC_ALGORITHMS", "value": "1"}]},
         "data": {"trainInputPath": "/data/train.parquet", "evalInputPath": "/data/eval.parquet",
                  "volumes": [{"name": "ratings", "mountPath": "/data", "claimName": "movielens-data"}]},
         "checkpoint": {"modelDir": f"/mnt/{name}", "volume": {"claimName": "faults", "subPath": name}},
