@@ -20,7 +20,7 @@ Found Load() {
   if (!std::filesystem::exists(library)) return {nullptr, "this is a CPU build, without " + library.string()};
   // For all to see: FBGEMM's libraries look for the symbols of LibTorch's CUDA half that comes with it.
   void* handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
-  if (!handle) return {nullptr, ::dlerror()};
+  if (!handle) return {nullptr, library.string() + " could not be loaded: " + ::dlerror()};
   using Function = const Accelerator* (*)();
   const auto function = reinterpret_cast<Function>(::dlsym(handle, kAcceleratorFunction));
   if (!function) return {nullptr, library.string() + " has no " + kAcceleratorFunction};
