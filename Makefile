@@ -1,5 +1,5 @@
 # One habit a target; the work is in cmake/, examples/ and tests/.
-.PHONY: demo build test e2e bench bench-export fault format lint deps cuda gpu-check cluster-up cluster-down
+.PHONY: demo build test test-deps e2e bench bench-export fault format lint deps cuda gpu-check cluster-up cluster-down
 
 JOBS ?= $(shell nproc)
 
@@ -14,9 +14,12 @@ build: deps
 demo: build
 	@examples/movielens/demo $(if $(SYNTHETIC),--synthetic)
 
-test: build
-	@cmake/deps/install movielens python bench
+# Some tests are there only with their packages: those come first.
+test: test-deps build
 	@OMP_WAIT_POLICY=passive ctest --test-dir build --output-on-failure -j 1
+
+test-deps:
+	@cmake/deps/install build movielens python bench
 
 # The example and its faults on two real nodes, with the images and the chart, and the export image; skipped, with the reason,
 # without root.
