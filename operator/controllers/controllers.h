@@ -5,14 +5,21 @@
 #include <vector>
 
 #include "operator/controllers/progress_poller.h"
+#include "operator/kube/child_cache.h"
 #include "operator/kube/event_recorder.h"
 #include "operator/kube/reconciler.h"
 
 namespace anneal::controllers {
 
-/// Without a recorder no Events are made.
-std::vector<std::unique_ptr<kube::Reconciler>> MakeReconcilers(kube::Api& api, const kube::Clock& clock,
-                                                               ProgressPoller& poller,
-                                                               kube::EventRecorder* recorder = nullptr);
+/// What reconcilers work with.
+struct Surroundings {
+  kube::Api& api;
+  const kube::Clock& clock;
+  ProgressPoller& poller;
+  kube::ChildCache* children = nullptr;     ///< fed by the manager's watches; null: pods are listed each time
+  kube::EventRecorder* recorder = nullptr;  ///< null: no Events are made
+};
+
+std::vector<std::unique_ptr<kube::Reconciler>> MakeReconcilers(const Surroundings& surroundings);
 
 }  // namespace anneal::controllers

@@ -4,11 +4,13 @@
 
 #include "operator/api/conditions.h"
 #include "operator/api/schema.h"
+#include "operator/api/spec_hash.h"
 #include "operator/controllers/config_check.h"
 #include "operator/controllers/gang.h"
 #include "operator/controllers/policies/events.h"
 #include "operator/controllers/policies/pod_problems.h"
 #include "operator/controllers/policies/run_start.h"
+#include "operator/controllers/source_model.h"
 
 namespace anneal::controllers {
 
@@ -46,11 +48,7 @@ kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json&
   observed.job = job;
   observed.now = clock_.Now();
   observed.inputs = Gather(job);
-  kube::ListOptions mine;
-  mine.label_selector = JobSelector(job);
-  for (Json& pod : api_.List(resources::kPod, key.ns, mine).items) {
-    if (Owns(job, pod)) observed.pods.push_back(std::move(pod));
-  }
+  observed.pods = PodsOf(job);
   ConfirmPods(observed);
   observed.progress = poller_.Latest(resource_, key, observed.pods, job.value("status", Json::object()));
   const Decision decision = Decide(observed, Traits(job));
@@ -106,8 +104,31 @@ void JobReconciler::RefuseSpec(const Json& found, const std::string& faults) {
   WriteStatus(found, status, job);
 }
 
-// A list may be older than what this operator did: a pod that seems to be gone is asked for by name before it counts as
-// lost.
+std::vector<Json> JobReconciler::PodsOf(const Json& job) {
+  std::vector<Json> pods;
+  if (!children_) {
+    kube::ListOptions mine;
+    mine.label_selector = JobSelector(job);
+    for (Json& pod : api_.List(resources::kPod, job["metadata"].value("namespace", "default"), mine).items) {
+      if (Owns(job, pod)) pods.push_back(std::move(pod));
+    }
+    return pods;
+  }
+  kube::ChildCache::Children children = children_->Of(job["metadata"]["uid"], clock_.Now());
+  for (const kube::Key& key : children.unsure) {
+    auto pod = kube::Find(api_, resources::kPod, key.ns, key.name);
+    if (!pod || !Owns(job, *pod)) {
+      children_->NotMade(key);
+      continue;
+    }
+    children_->Made(*pod, clock_.Now());
+    children.known.push_back(std::move(*pod));
+  }
+  return std::move(children.known);
+}
+
+// What is known may be older than what this operator did: a pod that seems to be gone is asked for by name before it
+// counts as lost.
 void JobReconciler::ConfirmPods(Observed& observed) {
   const Json run = observed.job.value("status", Json::object()).value("run", Json::object());
   if (!run.contains("createdAttempt") || run["createdAttempt"] != run["attempt"]) return;
@@ -124,11 +145,7 @@ void JobReconciler::ConfirmPods(Observed& observed) {
   }
 }
 
-bool JobReconciler::Owns(const Json& job, const Json& object) {
-  const Json owners = object["metadata"].value("ownerReferences", Json::array());
-  return std::any_of(owners.begin(), owners.end(),
-                     [&](const Json& owner) { return owner.value("uid", "") == job["metadata"]["uid"]; });
-}
+bool JobReconciler::Owns(const Json& job, const Json& object) { return BelongsTo(object, job["metadata"]["uid"]); }
 
 // What could not be done is in status, not only in the log: a user reads the job.
 void JobReconciler::Report(const Json& job, const PodProblem& problem) {
@@ -164,18 +181,53 @@ bool JobReconciler::Act(const Json& job, const Decision& decision, const RunInpu
   Ensure(resources::kService, job, HeadlessService(job));
   const int run = job["status"]["run"]["number"];
   const std::string snapshot = SnapshotName(job["metadata"]["name"], run);
-  if (!kube::Find(api_, resources::kConfigMap, ns, snapshot)) {
-    if (!inputs.ready) throw std::runtime_error("config snapshot " + snapshot + " is gone and its source is not ready");
-    Ensure(resources::kConfigMap, job, ConfigSnapshot(job, inputs.config));
+  if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); !there || !Owns(job, *there)) {
+    const auto config = RunConfig(job, inputs);
+    if (!config) {
+      Report(job, {"ConfigLost", "the config of run " + std::to_string(run) + " was not kept and " +
+                                     (inputs.ready ? "is another by now" : "cannot be had: " + inputs.message)});
+      return true;
+    }
+    Ensure(resources::kConfigMap, job, ConfigSnapshot(job, *config));
   }
   ForgetRuns(job, run - job["spec"].value("historyLimit", 5));
   PrepareMore(job);
   const WorkerPlan plan = Plan(job);
   if (UsesVolcano(job)) Ensure(kPodGroup, job, VolcanoPodGroup(job, WorkerPod(job, 0, plan)));
   bool all_new = true;
-  for (const int index : decision.create)
-    all_new = Ensure(resources::kPod, job, WorkerPod(job, index, plan)) && all_new;
+  for (const int index : decision.create) all_new = MakePod(job, WorkerPod(job, index, plan)) && all_new;
   return all_new;
+}
+
+// Until a watch has told of the pod, the cache counts it as made, or as perhaps made when the answer is lost.
+bool JobReconciler::MakePod(const Json& job, const Json& pod) {
+  if (!children_) return Ensure(resources::kPod, job, pod);
+  const kube::Key key{job["metadata"].value("namespace", "default"), pod["metadata"]["name"]};
+  children_->Expect(key, job["metadata"]["uid"]);
+  try {
+    children_->Made(api_.Create(resources::kPod, key.ns, pod), clock_.Now());
+    return true;
+  } catch (const ApiError& error) {
+    if (!error.already_exists()) {
+      if (error.status() >= 400 && error.status() < 500) children_->NotMade(key);
+      throw;
+    }
+  }
+  children_->Made(OwnOne(resources::kPod, job, pod), clock_.Now());
+  return false;
+}
+
+// The config that the run began with. Its source may have moved on before a snapshot was made: then the source's own
+// snapshot of the run that this one is made from still tells.
+std::optional<std::string> JobReconciler::RunConfig(const Json& job, const RunInputs& inputs) {
+  const Json& run = job["status"]["run"];
+  const auto is_it = [&](const std::string& text) { return api::Sha256(text) == run.value("configHash", ""); };
+  if (inputs.ready && is_it(inputs.config)) return inputs.config;
+  const Json from = run.value("inputs", Json::object());
+  if (!from.contains("trainJob")) return std::nullopt;
+  auto config =
+      ConfigOfRun(api_, job["metadata"].value("namespace", "default"), from["trainJob"], from["uid"], from["run"]);
+  return config && is_it(*config) ? config : std::nullopt;
 }
 
 void JobReconciler::Remove(const kube::Resource& resource, const Json& object, std::optional<int64_t> grace) {
@@ -193,6 +245,7 @@ void JobReconciler::Remove(const kube::Resource& resource, const Json& object, s
 
 // Config snapshots and pod groups of runs before `first`; the Service too when none is left.
 void JobReconciler::ForgetRuns(const Json& job, int first) {
+  if (first <= 1) return;
   const std::string ns = job["metadata"].value("namespace", "default");
   kube::ListOptions mine;
   mine.label_selector = JobSelector(job);
@@ -212,18 +265,23 @@ void JobReconciler::ForgetRuns(const Json& job, int first) {
 }
 
 bool JobReconciler::Ensure(const kube::Resource& resource, const Json& job, const Json& object) {
-  const std::string ns = job["metadata"].value("namespace", "default");
   try {
-    api_.Create(resource, ns, object);
+    api_.Create(resource, job["metadata"].value("namespace", "default"), object);
     return true;
   } catch (const ApiError& error) {
     if (!error.already_exists()) throw;
-    const std::string name = object["metadata"]["name"];
-    const auto there = kube::Find(api_, resource, ns, name);
-    if (!there) throw;
-    if (!object["metadata"].contains("ownerReferences") || Owns(job, *there)) return false;
-    throw ApiError(409, "AlreadyExists", resource.kind + " " + name + " exists and belongs to something else");
   }
+  OwnOne(resource, job, object);
+  return false;
+}
+
+// The object of that name that is there already: the job's own, or one that never had an owner.
+Json JobReconciler::OwnOne(const kube::Resource& resource, const Json& job, const Json& object) {
+  const std::string name = object["metadata"]["name"];
+  const auto there = kube::Find(api_, resource, job["metadata"].value("namespace", "default"), name);
+  if (!there) throw ApiError(409, "Conflict", resource.kind + " " + name + " was there and is gone");
+  if (!object["metadata"].contains("ownerReferences") || Owns(job, *there)) return *there;
+  throw ApiError(409, "AlreadyExists", resource.kind + " " + name + " exists and belongs to something else");
 }
 
 bool JobReconciler::HasOwnConfig(const Json& job) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <string>
 
+#include "operator/controllers/controllers.h"
 #include "operator/controllers/decide.h"
 #include "operator/controllers/policies/pod_problems.h"
 #include "operator/controllers/progress_poller.h"
@@ -15,10 +16,13 @@ namespace anneal::controllers {
 
 class JobReconciler : public kube::Reconciler {
  public:
-  /// `recorder` may be null: then nothing is told.
-  JobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, kube::EventRecorder* recorder,
-                const kube::Resource& resource)
-      : api_(api), clock_(clock), poller_(poller), recorder_(recorder), resource_(resource) {}
+  JobReconciler(const Surroundings& surroundings, const kube::Resource& resource)
+      : api_(surroundings.api),
+        clock_(surroundings.clock),
+        poller_(surroundings.poller),
+        children_(surroundings.children),
+        recorder_(surroundings.recorder),
+        resource_(resource) {}
 
   const kube::Resource& resource() const override { return resource_; }
   std::vector<kube::Resource> owns() const override { return {kube::resources::kPod}; }
@@ -45,17 +49,22 @@ class JobReconciler : public kube::Reconciler {
 
  private:
   kube::ReconcileResult ReconcileJob(const kube::Json& found, const kube::Json& job);
+  std::vector<kube::Json> PodsOf(const kube::Json& job);
   void ConfirmPods(Observed& observed);
+  kube::Json OwnOne(const kube::Resource& resource, const kube::Json& job, const kube::Json& object);
+  bool MakePod(const kube::Json& job, const kube::Json& pod);
   void WriteStatus(const kube::Json& found, const kube::Json& status, kube::Json& job);
   void Tell(const kube::Json& job, const kube::Json& before, const kube::Json& after);
   void Report(const kube::Json& job, const PodProblem& problem);
   void RefuseSpec(const kube::Json& found, const std::string& faults);
   void Remove(const kube::Resource& resource, const kube::Json& object, std::optional<int64_t> grace);
   void ForgetRuns(const kube::Json& job, int first);
+  std::optional<std::string> RunConfig(const kube::Json& job, const RunInputs& inputs);
   static bool Owns(const kube::Json& job, const kube::Json& object);
   bool Act(const kube::Json& job, const Decision& decision, const RunInputs& inputs);
 
   ProgressPoller& poller_;
+  kube::ChildCache* children_;
   kube::EventRecorder* recorder_;
   kube::Resource resource_;
 };

@@ -8,8 +8,8 @@ namespace anneal::controllers {
 
 class TrainJobReconciler : public JobReconciler {
  public:
-  TrainJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, kube::EventRecorder* recorder)
-      : JobReconciler(api, clock, poller, recorder, kube::resources::kTrainJob) {}
+  explicit TrainJobReconciler(const Surroundings& surroundings)
+      : JobReconciler(surroundings, kube::resources::kTrainJob) {}
   std::vector<kube::Resource> refers_to() const override;
   std::vector<kube::Reference> References(const kube::Json& job) const override;
 
@@ -26,8 +26,8 @@ class TrainJobReconciler : public JobReconciler {
 /// Follows the runs of its TrainJob, or evaluates one checkpoint.
 class EvalJobReconciler : public JobReconciler {
  public:
-  EvalJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, kube::EventRecorder* recorder)
-      : JobReconciler(api, clock, poller, recorder, kube::resources::kEvalJob) {}
+  explicit EvalJobReconciler(const Surroundings& surroundings)
+      : JobReconciler(surroundings, kube::resources::kEvalJob) {}
   std::vector<kube::Resource> refers_to() const override;
   std::vector<kube::Reference> References(const kube::Json& job) const override;
 
@@ -40,8 +40,8 @@ class EvalJobReconciler : public JobReconciler {
 /// Follows the passed gates of an EvalJob or the runs of a TrainJob, or exports one checkpoint.
 class ExportJobReconciler : public JobReconciler {
  public:
-  ExportJobReconciler(kube::Api& api, const kube::Clock& clock, ProgressPoller& poller, kube::EventRecorder* recorder)
-      : JobReconciler(api, clock, poller, recorder, kube::resources::kExportJob) {}
+  explicit ExportJobReconciler(const Surroundings& surroundings)
+      : JobReconciler(surroundings, kube::resources::kExportJob) {}
   std::vector<kube::Resource> refers_to() const override;
   std::vector<kube::Reference> References(const kube::Json& job) const override;
 

@@ -94,10 +94,17 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
                     {"image", spec["image"]},
                     {"evalInputPath", spec.value("data", Json::object()).value("evalInputPath", "")},
                     {"edits", spec["config"].value("edits", Json::object())}};
-  const auto snapshot = kube::Find(api, resources::kConfigMap, ns, SnapshotName(name, number));
-  if (!snapshot) return wait("ReferenceNotFound", "config snapshot " + SnapshotName(name, number) + " is gone", true);
-  model.config = (*snapshot)["data"]["pipeline.config"];
+  const auto config = ConfigOfRun(api, ns, name, train["metadata"]["uid"], number);
+  if (!config) return wait("ReferenceNotFound", "config snapshot " + SnapshotName(name, number) + " is gone", true);
+  model.config = *config;
   return model;
+}
+
+std::optional<std::string> ConfigOfRun(kube::Api& api, const std::string& ns, const std::string& train_job,
+                                       const std::string& uid, int run) {
+  const auto snapshot = kube::Find(api, resources::kConfigMap, ns, SnapshotName(train_job, run));
+  if (!snapshot || !BelongsTo(*snapshot, uid)) return std::nullopt;
+  return (*snapshot)["data"]["pipeline.config"].get<std::string>();
 }
 
 SourceModel ResolveCheckpoint(const Json& checkpoint, const Json& spec) {

@@ -28,6 +28,10 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
 /// spec.source.checkpoint {claimName, subPath, path}; the spec has to name image and config itself.
 SourceModel ResolveCheckpoint(const kube::Json& checkpoint, const kube::Json& spec);
 
+/// pipeline.config of a TrainJob's run, of this very TrainJob; nullopt when it is not kept any more.
+std::optional<std::string> ConfigOfRun(kube::Api& api, const std::string& ns, const std::string& train_job,
+                                       const std::string& uid, int run);
+
 /// The checkpoint's path where the source's volume is mounted.
 std::string CheckpointOf(const kube::Json& identity);
 /// Mounts the source's checkpoint volume and returns the checkpoint's path in the container.

@@ -109,6 +109,11 @@ std::string JobSelector(const Json& job) {
   return "anneal.dev/job-kind=" + job.value("kind", "") + ",anneal.dev/job-name=" + NameOf(job);
 }
 
+bool BelongsTo(const Json& object, const std::string& uid) {
+  const Json owners = object["metadata"].value("ownerReferences", Json::array());
+  return std::any_of(owners.begin(), owners.end(), [&](const Json& owner) { return owner.value("uid", "") == uid; });
+}
+
 Json OwnerReference(const Json& job) {
   return {{"apiVersion", job["apiVersion"]}, {"kind", job["kind"]}, {"name", job["metadata"]["name"]},
           {"uid", job["metadata"]["uid"]},   {"controller", true},  {"blockOwnerDeletion", true}};

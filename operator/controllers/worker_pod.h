@@ -34,6 +34,8 @@ std::string MasterAddress(const kube::Json& job);
 kube::Json JobLabels(const kube::Json& job);
 std::string JobSelector(const kube::Json& job);
 kube::Json OwnerReference(const kube::Json& job);
+/// Whether an owner of the object has this UID: a name alone may be that of a job made anew.
+bool BelongsTo(const kube::Json& object, const std::string& uid);
 
 /// Adds volume `name` with its mount to the plan; an existing volume of that name is shared.
 void AddMount(WorkerPlan& plan, const std::string& name, const kube::Json& source, const std::string& path,

@@ -1,10 +1,12 @@
 #include "operator/kube/event_router.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace anneal::kube {
 
-EventRouter::EventRouter(std::vector<const Reconciler*> reconcilers) : reconcilers_(std::move(reconcilers)) {
+EventRouter::EventRouter(std::vector<const Reconciler*> reconcilers, ChildCache* children)
+    : reconcilers_(std::move(reconcilers)), children_(children) {
   for (const Reconciler* reconciler : reconcilers_) {
     SourceOf(reconciler->resource(), false);
     for (const Resource& child : reconciler->owns()) SourceOf(child, true);
@@ -49,6 +51,7 @@ EventRouter::Trace EventRouter::Read(size_t source, const Json& object) const {
       }
     }
   }
+  if (children_ && sources_[source].child) trace.child = ChildCache::Pack(object);
   trace.owners.shrink_to_fit();
   trace.references.shrink_to_fit();
   return trace;
@@ -72,8 +75,15 @@ void EventRouter::Keep(size_t source, Trace trace) {
       if (reconcilers_[i]->resource() == sources_[source].resource) followers_[reference].insert({i, trace.key});
     }
   }
+  // Put takes the old one's place: a child is never missing in between.
+  if (!trace.child.owner.empty())
+    children_->Put(trace.key, {trace.child.uid, trace.child.owner, std::exchange(trace.child.body, {})});
   const Key key = trace.key;
   known_[source].emplace(key, std::move(trace));
+}
+
+void EventRouter::ForgetChild(const Trace& trace) {
+  if (!trace.child.owner.empty()) children_->Erase(trace.key, trace.child.owner, trace.child.uid);
 }
 
 void EventRouter::Forget(size_t source, const Key& key) {
@@ -98,6 +108,7 @@ std::vector<EventRouter::Wake> EventRouter::Changed(size_t source, Trace trace) 
 std::vector<EventRouter::Wake> EventRouter::Gone(size_t source, const Trace& trace) {
   const std::lock_guard lock(mutex_);
   Forget(source, trace.key);
+  ForgetChild(trace);
   return WakesOf(source, trace);
 }
 
@@ -117,6 +128,7 @@ std::vector<EventRouter::Wake> EventRouter::Replaced(size_t source, const std::s
   for (const Trace& trace : gone) {
     tell(trace);
     Forget(source, trace.key);
+    ForgetChild(trace);
   }
   for (Trace& trace : list) {
     tell(trace);

@@ -1,8 +1,8 @@
 // From objects that are seen to keys that have to be reconciled: an object's own key, its controlling owner's, and
 // those of the objects that refer to it.
 //
-// No objects are kept: of each only its name, its owner and what it refers to. So an event costs a look-up, however
-// many jobs a namespace holds.
+// Of an object only its name, its owner and what it refers to are kept, so that an event costs a look-up, however many
+// jobs a namespace holds; children also go into a ChildCache, before anybody is woken.
 #pragma once
 
 #include <map>
@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "operator/kube/child_cache.h"
 #include "operator/kube/reconciler.h"
 
 namespace anneal::kube {
@@ -34,9 +35,11 @@ class EventRouter {
     Key key;
     std::vector<Wake> owners;
     std::vector<std::pair<size_t, Key>> references;  ///< source number, key
+    ChildCache::Child child;                         ///< its body is empty once it is in the cache
   };
 
-  explicit EventRouter(std::vector<const Reconciler*> reconcilers);
+  /// `children` may be null.
+  explicit EventRouter(std::vector<const Reconciler*> reconcilers, ChildCache* children = nullptr);
 
   const std::vector<Source>& sources() const { return sources_; }
   Trace Read(size_t source, const Json& object) const;
@@ -53,9 +56,11 @@ class EventRouter {
   size_t SourceOf(const Resource& resource, bool child);
   void Keep(size_t source, Trace trace);
   void Forget(size_t source, const Key& key);
+  void ForgetChild(const Trace& trace);
   std::vector<Wake> WakesOf(size_t source, const Trace& trace) const;
 
   std::vector<const Reconciler*> reconcilers_;
+  ChildCache* children_;
   std::vector<Source> sources_;
   mutable std::mutex mutex_;
   std::vector<std::map<Key, Trace>> known_;  ///< by source

@@ -213,6 +213,8 @@ Json HttpsApi::Send(const std::string& method, const std::string& path, const Js
     };
     milliseconds wait(0);
     WaitForTurn();
+    if (method != "GET" && options_.may_write && !options_.may_write())
+      throw ApiError(0, "NotLeading", what + ": not sent, another replica may lead by now");
     try {
       auto reply = Connection(false)->request(Request(method, path, text)).get();
       const int status = reply.status_code();

@@ -23,6 +23,8 @@ struct HttpsOptions {
   /// lets through.
   double qps = 0;
   int burst = 100;
+  /// Asked just before each write is sent, also again; false: nothing is sent, ApiError(0, "NotLeading").
+  std::function<bool()> may_write;
   int tries = 10;                                  ///< of one request that is told to come again
   std::chrono::milliseconds longest_wait{30'000};  ///< cap on Retry-After
   /// Called after each request: HTTP status ("<error>" when none came), method, seconds.

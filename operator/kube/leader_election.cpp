@@ -25,6 +25,11 @@ void Sleep(milliseconds time, const std::atomic<bool>& stop) {
 }  // namespace
 
 bool LeaderElector::Try() {
+  const auto asked = Steady::now();
+  const auto renewed = [&] {
+    sure_until_ = (asked + options_.renew_deadline).time_since_epoch().count();
+    return held_ = true;
+  };
   const std::string now = Micro(clock_.Now());
   Json spec = {{"holderIdentity", options_.identity},
                {"leaseDurationSeconds", std::max<int64_t>(1, options_.lease.count() / 1000)},
@@ -39,7 +44,7 @@ bool LeaderElector::Try() {
                    {"kind", "Lease"},
                    {"metadata", {{"name", options_.name}, {"namespace", options_.ns}}},
                    {"spec", spec}});
-      return held_ = true;
+      return renewed();
     }
     const std::string version = (*lease)["metadata"].value("resourceVersion", "");
     if (version != seen_) {
@@ -58,7 +63,7 @@ bool LeaderElector::Try() {
     }
     api_.MergePatch(resources::kLease, options_.ns, options_.name,
                     {{"metadata", {{"resourceVersion", version}}}, {"spec", spec}});
-    return held_ = true;
+    return renewed();
   } catch (const std::exception&) {
     return false;
   }

@@ -17,8 +17,9 @@ struct LeaderOptions {
   std::chrono::milliseconds lease{15'000}, renew_deadline{10'000}, retry{2'000};
 };
 
-/// Expiry is judged by when this process saw the lease change, never by the times in it: clocks differ. The lease does
-/// not fence: writes must be safe with two leaders for some seconds.
+/// Expiry is judged by when this process saw the lease change, never by the times in it: clocks differ. The API server
+/// does not know the lease, so the leader itself asks LeadsSurely() before each write; what it has under way when it is
+/// stopped (SIGSTOP, a frozen node) is still done when it wakes: that one write has to be safe by itself.
 class LeaderElector {
  public:
   LeaderElector(Api& api, const Clock& clock, LeaderOptions options)
@@ -29,6 +30,8 @@ class LeaderElector {
   bool Acquire(const std::atomic<bool>& stop);
   /// Renews until `stop` (then true) or until the deadline passed without success (false: stop working at once).
   bool Hold(const std::atomic<bool>& stop);
+  /// Whether nobody else can have taken the lease: it was renewed less than the renew deadline ago. Any thread.
+  bool LeadsSurely() const { return held_ && Steady::now().time_since_epoch().count() < sure_until_; }
   /// Gives the lease away, so that the next replica starts without waiting for its end.
   void Release();
 
@@ -39,7 +42,8 @@ class LeaderElector {
   LeaderOptions options_;
   std::string seen_;  ///< resourceVersion of the lease at seen_at_
   Steady::time_point seen_at_{};
-  bool held_ = false;
+  std::atomic<bool> held_{false};
+  std::atomic<Steady::rep> sure_until_{0};
 };
 
 }  // namespace anneal::kube

@@ -17,7 +17,11 @@ std::vector<const Reconciler*> Readers(const std::vector<Reconciler*>& reconcile
 
 Manager::Manager(Api& api, std::vector<Reconciler*> reconcilers, int workers,
                  std::function<void(const std::string&)> log, ManagerOptions options)
-    : api_(api), workers_(workers), log_(std::move(log)), options_(std::move(options)), router_(Readers(reconcilers)) {
+    : api_(api),
+      workers_(workers),
+      log_(std::move(log)),
+      options_(std::move(options)),
+      router_(Readers(reconcilers), options_.children) {
   for (Reconciler* reconciler : reconcilers) {
     controllers_.push_back(std::make_unique<Controller>());
     controllers_.back()->reconciler = reconciler;

@@ -21,7 +21,8 @@ struct ManagerOptions {
   std::vector<std::string> namespaces{""};  ///< "" = all
   /// Children are listed and watched by this label only: what others own costs nothing.
   std::string child_selector;
-  int64_t page = 250;  ///< objects of one list request; bounds the memory of a list
+  ChildCache* children = nullptr;  ///< is fed by the watches, if given
+  int64_t page = 250;              ///< objects of one list request; bounds the memory of a list
   std::chrono::milliseconds first_backoff{800}, longest_backoff{30'000};
   /// After each reconcile: kind, "success", "requeue_after", "requeue" or "error", seconds.
   std::function<void(const std::string& kind, const std::string& result, double seconds)> reconciled;
@@ -29,8 +30,7 @@ struct ManagerOptions {
   std::function<void(const std::string& plural, const std::string& reason)> reconnected;
 };
 
-/// No objects are kept (event_router.h). Reconcilers read what they need from the API, so that nothing is decided on
-/// stale data.
+/// Jobs are not kept (event_router.h): reconcilers read them from the API, so that nothing is decided on an old job.
 class Manager {
  public:
   /// `log` receives one line per failed reconcile or watch.

@@ -68,7 +68,8 @@ class Display {
       return;
     }
     for (const Json& job : jobs) {
-      const std::string line = JobLine(job), id = job["kind"].get<std::string>() + job["metadata"]["name"].get<std::string>();
+      const std::string line = JobLine(job),
+                        id = job["kind"].get<std::string>() + job["metadata"]["name"].get<std::string>();
       const std::string phase = job.value("status", Json::object()).value("phase", "");
       const auto now = std::chrono::steady_clock::now();
       Last& last = last_[id];
@@ -94,8 +95,9 @@ void PrintSummary(const std::vector<Json>& jobs, const std::string& state) {
     const Outcome outcome = OutcomeOf(job);
     std::cout << JobLine(job) << "\n";
     if (!outcome.well) {
-      std::cout << "  reason: " << (outcome.reason.empty() ? "it did not end" : outcome.reason) << "\n  logs:   anneal-operator logs --state "
-                << state << " " << job["metadata"]["name"].get<std::string>() << "\n";
+      std::cout << "  reason: " << (outcome.reason.empty() ? "it did not end" : outcome.reason)
+                << "\n  logs:   anneal-operator logs --state " << state << " "
+                << job["metadata"]["name"].get<std::string>() << "\n";
     }
   }
 }
@@ -136,10 +138,11 @@ int RunCommand(const RunOptions& options) {
   controllers::ProgressPoller poller(milliseconds(500), [&](const kube::Resource& resource, const kube::Key& key) {
     if (manager) manager->Enqueue(resource, key);
   });
-  const auto reconcilers = controllers::MakeReconcilers(api, clock, poller);
+  const auto reconcilers = controllers::MakeReconcilers({api, clock, poller});
   std::vector<kube::Reconciler*> pointers;
   for (const auto& reconciler : reconcilers) pointers.push_back(reconciler.get());
-  manager = std::make_unique<kube::Manager>(api, pointers, 2, [](const std::string& line) { std::cerr << line << std::endl; });
+  manager = std::make_unique<kube::Manager>(api, pointers, 2,
+                                            [](const std::string& line) { std::cerr << line << std::endl; });
   ProcessRunner runner(api, clock, {options.state, options.programs});
   runner.Start();
   manager->Start();
@@ -163,7 +166,8 @@ int RunCommand(const RunOptions& options) {
     }
     ended_looks = ended ? ended_looks + 1 : 0;
     display.Show(jobs);
-    late = options.timeout_seconds > 0 && std::chrono::steady_clock::now() - began > std::chrono::seconds(options.timeout_seconds);
+    late = options.timeout_seconds > 0 &&
+           std::chrono::steady_clock::now() - began > std::chrono::seconds(options.timeout_seconds);
   }
   if (interrupted) std::cout << "\nstopping: workers write a checkpoint (again Ctrl-C: kill them)" << std::endl;
   if (late) std::cout << "\nstopping: --timeout " << options.timeout_seconds << " has passed" << std::endl;

@@ -95,16 +95,24 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   https.observe = [&](const std::string& code, const std::string& method, double seconds) {
     metrics.Requested(code, method, seconds);
   };
-  https.qps = options.qps;
-  https.burst = options.burst;
-  kube::HttpsApi api(cluster, https);
-  // Its own connection and short tries: the lease must not wait behind other requests.
+  // Connections of their own and short tries: neither the lease nor Events may wait behind other requests.
   kube::HttpsOptions brief = https;
   brief.request_timeout = std::chrono::seconds(4);
   brief.tries = 1;
-  brief.qps = 0;
   kube::HttpsApi lease_api(cluster, brief);
-  kube::HttpsApi event_api(cluster, brief);  // Events neither wait for jobs nor hold them up
+  kube::HttpsApi event_api(cluster, brief);
+  const kube::Clock clock;
+  kube::LeaderOptions lease;
+  lease.ns = options.lease_namespace.empty() ? cluster.default_namespace : options.lease_namespace;
+  lease.identity = Identity();
+  lease.lease = std::chrono::seconds(options.lease_seconds);
+  lease.renew_deadline = std::chrono::seconds(options.renew_seconds);
+  lease.retry = std::chrono::seconds(options.retry_seconds);
+  kube::LeaderElector elector(lease_api, clock, lease);
+  https.qps = options.qps;
+  https.burst = options.burst;
+  if (options.leader_elect) https.may_write = [&] { return elector.LeadsSurely(); };
+  kube::HttpsApi api(cluster, https);
 
   std::atomic<bool> stop{false}, over{false}, leads{false}, lost{false};
   std::unique_ptr<kube::Manager> manager;
@@ -150,14 +158,6 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     }
   } join{signal_thread, over};
 
-  const kube::Clock clock;
-  kube::LeaderOptions lease;
-  lease.ns = options.lease_namespace.empty() ? cluster.default_namespace : options.lease_namespace;
-  lease.identity = Identity();
-  lease.lease = std::chrono::seconds(options.lease_seconds);
-  lease.renew_deadline = std::chrono::seconds(options.renew_seconds);
-  lease.retry = std::chrono::seconds(options.retry_seconds);
-  kube::LeaderElector elector(lease_api, clock, lease);
   log("info", "starting", {{"version", version}, {"server", cluster.server}, {"identity", lease.identity}});
   if (options.leader_elect && !elector.Acquire(stop)) return 0;
   leads = true;
@@ -168,12 +168,14 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
                                        [&](const kube::Resource& kind, const kube::Key& key) {
                                          with_manager([&](kube::Manager& running) { running.Enqueue(kind, key); });
                                        });
+    kube::ChildCache children;
     kube::EventRecorder recorder(event_api, clock, lease.identity);
-    const auto reconcilers = controllers::MakeReconcilers(api, clock, poller, &recorder);
+    const auto reconcilers = controllers::MakeReconcilers({api, clock, poller, &children, &recorder});
     std::vector<kube::Reconciler*> pointers;
     for (const auto& reconciler : reconcilers) pointers.push_back(reconciler.get());
     kube::ManagerOptions how;
     if (!options.namespaces.empty()) how.namespaces = options.namespaces;
+    how.children = &children;
     how.child_selector = "app.kubernetes.io/managed-by=anneal-operator";
     how.reconciled = [&](const std::string& kind, const std::string& result, double seconds) {
       metrics.Reconciled(kind, result, seconds);

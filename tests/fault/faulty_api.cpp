@@ -132,11 +132,11 @@ void FaultyApi::FailPerhaps(bool write, bool done) {
 
 template <class Call>
 auto FaultyApi::Write(const Call& call) {
+  if (!world_.may_write()) throw ApiError(0, "NotLeading", "not sent: another replica may lead by now");
   const int count = ++state_.writes;
   const bool soak = state_.armed && state_.plan.fault == Fault::kSoak;
   if (Strikes(Fault::kCrashBefore, count) || (soak && Chance(1))) throw Killed();
-  const bool late = Strikes(Fault::kTwoLeaders, count) || (soak && Chance(0.5));
-  if (late) world_.stand_still();
+  const bool late = (Strikes(Fault::kTwoLeaders, count) || (soak && Chance(0.5))) && world_.stand_still();
   FailPerhaps(true, false);
   auto done = call();
   world_.wrote(late);

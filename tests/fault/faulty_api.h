@@ -24,8 +24,10 @@ struct Surroundings {
   /// After each write: lets the observer see what it did, as the operator's. `late`: the write that was under way when
   /// the operator was stopped and that nothing can take back.
   std::function<void(bool late)> wrote;
-  /// The operator stands still (SIGSTOP) while a second one takes over and works; then this returns.
-  std::function<void()> stand_still;
+  /// Asked just before each write, as the HTTPS client asks: whether the lease is surely held.
+  std::function<bool()> may_write;
+  /// The operator stands still (SIGSTOP) while a second one takes over and works; then this returns. False: it did not.
+  std::function<bool()> stand_still;
   /// The objects of a kind as they were `versions` writes ago; nullopt: as they are.
   std::function<std::vector<kube::Json>(const kube::Resource&, uint64_t versions)> past;
   std::function<uint64_t()> version;

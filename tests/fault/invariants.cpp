@@ -18,6 +18,11 @@ std::string UidOf(const Json& object) { return object["metadata"]["uid"]; }
 int64_t Label(const Json& pod, const char* name) {
   return std::atoll(pod["metadata"].value("labels", Json::object()).value(name, "0").c_str());
 }
+/// "job-uid run attempt index"
+std::string WorkerOf(const Json& job, const Json& pod) {
+  return UidOf(job) + " " + std::to_string(Label(pod, "anneal.dev/run")) + " " +
+         std::to_string(Label(pod, "anneal.dev/attempt")) + " " + std::to_string(Label(pod, "anneal.dev/index"));
+}
 std::string ModelOf(const Json& job) {
   const Json inputs = job["status"]["run"].value("inputs", Json::object());
   return inputs.value("uid", "") + " " + inputs.value("run", Json(0)).dump() + " " + inputs.value("step", "");
@@ -46,6 +51,12 @@ void Invariants::Observe(const kube::Resource& resource, kube::EventType type, c
   const bool owned = !object["metadata"].value("ownerReferences", Json::array()).empty() ||
                      object["metadata"].value("labels", Json::object()).contains("anneal.dev/job-name");
   if (by_operator && !is_job && !owned) Broken("the operator wrote to " + NameOf(object) + ", which is not its own");
+  if (resource == resources::kPod) {
+    const bool goes = type == kube::EventType::kDeleted || object["metadata"].contains("deletionTimestamp");
+    if (type == kube::EventType::kAdded && late) late_.insert(uid);
+    if (goes && by_operator) removed_.insert(uid);
+    if (goes && !removed_.count(uid)) PodTaken(object);
+  }
   if (type == kube::EventType::kDeleted) {
     if (by_operator && is_job) Broken("the operator deleted " + NameOf(object));
     objects_.erase(uid);
@@ -73,12 +84,10 @@ void Invariants::PodMade(const Json& pod) {
     Broken(NameOf(pod) + " was made before its attempt stood in status, or after it was over");
   if (index < 0 || index >= (*job)["spec"]["workers"].value("numNodes", int64_t{1}))
     Broken(NameOf(pod) + " is a worker that the job does not have");
-  const std::string uid = UidOf(*job);
-  if (!workers_.insert(uid + " " + std::to_string(run) + " " + std::to_string(attempt) + " " + std::to_string(index))
-           .second)
-    Broken(NameOf(pod) + " was made twice");
+  if (!workers_.insert(WorkerOf(*job, pod)).second) Broken(NameOf(pod) + " was made twice");
   for (const auto& [other_uid, other] : objects_) {
     if (other.value("kind", "") != "Pod" || OwnerOf(other) != job) continue;
+    if (late_.count(other_uid)) continue;  // came between the leader's look and this; it is deleted when it is seen
     if (Label(other, "anneal.dev/run") != run || Label(other, "anneal.dev/attempt") != attempt)
       Broken(NameOf(pod) + " was made while " + NameOf(other) + " of another attempt is there");
   }
@@ -88,6 +97,15 @@ void Invariants::PodMade(const Json& pod) {
   if (job->value("kind", "") == "ExportJob" && (*job)["spec"]["source"].contains("evalJobRef") &&
       !passed_.count(ModelOf(*job)))
     Broken(NameOf(pod) + " exports a model that passed no gate");
+}
+
+// Somebody else deleted a pod before the operator had seen all pods of the attempt: it cannot know that it was there,
+// and makes it once more.
+void Invariants::PodTaken(const Json& pod) {
+  const Json* job = OwnerOf(pod);
+  if (!job) return;
+  const Json run = job->value("status", Json::object()).value("run", Json::object());
+  if (run.value("createdAttempt", int64_t{0}) != Label(pod, "anneal.dev/attempt")) workers_.erase(WorkerOf(*job, pod));
 }
 
 void Invariants::StatusWritten(const kube::Resource& resource, const Json& job) {

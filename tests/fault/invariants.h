@@ -31,6 +31,7 @@ class Invariants {
 
   void Broken(const std::string& text);
   void PodMade(const kube::Json& pod);
+  void PodTaken(const kube::Json& pod);
   void StatusWritten(const kube::Resource& resource, const kube::Json& job);
   void CheckConditions(const std::string& name, const kube::Json& status);
   const kube::Json* OwnerOf(const kube::Json& object) const;
@@ -39,7 +40,8 @@ class Invariants {
   std::map<std::string, int> made_;
   std::map<std::string, kube::Json> objects_;  ///< by UID
   std::map<std::string, JobFacts> jobs_;       ///< by UID
-  std::set<std::string> workers_;              ///< "uid r a i" of every pod ever made
+  std::set<std::string> workers_;              ///< "uid r a i" of every pod made
+  std::set<std::string> late_, removed_;       ///< UIDs of pods made late; of pods that the operator deletes
   std::set<std::string> passed_;               ///< models that passed a gate: "trainjob-uid run step"
 };
 

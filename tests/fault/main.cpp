@@ -22,7 +22,7 @@ struct Outcome {
   double seconds = 0;
 };
 
-Outcome RunPlan(const fault::Plan& plan, const std::string& mutation) {
+Outcome RunPlan(const fault::Plan& plan, const std::string& mutation, bool trace = false) {
   const auto began = Steady::now();
   fault::Workload soak;
   const fault::Workload* workload = fault::FindWorkload(plan.workload);
@@ -30,7 +30,7 @@ Outcome RunPlan(const fault::Plan& plan, const std::string& mutation) {
     soak = fault::Soak(static_cast<unsigned>(plan.arg));
     workload = &soak;
   }
-  fault::World world(*workload, plan, mutation);
+  fault::World world(*workload, plan, mutation, trace);
   Outcome outcome{plan, world.Run()};
   outcome.seconds = std::chrono::duration<double>(Steady::now() - began).count();
   return outcome;
@@ -121,7 +121,7 @@ void WriteReport(const std::string& path, const std::vector<Row>& rows, double w
   std::ofstream(path) << report.dump(2) << "\n";
 }
 
-int RunOne(const std::string& text, const std::string& mutation) {
+int RunOne(const std::string& text, const std::string& mutation, bool trace) {
   const auto plan = fault::ParsePlan(text);
   if (!plan || (plan->fault != fault::Fault::kSoak && !fault::FindWorkload(plan->workload))) {
     std::cerr << "fault_plans: --plan " << text << ": no such plan\n";
@@ -129,7 +129,7 @@ int RunOne(const std::string& text, const std::string& mutation) {
   }
   std::string reference;
   if (plan->fault != fault::Fault::kSoak) reference = RunPlan({plan->workload}, "").result.end;
-  const Outcome outcome = RunPlan(*plan, mutation);
+  const Outcome outcome = RunPlan(*plan, mutation, trace);
   const Row row = Judge(plan->workload, reference, {outcome}, true);
   std::cout << outcome.result.end << (row.passed ? "passed" : "failed") << "\n";
   return row.passed == 1 ? 0 : 1;
@@ -163,7 +163,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Disturbs the operator at every place of every workload; what comes out has to be the same."};
   std::string plan, report, mutation, only;
   int thin = 1, soaks = 0, threads = static_cast<int>(std::thread::hardware_concurrency());
-  bool self_test = false, list = false;
+  bool self_test = false, list = false, trace = false;
   app.add_option("--plan", plan, "this plan alone, as a failure prints it");
   app.add_option("--workload", only, "this workload alone; soak: only soaks");
   app.add_option("--thin", thin, "every n-th place only")->check(CLI::PositiveNumber);
@@ -172,6 +172,7 @@ int main(int argc, char** argv) {
   app.add_option("--report", report, "JSON file for the totals");
   app.add_option("--mutate", mutation, "a bug in the transport: blind-status, delete-by-name");
   app.add_flag("--self-test", self_test, "the plans have to find bugs that are put in");
+  app.add_flag("--trace", trace, "with --plan: print every change of an object");
   app.add_flag("--list", list, "print the workloads");
   CLI11_PARSE(app, argc, argv);
   if (list) {
@@ -179,7 +180,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (self_test) return SelfTest(threads);
-  if (!plan.empty()) return RunOne(plan, mutation);
+  if (!plan.empty()) return RunOne(plan, mutation, trace);
 
   const auto began = Steady::now();
   std::vector<Row> rows;

@@ -37,6 +37,7 @@ class SteppedOperator {
   kube::Api& api_;
   const kube::Clock& clock_;
   controllers::ProgressPoller poller_;
+  kube::ChildCache children_;
   std::vector<std::unique_ptr<kube::Reconciler>> reconcilers_;
   std::unique_ptr<kube::EventRouter> router_;
   std::vector<std::unique_ptr<kube::Watch>> watches_;  ///< by source; null: to be listed

@@ -1,8 +1,10 @@
 #include "tests/fault/world.h"
 
 #include <algorithm>
+#include <iostream>
 #include <map>
 
+#include "operator/api/conditions.h"
 #include "operator/api/schema.h"
 
 namespace anneal::fault {
@@ -26,11 +28,12 @@ const std::vector<kube::Resource>& Kinds() {
 
 constexpr int kPodStarts = 1, kPodStops = 2;  // seconds
 constexpr int kOperatorStarts = 2, kLease = 20;
+constexpr seconds kRenewDeadline{10};
 
 }  // namespace
 
-World::World(const Workload& workload, const Plan& plan, const std::string& mutation)
-    : server({"", api::DefaultAndValidate, 1'000'000}, clock), workload_(workload), begin_(clock.now) {
+World::World(const Workload& workload, const Plan& plan, const std::string& mutation, bool trace)
+    : server({"", api::DefaultAndValidate, 1'000'000}, clock), workload_(workload), trace_(trace), begin_(clock.now) {
   state_.plan = plan;
   state_.mutation = mutation;
   state_.random.seed(static_cast<unsigned>(plan.arg * 1000 + plan.at));
@@ -68,9 +71,26 @@ void World::Observe(const std::string& writer) {
   std::sort(fresh.begin(), fresh.end(), [](const Seen& a, const Seen& b) { return a.version < b.version; });
   for (Seen& seen : fresh) {
     version_ = seen.version;
+    if (trace_) Trace(seen.resource, seen.event, writer);
     invariants_.Observe(seen.resource, seen.event.type, seen.event.object, writer);
     history_.push_back(std::move(seen));
   }
+}
+
+void World::Trace(const kube::Resource& resource, const kube::WatchEvent& event, const std::string& writer) const {
+  static const std::map<kube::EventType, const char*> words = {
+      {kube::EventType::kAdded, "added"}, {kube::EventType::kModified, "changed"}, {kube::EventType::kDeleted, "gone"}};
+  const Json& metadata = event.object["metadata"];
+  const Json status = event.object.value("status", Json::object()), run = status.value("run", Json::object()),
+             ready = api::FindCondition(status, "Ready");
+  std::cout << Seconds() << " s  " << writer << "  " << words.at(event.type) << "  " << resource.plural << "/"
+            << metadata["name"].get<std::string>() << " version " << metadata["resourceVersion"].get<std::string>()
+            << " uid " << metadata["uid"].get<std::string>().substr(0, 8) << " " << status.value("phase", "");
+  if (metadata.contains("deletionTimestamp")) std::cout << " terminating";
+  if (run.contains("number")) std::cout << " run " << run["number"] << " attempt " << run["attempt"];
+  if (event.object.value("spec", Json::object()).value("suspend", false)) std::cout << " spec.suspend";
+  if (ready.is_object()) std::cout << " generation " << metadata["generation"] << " " << ready["message"];
+  std::cout << "\n";
 }
 
 std::vector<Json> World::Past(const kube::Resource& resource, uint64_t versions) {
@@ -97,7 +117,8 @@ void World::StartOperator() {
   Surroundings surroundings;
   surroundings.now = [this] { return clock.now; };
   surroundings.wrote = [this](bool late) { Observe(late ? "late" : "operator"); };
-  surroundings.stand_still = [this] { StandStill(); };
+  surroundings.may_write = [this, p = process.get()] { return clock.now < p->renewed + kRenewDeadline; };
+  surroundings.stand_still = [this] { return StandStill(); };
   surroundings.past = [this](const kube::Resource& resource, uint64_t versions) { return Past(resource, versions); };
   surroundings.version = [this] { return version_; };
   process->api = std::make_unique<FaultyApi>(server, state_, std::move(surroundings));
@@ -107,8 +128,8 @@ void World::StartOperator() {
 
 // The operator that is in the middle of a call stops; its lease runs out, a second one takes over and works; then the
 // first goes on as if nothing had happened.
-void World::StandStill() {
-  if (depth_ > 0) return;
+bool World::StandStill() {
+  if (depth_ > 0) return false;
   ++depth_;
   Process* stopped = nullptr;
   for (auto& process : processes_) {
@@ -120,6 +141,7 @@ void World::StandStill() {
   RunFor(90);
   stopped->stopped = false;
   --depth_;
+  return true;
 }
 
 void World::RunOperators() {
@@ -133,6 +155,11 @@ void World::RunOperators() {
   }
   const bool alive = std::any_of(processes_.begin(), processes_.end(), [](const auto& p) { return !p->stopped; });
   if (!alive && depth_ == 0 && clock.now >= start_again_) StartOperator();
+}
+
+// Only the newest can: the one that was stopped finds the lease taken.
+void World::RenewLease() {
+  if (!processes_.empty() && !processes_.back()->stopped) processes_.back()->renewed = clock.now;
 }
 
 bool World::UserActs() {
@@ -208,6 +235,7 @@ bool World::Round() {
   CollectGarbage();
   Observe("cluster");
   RunOperators();
+  RenewLease();
   for (size_t i = 0; i < processes_.size(); ++i) {
     Process* process = processes_[i].get();
     if (process->stopped) continue;

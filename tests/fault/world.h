@@ -53,7 +53,8 @@ struct Result {
 
 class World {
  public:
-  World(const Workload& workload, const Plan& plan, const std::string& mutation);
+  /// `trace`: every change is printed.
+  World(const Workload& workload, const Plan& plan, const std::string& mutation, bool trace = false);
 
   Result Run();
 
@@ -73,18 +74,21 @@ class World {
   struct Process {
     std::unique_ptr<FaultyApi> api;
     std::unique_ptr<SteppedOperator> program;
-    bool stopped = false;  ///< SIGSTOP
-    int notices_in = 3;    ///< rounds until it knows that another leads
+    bool stopped = false;         ///< SIGSTOP
+    kube::Clock::Time renewed{};  ///< when it renewed its lease last
+    int notices_in = 3;           ///< rounds until it knows that another leads
   };
 
   bool Round();
+  void RenewLease();
   void RunOperators();
   bool Kubelet();
   void CollectGarbage();
   bool UserActs();
   void Observe(const std::string& writer);
+  void Trace(const kube::Resource& resource, const kube::WatchEvent& event, const std::string& writer) const;
   void StartOperator();
-  void StandStill();
+  bool StandStill();
   void Advance(std::chrono::milliseconds most);
   void RunFor(int seconds);
   std::vector<kube::Json> Past(const kube::Resource& resource, uint64_t versions);
@@ -98,6 +102,7 @@ class World {
   };
 
   const Workload& workload_;
+  bool trace_;
   PlanState state_;
   Invariants invariants_;
   std::vector<std::unique_ptr<kube::Watch>> watches_;

@@ -33,7 +33,7 @@ class FakeCluster {
       const std::string before = api.List(resources::kPod, "", {}).resource_version;
       const int crashes_before = crashes;
       // New reconcilers each time: nothing may live in their memory.
-      const auto reconcilers = controllers::MakeReconcilers(api, clock, poller);
+      const auto reconcilers = controllers::MakeReconcilers({api, clock, poller});
       for (const auto& reconciler : reconcilers) {
         for (const Json& job : api.List(reconciler->resource(), "", {}).items) {
           Reconcile(*reconciler, {job["metadata"]["namespace"], job["metadata"]["name"]});

@@ -61,6 +61,34 @@ TEST(HttpsApi, RequestsBeyondTheBurstWaitTheirTurn) {
   EXPECT_GE(std::chrono::steady_clock::now() - began, milliseconds(190));
 }
 
+TEST(HttpsApi, NothingIsWrittenOnceTheLeaseMayBeAnothers) {
+  std::vector<std::string> asked;
+  std::atomic<bool> leads{true};
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    asked.push_back(request.head.substr(0, request.head.find(' ')));
+    leads = false;  // while the server says: come again
+    return Server::Reply(socket, "429 Too Many Requests", "{}", "Retry-After: 0\r\n");
+  });
+  HttpsOptions options;
+  options.may_write = [&] { return leads.load(); };
+  options.tries = 2;
+  HttpsApi api(To(server), options);
+  const auto reason = [](const auto& call) {
+    try {
+      call();
+    } catch (const ApiError& error) {
+      return error.reason();
+    }
+    return std::string("none");
+  };
+  EXPECT_EQ(reason([&] { api.Create(kPod, "ns", Json::object()); }), "NotLeading");
+  EXPECT_EQ(asked, std::vector<std::string>{"POST"});
+  EXPECT_EQ(reason([&] { api.MergePatchStatus(kPod, "ns", "a", Json::object()); }), "NotLeading");
+  EXPECT_EQ(reason([&] { api.Delete(kPod, "ns", "a", {}, {}); }), "NotLeading");
+  EXPECT_EQ(asked.size(), 1u);
+  EXPECT_NE(reason([&] { api.Get(kPod, "ns", "a"); }), "NotLeading");
+}
+
 TEST(HttpsApi, ARotatedCaIsReadAgain) {
   Server server(
       [](const Server::Request&, Server::Socket& socket) { return Server::Reply(socket, "200 OK", kObject); });

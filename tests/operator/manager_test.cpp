@@ -250,6 +250,25 @@ TEST(LeaderElection, ADeadLeadersLeaseIsTakenAfterItsTimeAndTheOldOneNotices) {
   EXPECT_FALSE(a.Hold(stop));
 }
 
+TEST(LeaderElection, ALeaderIsSureOnlyUntilTheRenewDeadline) {
+  const Clock clock;
+  local::MemoryApi api({}, clock);
+  LeaderOptions options;
+  options.ns = "ns";
+  options.identity = "a";
+  LeaderElector a(api, clock, options);
+  EXPECT_FALSE(a.LeadsSurely());
+  EXPECT_TRUE(a.Try());
+  EXPECT_TRUE(a.LeadsSurely());
+  a.Release();
+  EXPECT_FALSE(a.LeadsSurely());
+  options.renew_deadline = milliseconds(1);
+  LeaderElector b(api, clock, options);
+  EXPECT_TRUE(b.Try());
+  std::this_thread::sleep_for(milliseconds(5));  // stopped for longer
+  EXPECT_FALSE(b.LeadsSurely());
+}
+
 /// EvalJobs that refer to the TrainJob their spec names.
 class Follower : public Reconciler {
  public:

@@ -63,7 +63,9 @@ TEST_F(Outside, WaitingPodsSayWhyAndWhatToDo) {
 TEST_F(Outside, ACorrectedSpecIsNotKeptWaitingByARunThatNeverStarted) {
   cluster.hold_pending = true;
   Start();
-  PodStatus("movielens-r1-a1-w0", R"({"phase":"Pending","containerStatuses":[{"name":"worker","state":{"waiting":{"reason":"ImagePullBackOff"}}}]})");
+  PodStatus(
+      "movielens-r1-a1-w0",
+      R"({"phase":"Pending","containerStatuses":[{"name":"worker","state":{"waiting":{"reason":"ImagePullBackOff"}}}]})");
   cluster.Settle();
   cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"image", "anneal-worker:right"}}}});
   cluster.Settle();
@@ -172,7 +174,7 @@ TEST_F(Outside, ASilentNodeIsLookedAtAgainWhenItIsDue) {
   PodStatus("movielens-r1-a1-w0", (R"({"conditions":[{"type":"Ready","status":"False","lastTransitionTime":")" + since +
                                    R"("},{"type":"ContainersReady","status":"True"}]})")
                                       .c_str());
-  const auto reconcilers = controllers::MakeReconcilers(cluster.api, cluster.clock, cluster.poller);
+  const auto reconcilers = controllers::MakeReconcilers({cluster.api, cluster.clock, cluster.poller});
   const auto result = reconcilers.front()->Reconcile({"default", "movielens"});
   ASSERT_EQ(reconcilers.front()->resource(), kube::resources::kTrainJob);
   ASSERT_TRUE(result.requeue_after.has_value());

@@ -130,6 +130,63 @@ TEST_F(Sources, AWarmStartFromAnotherJobWaitsForItAndMountsItsClaim) {
   EXPECT_NE(Argument("next-r1-a2-w0", "--fine_tune_checkpoint").find("model.ckpt-40"), std::string::npos);
 }
 
+TEST_F(Sources, ARunKeepsTheConfigItBeganWithThoughItsSourceMovesOnBeforeTheSnapshot) {
+  for (const char* file : {"configmap", "trainjob"}) Apply(file);
+  Train(1, 40);
+  bool down = true;  // the run stands in status, then no ConfigMap can be made
+  cluster.api.SetFault([&](const std::string& verb, const kube::Resource& kind) {
+    if (down && verb == "create" && kind == resources::kConfigMap) throw kube::ApiError(500, "InternalError", "down");
+  });
+  Apply("evaljob");
+  const std::string began = cluster.Get(kEvalJob, "movielens-gate")["status"]["run"]["configHash"];
+  EXPECT_EQ(began, cluster.Get(kTrainJob, "movielens")["status"]["run"]["configHash"]);
+  cluster.api.MergePatch(
+      resources::kConfigMap, "default", "movielens-config",
+      {{"data",
+        {{"pipeline.config",
+          cluster.Get(resources::kConfigMap, "movielens-config")["data"]["pipeline.config"].get<std::string>() +
+              "\n"}}}});
+  cluster.api.SetFault(nullptr);
+  down = false;
+  Again("2027-01-15T02:00:00Z");  // run 2 of the source, with another config, has no end yet
+  const Json first = cluster.Get(resources::kConfigMap, "movielens-r1-config");
+  EXPECT_NE(cluster.Get(resources::kConfigMap, "movielens-r2-config")["data"], first["data"]);
+  EXPECT_EQ(cluster.Get(resources::kConfigMap, "movielens-gate-r1-config")["data"], first["data"]);
+  EXPECT_EQ(cluster.Phase(kEvalJob, "movielens-gate"), "Running");
+}
+
+TEST_F(Sources, ARunWhoseConfigIsLostSaysSoAndIsLeftBehindByTheNext) {
+  for (const char* file : {"configmap", "trainjob"}) Apply(file);
+  Train(1, 40);
+  bool down = true;
+  cluster.api.SetFault([&](const std::string& verb, const kube::Resource& kind) {
+    if (down && verb == "create" && kind == resources::kConfigMap) throw kube::ApiError(500, "InternalError", "down");
+  });
+  Apply("evaljob");
+  cluster.api.SetFault(nullptr);
+  cluster.api.Delete(kTrainJob, "default", "movielens", {}, std::nullopt);  // and with it its snapshot
+  Apply("trainjob");
+  EXPECT_EQ(Ready(kEvalJob, "movielens-gate")["reason"], "ConfigLost");
+  Train(1, 80);
+  EXPECT_EQ(cluster.Get(kEvalJob, "movielens-gate")["status"]["run"]["number"], 2);
+  EXPECT_EQ(cluster.Phase(kEvalJob, "movielens-gate"), "Running");
+}
+
+TEST_F(Sources, ASnapshotOfAnEarlierJobOfTheNameIsNotTaken) {
+  Apply("configmap");
+  cluster.api.Create(resources::kConfigMap, "default",
+                     {{"metadata",
+                       {{"name", "movielens-r1-config"},
+                        {"ownerReferences", {{{"kind", "TrainJob"}, {"name", "movielens"}, {"uid", "earlier"}}}}}},
+                      {"data", {{"pipeline.config", "old"}}}});
+  Apply("trainjob");
+  EXPECT_EQ(cluster.Pods().size(), 0u);
+  EXPECT_EQ(Ready(kTrainJob, "movielens")["reason"], "NameTaken");
+  cluster.api.Delete(resources::kConfigMap, "default", "movielens-r1-config", {}, std::nullopt);
+  cluster.Settle();
+  EXPECT_EQ(cluster.Phase(kTrainJob, "movielens"), "Running");
+}
+
 TEST_F(Sources, AnEvaluationOfAJobThatWasMadeAnewPassesNothingOn) {
   for (const char* file : {"configmap", "trainjob", "evaljob"}) Apply(file);
   Train(1, 40);

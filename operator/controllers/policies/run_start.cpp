@@ -56,8 +56,8 @@ NextRun WantsRun(const Json& status, const Json& spec, const Wish& wish, bool re
   if (!changed) return NextRun::kNone;
   if (status.value("phase", "") == "Suspended") return NextRun::kBegin;  // nothing runs: the new spec is simply taken
   const std::string policy = spec.value("updatePolicy", Json::object()).value("running", "Queue");
-  if (policy == "Ignore") return NextRun::kNone;
-  return policy == "Restart" || !started ? NextRun::kBegin : NextRun::kQueued;
+  if (policy == "Restart" || !started) return NextRun::kBegin;
+  return policy == "Ignore" ? NextRun::kNone : NextRun::kQueued;
 }
 
 bool HasStarted(const Json& status, const std::vector<Json>& pods, int desired) {
