@@ -180,6 +180,21 @@ std::vector<Workload> Lives() {
            Apply(world, {"trainjob"});
          }}},
        Ends("Complete")},
+      {"recreate-restarting",
+       "deleted and made again with the same name while a failed attempt is cleaned up",
+       [](const Json& pod) -> Ending {
+         if (pod["spec"]["containers"][0]["image"] == "second") return Done(pod);
+         return Index(pod) == 1 ? Ending{20, 1, ""} : Ending{};
+       },
+       {Train(),
+        {[](World& world) {
+           return world.Status(kTrainJob, kTrain).value("run", Json::object()).value("attempt", 0) == 2;
+         },
+         [](World& world) {
+           world.server.Delete(kTrainJob, "default", kTrain, {}, {});
+           Apply(world, {"trainjob"}, {{"image", "second"}});
+         }}},
+       Ends("Complete")},
       {"pod-deleted",
        "somebody deletes a worker's pod",
        [](const Json& pod) { return Attempt(pod) == 1 ? Ending{} : Done(pod); },
