@@ -43,7 +43,7 @@ bench-export: build
 fault:
 	@cmake --preset cpu >/dev/null
 	@cmake --build --preset cpu -j $(JOBS) --target fault_plans
-	@build/bin/fault_plans --report build/reports/fault.json
+	@build/bin/fault_plans --soaks 200 --report build/reports/fault.json
 
 # The same programs and libanneal_cuda.so: CUDA and NCCL. Builds without a GPU. CUDA_TARGET=anneal_cuda: the library alone.
 CUDA_TARGET ?= all
