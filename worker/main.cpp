@@ -30,6 +30,11 @@ void AddEdits(CLI::App* command, std::string& edits) {
   command->add_option("--edit_config_json", edits, "JSON object of config edits: path -> value");
 }
 
+void AddStore(CLI::App* command, anneal::io::S3Settings& s3) {
+  command->add_option("--s3_endpoint", s3.endpoint, "http(s)://host[:port] of an S3-compatible store (default: $AWS_ENDPOINT_URL_S3)");
+  command->add_option("--s3_region", s3.region, "default: $AWS_REGION, us-east-1");
+}
+
 int Report(const char* reason, const std::string& message, anneal::ExitCode code) {
   anneal::LogLive("");
   anneal::LogError(message);
@@ -75,6 +80,7 @@ int main(int argc, char** argv) {
   train_command->add_flag("--continue_train", train.continue_train, "go on from model_dir's newest checkpoint");
   train_command->add_flag("--ignore_restore_optimizer", train.ignore_restore_optimizer, "restore the model without optimizer state");
   train_command->add_option("--sharding_plan", train.sharding_plan, "plan file (a checkpoint's `plan`) instead of the planner");
+  train_command->add_option("--upload_uri", train.upload.uri, "file:///folder or s3://bucket/prefix to publish the last checkpoint to");
 
   anneal::eval::EvalOptions eval;
   auto* eval_command = app.add_subcommand("eval", "evaluate a checkpoint (tzrec.eval)");
@@ -109,9 +115,9 @@ int main(int argc, char** argv) {
   anneal::exporting::Destination& destination = exporting.publish;
   for (auto* command : {export_command, publish_command}) {
     command->add_option("--publish_uri", destination.uri, "file:///folder or s3://bucket/prefix to publish a version to");
-    command->add_option("--s3_endpoint", destination.s3.endpoint, "http(s)://host[:port] of an S3-compatible store (default: $AWS_ENDPOINT_URL_S3)");
-    command->add_option("--s3_region", destination.s3.region, "default: $AWS_REGION, us-east-1");
+    AddStore(command, destination.s3);
   }
+  AddStore(train_command, train.upload.s3);
 
   anneal::exporting::VerifyOptions verify;
   auto* verify_command = app.add_subcommand("verify-export", "compare an export with the answers of its model (run by export)");

@@ -58,7 +58,12 @@ Json TrainJobRefBlock() {
                                  20),
                             "pattern", "^(Latest|[1-9][0-9]*)$"),
                        "Latest")},
-       {"checkpoint", Default(With(Text("Latest, or a step number.", 20), "pattern", "^(Latest|[0-9]+)$"), "Latest")}},
+       {"checkpoint",
+        Default(With(Text("Latest, a step number, or Best: by export_config.best_exporter_metric, for a config "
+                          "with exporter_type 'best', which keeps that checkpoint.",
+                          20),
+                     "pattern", "^(Latest|Best|[0-9]+)$"),
+                "Latest")}},
       {"name"});
 }
 

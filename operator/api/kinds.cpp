@@ -51,6 +51,33 @@ Json Checkpoint() {
       Json::object());
 }
 
+Json Artifact(const std::string& description) {
+  const Json s3 =
+      Object("Of an s3:// uri.",
+             {{"endpoint", With(Text("http(s)://host[:port] of an S3-compatible store. Empty: AWS.", 1024), "pattern",
+                                "^https?://[^@/]+/?$")},
+              {"region", Text("Empty: $AWS_REGION, else us-east-1.", 64)},
+              {"secretRef", SecretRefBlock("Secret whose keys become variables of the worker: AWS_ACCESS_KEY_ID, "
+                                           "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. The operator never reads it.")}});
+  return Object(description, {{"uri", With(Text("s3://bucket/prefix, or a file:// URI below a mounted volume.", 4096),
+                                           "pattern", "^(file:///.+|s3://[^/@?#]+(/[^@?#]*)?)$")},
+                              {"s3", s3},
+                              {"claimName", Text("PersistentVolumeClaim.", 253)},
+                              {"path", Text("Folder of the claim.")}});
+}
+
+/// Rules of an Artifact at a path of the spec, where there is one.
+std::vector<Rule> ArtifactRules(const std::string& path, const std::string& pointer) {
+  return {OneOf(path, {"uri", "claimName"}, At(pointer)),
+          {path, "!has(self.s3) || (has(self.uri) && self.uri.startsWith('s3://'))", "s3 is for an s3:// uri",
+           [at = At(pointer)](const Json& s) {
+             for (const Json& artifact : at(s)) {
+               if (artifact.contains("s3") && !artifact.value("uri", "").starts_with("s3://")) return false;
+             }
+             return true;
+           }}};
+}
+
 Kind TrainJob() {
   Kind kind{kube::resources::kTrainJob, "trainjob", "atj", "Trains and evaluates a model from a pipeline.config."};
   kind.spec = Object(
@@ -59,6 +86,10 @@ Kind TrainJob() {
           {{"image", ImageBlock(false)},
            {"config", ConfigBlock("The TorchEasyRec pipeline.config: one of inline and configMapRef.")},
            {"checkpoint", Checkpoint()},
+           {"artifacts",
+            Object("What leaves the checkpoint volume.",
+                   {{"upload", Artifact("Where the last checkpoint of a run that succeeded is published: a "
+                                        "versioned folder and a `latest` pointer.")}})},
            {"warmStart",
             Object("Start from older weights.",
                    {{"previousRun",
@@ -97,6 +128,7 @@ Kind TrainJob() {
                           const Json warm = s.value("warmStart", Json::object());
                           return warm.value("previousRun", false) + Count(warm, {"path", "trainJobRef"}) <= 1;
                         }});
+  for (Rule& rule : ArtifactRules("artifacts.upload", "/artifacts/upload")) kind.rules.push_back(std::move(rule));
   kind.columns = Columns({{"Workers", "string", ".status.workers.summary"},
                           {"Step", "integer", ".status.progress.globalStep"},
                           {"Percent", "string", ".status.progress.percent"},
@@ -176,22 +208,6 @@ Json TableType(const std::string& description) {
   return With(Text(description, 16), "enum", {"FP32", "FP16", "INT8", "INT4", "INT2"});
 }
 
-Json Artifact() {
-  const Json s3 =
-      Object("Of an s3:// uri.",
-             {{"endpoint", With(Text("http(s)://host[:port] of an S3-compatible store. Empty: AWS.", 1024), "pattern",
-                                "^https?://[^@/]+/?$")},
-              {"region", Text("Empty: $AWS_REGION, else us-east-1.", 64)},
-              {"secretRef", SecretRefBlock("Secret whose keys become variables of the worker: AWS_ACCESS_KEY_ID, "
-                                           "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. The operator never reads it.")}});
-  return Object("Where the artefact is published: a versioned folder and a `latest` pointer.",
-                {{"uri", With(Text("s3://bucket/prefix, or a file:// URI below a mounted volume.", 4096), "pattern",
-                              "^(file:///.+|s3://[^/@?#]+(/[^@?#]*)?)$")},
-                 {"s3", s3},
-                 {"claimName", Text("PersistentVolumeClaim.", 253)},
-                 {"path", Text("Folder of the claim.")}});
-}
-
 Kind ExportJob() {
   Kind kind{kube::resources::kExportJob, "exportjob", "axj", "Exports, verifies and publishes a model."};
   kind.spec = Object(
@@ -215,7 +231,7 @@ Kind ExportJob() {
            {"inputTile", Integer("Features of one user are tiled over the request's items: 2 their ids, 3 their "
                                  "embeddings; 0 and 1 not. Empty: $INPUT_TILE, else 0.",
                                  0, 3)},
-           {"artifact", Artifact()},
+           {"artifact", Artifact("Where the artefact is published: a versioned folder and a `latest` pointer.")},
            {"trigger", Choice("Export each run of the source, or one only.", {"EachRun", "Once"}, "EachRun")}}),
       {"source", "artifact"});
   kind.rules = CommonRules();
@@ -223,12 +239,7 @@ Kind ExportJob() {
                         [](const Json& s) { return s["workers"]["numNodes"] == 1; }});
   kind.rules.push_back(OneOf("source", {"evalJobRef", "trainJobRef", "checkpoint"}, At("/source")));
   kind.rules.push_back(CheckpointNeedsMore());
-  kind.rules.push_back(OneOf("artifact", {"uri", "claimName"}, At("/artifact")));
-  kind.rules.push_back({"artifact", "!has(self.s3) || (has(self.uri) && self.uri.startsWith('s3://'))",
-                        "s3 is for an s3:// uri", [](const Json& s) {
-                          const Json& artifact = s["artifact"];
-                          return !artifact.contains("s3") || artifact.value("uri", "").starts_with("s3://");
-                        }});
+  for (Rule& rule : ArtifactRules("artifact", "/artifact")) kind.rules.push_back(std::move(rule));
   kind.columns = Columns({{"Step", "integer", ".status.checkpoint.step"},
                           {"Format", "string", ".spec.format"},
                           {"Artifact", "string", ".status.artifact.uri"}});

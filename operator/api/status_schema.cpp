@@ -49,6 +49,9 @@ Json Metrics() { return L("Metrics.", O("One.", {{"name", T("Name.")}, {"value",
 Json StatusSchema(const Kind& kind) {
   const Json checkpoint =
       O("The newest checkpoint.", {{"step", I("Global step.")}, {"time", T("When the operator heard of it.")}});
+  const Json best =
+      O("The best one by its evaluation; of a config with export_config.exporter_type 'best'.",
+        {{"step", I("Global step.")}, {"metric", T("best_exporter_metric.")}, {"value", T("Its value.")}});
   Json fields = {
       {"observedGeneration", I("Generation of the spec that this status is about.")},
       {"phase",
@@ -88,7 +91,8 @@ Json StatusSchema(const Kind& kind) {
                                                     {"loss", T("Loss.")},
                                                     {"auc", T("AUC.")},
                                                     {"metrics", Metrics()},
-                                                    {"lastCheckpoint", checkpoint}})},
+                                                    {"lastCheckpoint", checkpoint},
+                                                    {"bestCheckpoint", best}})},
       {"failure", O("Why the run failed.", {{"reason", T("One word.")},
                                             {"message", T("What happened and what to do.")},
                                             {"rank", I("Blamed worker.")},
@@ -102,7 +106,8 @@ Json StatusSchema(const Kind& kind) {
                                                          {"startTime", T("Begin.")},
                                                          {"completionTime", T("End.")},
                                                          {"finalMetrics", Metrics()},
-                                                         {"checkpoint", checkpoint}}))}};
+                                                         {"checkpoint", checkpoint},
+                                                         {"bestCheckpoint", best}}))}};
   if (kind.resource.kind == "EvalJob") {
     fields["gate"] = T("passed, failed or none.");
     fields["checkpoint"] = O("What was evaluated.", {{"step", I("Global step.")}, {"path", T("Folder.")}});
@@ -116,9 +121,12 @@ Json StatusSchema(const Kind& kind) {
   }
   if (kind.resource.kind == "ExportJob") {
     fields["checkpoint"] = O("What was exported.", {{"step", I("Global step.")}});
-    fields["artifact"] = O(
-        "What was published.",
-        {{"uri", T("Where.")}, {"sha256", T("Of the manifest.")}, {"sizeBytes", I("Size.")}, {"format", T("Format.")}});
+  }
+  if (kind.resource.kind != "EvalJob") {
+    fields["artifact"] = O("What was published.", {{"uri", T("Where.")},
+                                                   {"sha256", T("Of the manifest.")},
+                                                   {"sizeBytes", I("Size.")},
+                                                   {"format", T("Format of an export.")}});
   }
   return O("What the operator found and did.", fields);
 }

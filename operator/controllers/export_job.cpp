@@ -8,10 +8,9 @@ namespace {
 
 using kube::Json;
 
-constexpr const char* kArtifacts = "/mnt/artifacts";
 constexpr const char* kScratch = "/mnt/export";
 
-/// What the spec says about the artefact and its store; what it leaves out, the worker's environment decides.
+/// What the spec says about the artefact; what it leaves out, the worker's environment decides.
 void AddSettings(WorkerPlan& plan, const Json& spec) {
   const auto add = [&plan](const char* flag, const Json& object, const char* field) {
     if (!object.contains(field)) return;
@@ -21,10 +20,6 @@ void AddSettings(WorkerPlan& plan, const Json& spec) {
   add("--quantization", spec, "quantization");
   add("--sequence_quantization", spec, "sequenceQuantization");
   add("--input_tile", spec, "inputTile");
-  const Json s3 = spec["artifact"].value("s3", Json::object());
-  add("--s3_endpoint", s3, "endpoint");
-  add("--s3_region", s3, "region");
-  if (s3.contains("secretRef")) plan.env_from.push_back({{"secretRef", {{"name", s3["secretRef"]["name"]}}}});
 }
 
 }  // namespace
@@ -114,13 +109,6 @@ WorkerPlan ExportJobReconciler::Plan(const Json& job) {
   Json edits = spec.value("config", Json::object()).value("edits", Json::object());
   edits["model_dir"] = source["modelDir"];
   AddMount(plan, "scratch", {{"emptyDir", Json::object()}}, kScratch, false);
-  const Json& artifact = spec["artifact"];
-  std::string uri = artifact.value("uri", "");
-  if (artifact.contains("claimName")) {
-    AddMount(plan, "artifacts", {{"persistentVolumeClaim", {{"claimName", artifact["claimName"]}}}}, kArtifacts, false);
-    uri =
-        std::string("file://") + kArtifacts + "/" + artifact.value("path", job["metadata"]["name"].get<std::string>());
-  }
   // One attempt's scratch folder is never another's.
   const std::string folder = std::string(kScratch) + "/a" + job["status"]["run"]["attempt"].dump();
   plan.args = {"export",
@@ -135,9 +123,8 @@ WorkerPlan ExportJobReconciler::Plan(const Json& job) {
                "--verify_max_abs_diff",
                spec["verify"]["maxAbsDiff"],
                "--format",
-               spec["format"],
-               "--publish_uri",
-               uri};
+               spec["format"]};
+  AddDestination(plan, "--publish_uri", spec["artifact"], job);
   AddSettings(plan, spec);
   const std::string input = spec["verify"].value("inputPath", source.value("evalInputPath", ""));
   if (!input.empty()) plan.args.insert(plan.args.end(), {"--verify_input_path", input});

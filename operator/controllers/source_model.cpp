@@ -20,7 +20,8 @@ Json FindRun(const Json& status, int number) {
     return {{"number", run["number"]},
             {"id", run.value("id", "")},
             {"result", status.value("phase", "")},
-            {"checkpoint", progress.value("lastCheckpoint", Json::object())}};
+            {"checkpoint", progress.value("lastCheckpoint", Json::object())},
+            {"bestCheckpoint", progress.value("bestCheckpoint", Json::object())}};
   }
   for (const Json& entry : status.value("history", Json::array())) {
     if (entry["number"] == number) return entry;
@@ -75,12 +76,20 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
   const Json run = FindRun(status, number);
   if (!run.is_object())
     return wait("ReferenceNotFound", "TrainJob " + name + " keeps no run " + which + " in its history", true);
-  const Json last = run.value("checkpoint", Json::object());
-  if (checkpoint == "Latest" && !last.contains("step")) {
-    return wait("ReferenceNotFound",
-                "run " + std::to_string(number) + " of TrainJob " + name + " reported no checkpoint", true);
+  std::string step = checkpoint;
+  if (checkpoint == "Latest" || checkpoint == "Best") {
+    const bool best = checkpoint == "Best";
+    const Json found_checkpoint = run.value(best ? "bestCheckpoint" : "checkpoint", Json::object());
+    if (!found_checkpoint.contains("step")) {
+      return wait("ReferenceNotFound",
+                  "run " + std::to_string(number) + " of TrainJob " + name + " reported no " +
+                      (best ? "best checkpoint: its config needs export_config { exporter_type: 'best' "
+                              "best_exporter_metric: '...' } and an eval_input_path"
+                            : "checkpoint"),
+                  true);
+    }
+    step = found_checkpoint["step"].dump();
   }
-  const std::string step = checkpoint == "Latest" ? last["step"].dump() : checkpoint;
   const Json& spec = train["spec"];
   SourceModel model;
   model.identity = {{"trainJob", name},

@@ -1,4 +1,5 @@
 // TrainJob: workers that train, on a checkpoint volume of their own.
+#include "operator/api/conditions.h"
 #include "operator/api/spec_hash.h"
 #include "operator/controllers/reconcilers.h"
 #include "operator/controllers/source_model.h"
@@ -71,6 +72,8 @@ WorkerPlan TrainJobReconciler::Plan(const Json& job) {
   if (data.contains("evalInputPath")) add({"--eval_input_path", data["evalInputPath"].get<std::string>()});
   if (spec["config"].contains("edits")) add({"--edit_config_json", spec["config"]["edits"].dump()});
   AddWarmStart(plan, job);
+  if (const Json artifacts = spec.value("artifacts", Json::object()); artifacts.contains("upload"))
+    AddDestination(plan, "--upload_uri", artifacts["upload"], job);
   const std::string claim = ModelClaim(job);
   if (!claim.empty()) {
     AddMount(plan, "model", {{"persistentVolumeClaim", {{"claimName", claim}}}}, spec["checkpoint"]["modelDir"], false,
@@ -88,7 +91,15 @@ KindTraits TrainJobReconciler::Traits(const Json& job) {
   traits.pods = job["spec"]["workers"]["numNodes"];
   traits.rerun_on_change = job["spec"]["updatePolicy"]["finished"] == "Rerun";
   traits.steps = true;
-  traits.complete = [](Json&, const Json&) { return std::string(); };
+  const bool uploads = job["spec"].value("artifacts", Json::object()).contains("upload");
+  const int64_t generation = job["metadata"].value("generation", int64_t{1});
+  traits.complete = [uploads, generation, now = clock_.Now()](Json& status, const Json& message) -> std::string {
+    if (!uploads) return "";
+    if (!message.contains("artifact")) return "the run reported no upload";
+    status["artifact"] = message["artifact"];
+    api::SetCondition(status, "Published", true, "Published", message["artifact"].value("uri", ""), generation, now);
+    return "";
+  };
   return traits;
 }
 

@@ -10,6 +10,8 @@ namespace {
 
 using kube::Json;
 
+constexpr const char* kArtifacts = "/mnt/artifacts";
+
 std::string NameOf(const Json& job) { return job["metadata"]["name"]; }
 
 void AddEnv(Json& env, const std::string& name, const std::string& value) {
@@ -130,6 +132,21 @@ void AddMount(WorkerPlan& plan, const std::string& name, const Json& source, con
   Json mount = {{"name", name}, {"mountPath", path}, {"readOnly", read_only}};
   if (!sub_path.empty()) mount["subPath"] = sub_path;
   plan.mounts.push_back(mount);
+}
+
+void AddDestination(WorkerPlan& plan, const std::string& flag, const Json& artifact, const Json& job) {
+  std::string uri = artifact.value("uri", "");
+  if (artifact.contains("claimName")) {
+    AddMount(plan, "artifacts", {{"persistentVolumeClaim", {{"claimName", artifact["claimName"]}}}}, kArtifacts, false);
+    uri = std::string("file://") + kArtifacts + "/" + artifact.value("path", NameOf(job));
+  }
+  plan.args.insert(plan.args.end(), {flag, uri});
+  const Json s3 = artifact.value("s3", Json::object());
+  for (const char* field : {"endpoint", "region"}) {
+    if (s3.contains(field))
+      plan.args.insert(plan.args.end(), {std::string("--s3_") + field, s3[field].get<std::string>()});
+  }
+  if (s3.contains("secretRef")) plan.env_from.push_back({{"secretRef", {{"name", s3["secretRef"]["name"]}}}});
 }
 
 void AddDataVolumes(WorkerPlan& plan, const Json& spec) {

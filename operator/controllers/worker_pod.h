@@ -40,6 +40,9 @@ bool BelongsTo(const kube::Json& object, const std::string& uid);
 /// Adds volume `name` with its mount to the plan; an existing volume of that name is shared.
 void AddMount(WorkerPlan& plan, const std::string& name, const kube::Json& source, const std::string& path,
               bool read_only, const std::string& sub_path = "");
+/// Where a run publishes, {uri | claimName, path, s3}: the flag with its URI, the store's settings, its volume and
+/// Secret. A path that is not given is the job's name.
+void AddDestination(WorkerPlan& plan, const std::string& flag, const kube::Json& artifact, const kube::Json& job);
 /// spec.data.volumes and spec.data.credentials.
 void AddDataVolumes(WorkerPlan& plan, const kube::Json& spec);
 

@@ -48,6 +48,7 @@ class Jobs(Installed):
         self.publishes()
         store = Store(self)
         self.publishes_to_s3(store)
+        self.uploads_its_last_checkpoint_and_evaluates_its_best_one(store)
         self.says_that_credentials_are_wrong(store)
 
     def trains(self):
@@ -106,16 +107,21 @@ class Jobs(Installed):
         self.events("exportjob/movielens-export", "Published")
         self.assertTrue((folder / latest["path"] / "scripted_model.pt").exists())
 
-    def export_to_s3(self, name, store, **credentials):
-        """The example's export with a bucket instead of a claim, credentials in a Secret."""
-        export = self.get("exportjob", "movielens-export")
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": credentials}
-        spec = {**export["spec"], "artifact": {"uri": f"s3://{store.bucket}/{name}", "s3": {"endpoint": ENDPOINT, "secretRef": {"name": name}}}}
-        self.create(secret, {"apiVersion": export["apiVersion"], "kind": "ExportJob", "metadata": {"name": name}, "spec": spec})
-        self.addCleanup(self.kubectl, "delete", f"exportjob/{name}", f"secret/{name}")
+    def like(self, kind, example, name, **changes):
+        """A job as one of the example's, with some blocks of its spec replaced."""
+        job = self.get(kind, example)
+        self.create({"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": {"name": name}, "spec": {**job["spec"], **changes}})
+        self.addCleanup(self.kubectl, "delete", kind, name)
+
+    def bucket(self, name, store, **credentials):
+        """A place in the store, with a Secret of that name for its credentials."""
+        self.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": credentials})
+        self.addCleanup(self.kubectl, "delete", "secret", name)
+        return {"uri": f"s3://{store.bucket}/{name}", "s3": {"endpoint": ENDPOINT, "secretRef": {"name": name}}}
 
     def publishes_to_s3(self, store):
-        self.export_to_s3("movielens-s3", store, AWS_ACCESS_KEY_ID=store.access_key, AWS_SECRET_ACCESS_KEY=store.secret_key)
+        place = self.bucket("movielens-s3", store, AWS_ACCESS_KEY_ID=store.access_key, AWS_SECRET_ACCESS_KEY=store.secret_key)
+        self.like("exportjob", "movielens-export", "movielens-s3", artifact=place)
         status = self.ends("exportjob", "movielens-s3")
         folder = self.dir / "downloaded"
         shutil.rmtree(folder, ignore_errors=True)
@@ -137,13 +143,13 @@ class Jobs(Installed):
             torch.testing.assert_close(torch.cat([answers([number]) for number in range(3)]), together, atol=1e-6, rtol=0)
         # And ranks the rows of the gate as the trained model did, but for what rounding its tables costs.
         gate, = self.status("evaljob", "movielens-gate")["gates"]
-        self.assertAlmostEqual(self.auc(folder), float(gate["value"]), delta=0.003)
+        self.assertAlmostEqual(self.auc("--scripted_model_path", folder), float(gate["value"]), delta=0.003)
 
-    def auc(self, model):
-        """By the definition: how often a row with label 1 is ranked above one with label 0."""
+    def auc(self, *model):
+        """Of what `anneal predict` answers, by the definition: how often a row with label 1 is ranked above one with label 0."""
         answers = self.dir / "answers"
         shutil.rmtree(answers, ignore_errors=True)
-        tool(BUILD / "bin/anneal", "predict", "--scripted_model_path", model, "--predict_input_path", self.folder("movielens-data") / "test.parquet",
+        tool(BUILD / "bin/anneal", "predict", *model, "--predict_input_path", self.folder("movielens-data") / "test.parquet",
              "--predict_output_path", answers, "--reserved_columns", "label")
         table = pyarrow.parquet.read_table(answers)
         probs, labels = torch.tensor(table["probs"].to_pylist()), torch.tensor(table["label"].to_pylist()) > 0.5
@@ -151,10 +157,34 @@ class Jobs(Installed):
         lower, equal_or_lower = (torch.searchsorted(below, above, right=right).double().mean() for right in (False, True))
         return float(lower + equal_or_lower) / 2 / len(below)
 
+    def uploads_its_last_checkpoint_and_evaluates_its_best_one(self, store):
+        place = self.bucket("movielens-upload", store, AWS_ACCESS_KEY_ID=store.access_key, AWS_SECRET_ACCESS_KEY=store.secret_key)
+        config = self.get("trainjob", "movielens")["spec"]["config"]
+        edits = {"train_config.num_epochs": "2", "train_config.keep_checkpoint_max": "1", "export_config.exporter_type": "best",
+                 "export_config.best_exporter_metric": "auc", "export_config.metric_larger_is_better": "false"}
+        self.like("trainjob", "movielens", "movielens-upload", config={**config, "edits": edits}, artifacts={"upload": place})
+        status = self.ends("trainjob", "movielens-upload")
+        self.events("trainjob/movielens-upload", "Published")
+        folder = self.dir / "uploaded"
+        shutil.rmtree(folder, ignore_errors=True)
+        latest = store.download("movielens-upload", folder)
+        self.assertEqual(status["artifact"]["uri"], f"s3://{store.bucket}/movielens-upload/{latest['path']}")
+        last = status["progress"]["lastCheckpoint"]["step"]
+        self.assertEqual(sorted(path.name for path in folder.iterdir()), [f"model.ckpt-{last}", "pipeline.config", "train_eval_result_v2.txt"])
+        self.assertGreater(self.auc("--pipeline_config_path", folder / "pipeline.config", "--checkpoint_path", folder / f"model.ckpt-{last}"), 0.7)
+        # Less is better, says its config: the best one is not the last one, and was kept.
+        results = [json.loads(line) for line in (folder / "train_eval_result_v2.txt").read_text().splitlines()]
+        best = min(results, key=lambda result: result["auc"])
+        self.assertNotEqual(best["global_step"], last)
+        self.assertEqual(status["progress"]["bestCheckpoint"], {"step": best["global_step"], "metric": "auc", "value": f"{best['auc']:.6f}"})
+        self.like("evaljob", "movielens-gate", "movielens-best", source={"trainJobRef": {"name": "movielens-upload", "checkpoint": "Best"}}, gates=[])
+        self.assertEqual(self.ends("evaljob", "movielens-best")["checkpoint"]["step"], best["global_step"])
+
     def says_that_credentials_are_wrong(self, store):
         secret = "not/The+secret/0123456789abcdefghijklmno"
         before = store.keys()
-        self.export_to_s3("movielens-refused", store, AWS_ACCESS_KEY_ID=store.access_key, AWS_SECRET_ACCESS_KEY=secret)
+        place = self.bucket("movielens-refused", store, AWS_ACCESS_KEY_ID=store.access_key, AWS_SECRET_ACCESS_KEY=secret)
+        self.like("exportjob", "movielens-export", "movielens-refused", artifact=place)
         failure = self.ends("exportjob", "movielens-refused", "Failed")["failure"]
         self.assertIn("the store refuses these credentials", failure["message"])
         self.assertIn("s3:PutObject", failure["message"])

@@ -384,6 +384,49 @@ class Options(Case):
             state = json.loads((self.dir / f"epochs/model.ckpt-{step}/dataloader_state.json").read_text())
             self.assertEqual(state["__epochs_completed__"], passes)
 
+    def test_the_last_checkpoint_is_uploaded(self):
+        message = self.dir / "message.json"
+        command = self.zoo("m", "--continue_train", "--upload_uri", f"file://{self.dir}/shelf", train_config__num_steps=3)
+        for _ in range(2):  # a run that has no step left uploads, too
+            self.run_program(*command, env={"ANNEAL_TERMINATION_MESSAGE_PATH": str(message)})
+            latest = json.loads((self.dir / "shelf/latest").read_text())
+            version = self.dir / "shelf" / latest["path"]
+            artifact = json.loads(message.read_text())["artifact"]
+            self.assertEqual((artifact["uri"], artifact["sha256"]), (f"file://{version}", latest["sha256"]))
+            files = {file["path"] for file in json.loads((version / "MANIFEST.json").read_text())["files"]}
+            self.assertEqual(files, {str(path.relative_to(version)) for path in version.rglob("*") if path.is_file()} - {"MANIFEST.json"})
+            self.assertEqual(weights(version / "model.ckpt-2"), weights(self.dir / "m/model.ckpt-2"))
+        # It is a model_dir: a run can start from it.
+        self.run_program(*self.zoo("next", "--fine_tune_checkpoint", version, train_config__num_steps=1))
+        self.run_program(*self.zoo("refused", "--upload_uri", "ftp://x"), expect=64)
+
+    def test_the_best_checkpoint_stays_and_is_reported(self):
+        found = []
+        for model, larger in (("least", False), ("most", True)):
+            message = self.dir / f"{model}.json"
+            settings = {"export_config__exporter_type": "best", "export_config__best_exporter_metric": "binary_cross_entropy",
+                        "export_config__metric_larger_is_better": larger}
+            self.run_program(*self.zoo(model, train_config__num_steps=20, train_config__save_checkpoints_steps=5,
+                                       train_config__keep_checkpoint_max=1, **settings), env={"ANNEAL_TERMINATION_MESSAGE_PATH": str(message)})
+            results = [json.loads(line) for line in (self.dir / model / "train_eval_result_v2.txt").read_text().splitlines()]
+
+            def best_of(lines):
+                return (max if larger else min)(lines, key=lambda result: result["binary_cross_entropy"])
+
+            best, step = best_of(results), best_of(results)["global_step"]
+            found.append(step)
+            kept = {path.name for path in (self.dir / model).glob("model.ckpt-*")}
+            self.assertLessEqual({"model.ckpt-19", f"model.ckpt-{step}"}, kept)
+            # Old ones go when one is saved, which may be before that one is evaluated.
+            self.assertLessEqual(kept, {"model.ckpt-19", f"model.ckpt-{step}", f"model.ckpt-{best_of(results[:-1])['global_step']}"})
+            self.assertEqual(json.loads(message.read_text())["bestCheckpoint"],
+                             {"step": step, "metric": "binary_cross_entropy", "value": best["binary_cross_entropy"]})
+            # What `anneal export` takes without --checkpoint_path.
+            text = self.run_program(ANNEAL, "export", "--pipeline_config_path", self.dir / model / "pipeline.config", "--export_dir",
+                                    self.dir / f"exported_{model}", "--verify_input_path", GOLDEN / "zoo/data/rank_eval.parquet")
+            self.assertIn(f"Exporting step {step} to", text)
+        self.assertNotEqual(*found)
+
     def test_the_progress_line_names_every_learning_rate(self):
         command = [c if c != GOLDEN / "zoo/deepfm/pipeline.config" else GOLDEN / "zoo/opt_part/pipeline.config"
                    for c in self.zoo("m", train_config__num_steps=600)]

@@ -1,5 +1,7 @@
 // Kinds: defaults, faults with paths, spec hash, and the committed CRDs.
+#include <filesystem>
 #include <fstream>
+#include <regex>
 #include <set>
 #include <sstream>
 
@@ -141,9 +143,14 @@ TEST(Kinds, GatesAreAbsoluteOrRelative) {
 
 TEST(Kinds, ExportDestinations) {
   const auto faults = [](const char* artifact) -> std::string {
-    const Json job = {{"apiVersion", "anneal.dev/v1alpha1"}, {"kind", "ExportJob"}, {"metadata", {{"name", "e"}}},
-                {"spec", {{"source", {{"trainJobRef", {{"name", "t"}}}}}, {"artifact", Json::parse(artifact)},
-                          {"workers", {{"gpusPerNode", 0}}}, {"rendezvous", {{"backend", "gloo"}}}}}};
+    const Json job = {{"apiVersion", "anneal.dev/v1alpha1"},
+                      {"kind", "ExportJob"},
+                      {"metadata", {{"name", "e"}}},
+                      {"spec",
+                       {{"source", {{"trainJobRef", {{"name", "t"}}}}},
+                        {"artifact", Json::parse(artifact)},
+                        {"workers", {{"gpusPerNode", 0}}},
+                        {"rendezvous", {{"backend", "gloo"}}}}}};
     try {
       api::DefaultAndValidate(resources::kExportJob, job);
     } catch (const kube::ApiError& error) {
@@ -151,12 +158,15 @@ TEST(Kinds, ExportDestinations) {
     }
     return "";
   };
-  EXPECT_EQ(faults(R"({"uri":"s3://bucket/prefix","s3":{"endpoint":"http://minio:9000","secretRef":{"name":"s"}}})"), "");
+  EXPECT_EQ(faults(R"({"uri":"s3://bucket/prefix","s3":{"endpoint":"http://minio:9000","secretRef":{"name":"s"}}})"),
+            "");
   EXPECT_EQ(faults(R"({"uri":"s3://bucket"})"), "");
   EXPECT_EQ(faults(R"({"uri":"file:///mnt/x"})"), "");
   EXPECT_NE(faults(R"({"uri":"s3://key:secret@bucket/x"})").find("spec.artifact.uri"), std::string::npos);
   EXPECT_NE(faults(R"({"uri":"gs://bucket/x"})").find("spec.artifact.uri"), std::string::npos);
-  EXPECT_NE(faults(R"({"uri":"s3://b/x","s3":{"endpoint":"https://key:secret@minio"}})").find("spec.artifact.s3.endpoint"), std::string::npos);
+  EXPECT_NE(
+      faults(R"({"uri":"s3://b/x","s3":{"endpoint":"https://key:secret@minio"}})").find("spec.artifact.s3.endpoint"),
+      std::string::npos);
   EXPECT_NE(faults(R"({"claimName":"c","s3":{"region":"x"}})").find("s3 is for an s3:// uri"), std::string::npos);
 }
 
@@ -198,6 +208,43 @@ TEST(Crds, ApiReferenceIsCurrent) {
     text << std::ifstream(path).rdbuf();
     EXPECT_EQ(text.str(), api::ApiReference(kind)) << path << " is old: run build/bin/anneal-operator api-docs";
   }
+}
+
+/// Reasons are words of two parts in the controllers' sources; docs/operations.md says of each what to do.
+TEST(Docs, EveryReasonIsExplained) {
+  const std::set<std::string> others = {// condition types, and words of Kubernetes
+                                        "AlreadyExists",
+                                        "CheckpointAvailable",
+                                        "ClusterFirstWithHostNet",
+                                        "ContainersReady",
+                                        "CreateContainer",
+                                        "EachRun",
+                                        "FallbackToLogsOnError",
+                                        "NotIn",
+                                        "OnRootMismatch",
+                                        "PodScheduled",
+                                        "ReadinessGatesNotReady",
+                                        "RestartDoNotCount",
+                                        "RunContainerError",
+                                        "RuntimeDefault",
+                                        "SchedulingGated",
+                                        "SpecChange",
+                                        "WorkersReady"};
+  const std::string root = ANNEAL_SOURCE_DIR;
+  const std::string docs = config::ReadTextFile(root + "/docs/operations.md");
+  const std::regex word("\"([A-Z][a-z]+(?:[A-Z][A-Za-z]*)+)\"");
+  int found = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root + "/operator/controllers")) {
+    if (entry.path().extension() != ".cpp") continue;
+    const std::string source = config::ReadTextFile(entry.path());
+    for (std::sregex_iterator at(source.begin(), source.end(), word), end; at != end; ++at) {
+      const std::string reason = (*at)[1];
+      if (others.count(reason)) continue;
+      ++found;
+      EXPECT_TRUE(std::regex_search(docs, std::regex("\\b" + reason + "\\b"))) << reason << " of " << entry.path();
+    }
+  }
+  EXPECT_GT(found, 50);
 }
 
 /// Kubeflow's and KubeRay's short names, and those of Kubernetes that begin alike.

@@ -157,6 +157,33 @@ TEST_F(Pods, ExportSettingsAndStore) {
   EXPECT_EQ(worker["envFrom"], Json::parse(R"([{"secretRef":{"name":"store-key"}}])"));
 }
 
+TEST_F(Pods, ARunUploadsItsLastCheckpoint) {
+  const Json pod = Make(R"({"artifacts":{"upload":{"uri":"s3://models/ctr","s3":{"endpoint":"https://minio.store:9000","region":"eu-1",
+    "secretRef":{"name":"store-key"}}}}})");
+  const std::vector<std::string> args = Worker(pod)["args"];
+  const std::vector<std::string> wanted = {"--upload_uri", "s3://models/ctr", "--s3_endpoint", "https://minio.store:9000", "--s3_region", "eu-1"};
+  EXPECT_NE(std::search(args.begin(), args.end(), wanted.begin(), wanted.end()), args.end());
+  EXPECT_EQ(Worker(pod)["envFrom"], Json::parse(R"([{"secretRef":{"name":"store-key"}}])"));
+  cluster.End("job-r1-a1-w0", 0, R"({"globalStep":9,"artifact":{"uri":"s3://models/ctr/versions/9-x","sha256":"ab","sizeBytes":5}})");
+  cluster.End("job-r1-a1-w1", 0);
+  cluster.Settle();
+  const Json status = cluster.Get(kTrainJob, "job")["status"];
+  EXPECT_EQ(status["phase"], "Complete");
+  EXPECT_EQ(status["artifact"], Json::parse(R"({"uri":"s3://models/ctr/versions/9-x","sha256":"ab","sizeBytes":5})"));
+  EXPECT_TRUE(api::IsTrue(status, "Published"));
+}
+
+TEST_F(Pods, ARunThatUploadsToAClaimAndSaysNothingOfItHasFailed) {
+  const Json pod = Make(R"({"artifacts":{"upload":{"claimName":"shelf"}}})");
+  const std::vector<std::string> args = Worker(pod)["args"], wanted = {"--upload_uri", "file:///mnt/artifacts/job"};
+  EXPECT_NE(std::search(args.begin(), args.end(), wanted.begin(), wanted.end()), args.end());
+  EXPECT_EQ(Volume(pod, "artifacts")["persistentVolumeClaim"]["claimName"], "shelf");
+  cluster.End("job-r1-a1-w0", 0, R"({"globalStep":9})");
+  cluster.End("job-r1-a1-w1", 0);
+  cluster.Settle();
+  EXPECT_EQ(cluster.Get(kTrainJob, "job")["status"]["failure"]["reason"], "ResultMissing");
+}
+
 TEST_F(Pods, TemplateIsMergedByNames) {
   const Json pod = Make(R"({"workers":{"podTemplate":{"metadata":{"labels":{"team":"ads","anneal.dev/run":"77"},"annotations":{"n":"v"},"name":"other"},
     "spec":{"restartPolicy":"Always","hostname":"x","runtimeClassName":"nvidia","volumes":[{"name":"shm","emptyDir":{"sizeLimit":"1Gi"}},{"name":"mine","emptyDir":{}}],

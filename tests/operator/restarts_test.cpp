@@ -111,6 +111,19 @@ TEST(JudgeProgress, AStepThatMoved) {
   EXPECT_EQ(verdict.look_again->count(), 40'500);  // half the limit after the step
 }
 
+TEST(JudgeProgress, AnUploadMakesNoStepAndIsNoHang) {
+  const auto now = std::chrono::system_clock::from_time_t(1'800'000'000);
+  const std::string long_ago = kube::FormatTime(now - std::chrono::seconds(5000));
+  const Json spec = {{"failurePolicy", {{"progressTimeoutSeconds", 100}}}};
+  Json status = {{"run", {{"attemptRunningTime", long_ago}, {"attemptTime", long_ago}}},
+                 {"progress", {{"lastStepTime", long_ago}, {"phase", "upload"}}}};
+  EXPECT_TRUE(controllers::JudgeProgress(spec, status, now).moves);
+  EXPECT_EQ(controllers::CheckTimeouts(spec, status, true, now).reason, "");
+  status["progress"]["phase"] = "train";
+  EXPECT_FALSE(controllers::JudgeProgress(spec, status, now).moves);
+  EXPECT_EQ(controllers::CheckTimeouts(spec, status, true, now).reason, "HangTimeout");
+}
+
 TEST(WorkerCount, AllRunWhenEachRunsOrHasDoneItsWork) {
   const auto pod = [](const char* phase) { return Json{{"metadata", Json::object()}, {"status", {{"phase", phase}}}}; };
   EXPECT_TRUE(controllers::CountWorkers({pod("Running"), pod("Succeeded")}, 2).all_run());

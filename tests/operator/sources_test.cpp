@@ -70,6 +70,30 @@ TEST_F(Sources, LatestAStepAndAnOlderRun) {
   EXPECT_EQ(Argument("step-r1-a1-w0", "--checkpoint_path"), Folder(2) + "/model.ckpt-60");
 }
 
+TEST_F(Sources, TheBestCheckpointOfARun) {
+  Apply("configmap");
+  Apply("trainjob");
+  const auto train = [&](int run, const char* best) {
+    const std::string pod = "movielens-r" + std::to_string(run) + "-a1-w";
+    cluster.End(pod + "0", 0, std::string(R"({"globalStep":90,"checkpoint":{"step":90})") + best + "}");
+    cluster.End(pod + "1", 0);
+    cluster.Settle();
+  };
+  train(1, R"(,"bestCheckpoint":{"step":30,"metric":"auc","value":0.81})");
+  EXPECT_EQ(cluster.Get(kTrainJob, "movielens")["status"]["progress"]["bestCheckpoint"],
+            Json::parse(R"({"step":30,"metric":"auc","value":"0.810000"})"));
+  Create(kEvalJob, "best", R"({"source":{"trainJobRef":{"name":"movielens","checkpoint":"Best"}}})");
+  EXPECT_EQ(Argument("best-r1-a1-w0", "--checkpoint_path"), Folder(1) + "/model.ckpt-30");
+  Again("2027-01-15T02:00:00Z");
+  train(2, "");  // a config that does not ask for the best one
+  Create(kEvalJob, "none", R"({"source":{"trainJobRef":{"name":"movielens","checkpoint":"Best"}}})");
+  EXPECT_EQ(Ready(kEvalJob, "none")["reason"], "ReferenceNotFound");
+  EXPECT_NE(Ready(kEvalJob, "none")["message"].get<std::string>().find("exporter_type: 'best'"), std::string::npos);
+  Create(kExportJob, "first", R"({"source":{"trainJobRef":{"name":"movielens","run":"1","checkpoint":"Best"}},
+                                  "artifact":{"uri":"file:///tmp/x"}})");
+  EXPECT_EQ(Argument("first-r1-a1-w0", "--checkpoint_path"), Folder(1) + "/model.ckpt-30");
+}
+
 TEST_F(Sources, ARunThatHistoryForgotAndACheckpointThatNobodyReported) {
   Apply("configmap");
   Apply("trainjob");

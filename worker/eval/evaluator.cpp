@@ -69,6 +69,8 @@ std::string ResultLine(const Metrics& metrics, const std::string& description) {
   return line;
 }
 
+std::string ResultPath(const std::string& model_dir) { return model_dir + "/train_eval_result_v2.txt"; }
+
 void AppendResult(const std::string& path, int64_t step, const Metrics& metrics) {
   // Written by hand, as Python's json writes it: with blanks, and NaN where a metric has no value.
   std::string text = "{\"global_step\": " + (step >= 0 ? std::to_string(step) : "null");

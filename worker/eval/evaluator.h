@@ -28,6 +28,8 @@ Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, 
 /// "Eval Result[ <description>]: auc:0.781200 ..." with six decimals.
 std::string ResultLine(const Metrics& metrics, const std::string& description);
 
+/// The results of the evaluations of a run.
+std::string ResultPath(const std::string& model_dir);
 /// Appends {"global_step": step, <metrics in ascending order>} as one line; step < 0 writes null.
 void AppendResult(const std::string& path, int64_t step, const Metrics& metrics);
 

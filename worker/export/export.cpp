@@ -2,12 +2,12 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/eval/best_result.h"
 #include "worker/eval/evaluator.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
@@ -41,32 +41,8 @@ std::string ChooseCheckpoint(const tzrec::protos::EasyRecConfig& config, const s
   if (settings.exporter_type() != "best" && settings.exporter_type() != "latest") {
     throw ConfigError("export_config.exporter_type: '" + settings.exporter_type() + "' is not latest or best");
   }
-  const std::string results = config.model_dir() + "/train_eval_result_v2.txt";
-  if (settings.exporter_type() == "latest" || !fs::exists(results)) return config.model_dir();
-  std::ifstream in(results);
-  std::optional<double> best;
-  int64_t step = -1;
-  for (std::string line; std::getline(in, line);) {
-    // The reference's file may hold NaN, which JSON does not know: such a value is never the best.
-    for (size_t at; (at = line.find("NaN")) != std::string::npos;) line.replace(at, 3, "null");
-    const json result = json::parse(line, nullptr, false);
-    if (!result.is_object() || !result.contains("global_step")) continue;
-    std::string metric = settings.best_exporter_metric();
-    if (!settings.has_best_exporter_metric()) {
-      if (result.size() > 2)
-        throw ConfigError("export_config.best_exporter_metric must be set: " + results + " holds several metrics");
-      for (const auto& [name, value] : result.items()) metric = name == "global_step" ? metric : name;
-    }
-    if (!result.contains(metric))
-      throw ConfigError("export_config.best_exporter_metric: " + results + " has no '" + metric + "'");
-    if (!result[metric].is_number()) continue;
-    const double value = result[metric];
-    if (!best || (settings.metric_larger_is_better() ? value > *best : value < *best)) {
-      best = value;
-      step = result["global_step"];
-    }
-  }
-  return step < 0 ? config.model_dir() : checkpoint::CheckpointPath(config.model_dir(), step);
+  const auto best = eval::FindBestResult(config);
+  return best ? checkpoint::CheckpointPath(config.model_dir(), best->step) : config.model_dir();
 }
 
 ordered_json ModelAcc(const Settings& settings, const std::string& additional) {

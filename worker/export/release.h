@@ -7,10 +7,7 @@
 
 namespace anneal::exporting {
 
-struct Destination {
-  std::string uri;  ///< file:///folder or s3://bucket/prefix
-  io::S3Settings s3;
-};
+using io::Destination;
 
 /// Publishes a folder that `anneal export` made. The manifest gets step, format, metrics, max_abs_diff and
 /// config_sha256 (of pipeline.config) of its export_report.json, and the torch version. Throws ConfigError for a folder

@@ -33,8 +33,8 @@ std::vector<File> FilesOf(const std::string& folder) {
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (!entry.is_regular_file()) continue;
     const std::string path = entry.path();
-    files.push_back(
-        {fs::relative(path, folder).string(), path, FileSha256(path), static_cast<int64_t>(fs::file_size(path))});
+    files.push_back({entry.path().lexically_relative(folder).string(), path, FileSha256(path),
+                     static_cast<int64_t>(fs::file_size(path))});
   }
   std::sort(files.begin(), files.end(), [](const File& a, const File& b) { return a.name < b.name; });
   return files;

@@ -17,6 +17,12 @@
 
 namespace anneal::io {
 
+/// Where to.
+struct Destination {
+  std::string uri;  ///< file:///folder or s3://bucket/prefix
+  S3Settings s3;
+};
+
 struct Published {
   std::string uri;     ///< of the version
   std::string sha256;  ///< of its MANIFEST.json

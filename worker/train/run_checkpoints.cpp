@@ -104,10 +104,21 @@ bool RunCheckpoints::Finish() {
   if (!leader) return true;
   LogInfo("Saved dataloader state to " + last_path_ + "/dataloader_state.json");
   const int keep = static_cast<int>(config_.train_config().keep_checkpoint_max());
-  for (const std::string& old : checkpoint::Prune(config_.model_dir(), keep)) {
+  const auto best = Best();
+  const std::string protect = best ? checkpoint::CheckpointPath(config_.model_dir(), best->step) : "";
+  for (const std::string& old : checkpoint::Prune(config_.model_dir(), keep, protect)) {
     LogInfo("Removing old checkpoint " + old + "...");
   }
   return true;
+}
+
+std::optional<eval::BestResult> RunCheckpoints::Best() const {
+  try {
+    return eval::FindBestResult(config_);
+  } catch (const ConfigError& error) {
+    LogWarning(error.what());
+    return std::nullopt;
+  }
 }
 
 // What goes wrong first is the save's problem.

@@ -6,11 +6,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "tzrec/pipeline.pb.h"
 #include "worker/dist/process_group.h"
+#include "worker/eval/best_result.h"
 #include "worker/train/learner.h"
 
 namespace anneal::train {
@@ -48,6 +50,9 @@ class RunCheckpoints {
   bool Finish();
   /// Collective. A step is saved once; a later boundary only brings the reading position and the pass count up to date.
   void RewritePosition(const ReadingPosition& position);
+
+  /// The best checkpoint so far, where export_config.exporter_type asks for it: it is not removed, however old it is.
+  std::optional<eval::BestResult> Best() const;
 
   int64_t last_begun_step() const { return last_begun_step_; }
   int64_t last_saved_step() const { return last_saved_step_; }

@@ -92,6 +92,7 @@ void Trainer::WriteRunFiles() {
 Outcome Trainer::Run() {
   WriteRunFiles();
   Report(0);
+  if (resumed_ && leader()) ReportBest();
   if (resumed_) EvaluateWhatWasNot();
   if (num_epochs_ > 0 && position_.epochs_completed >= num_epochs_) {
     LogWarning("all " + std::to_string(num_epochs_) + " epochs are already done");
@@ -290,14 +291,12 @@ void Trainer::EvaluateWhatWasNot() {
                    (pass_ended && EpochCheckpointDue(config_.train_config(), step, epoch));
   if (!eval_stream_ || !due) return;
   at::Tensor missing = at::zeros({1}, at::kLong);
-  if (leader()) missing[0] = eval::LastResultStep(ResultPath()).value_or(-1) < step ? 1 : 0;
+  if (leader()) missing[0] = eval::LastResultStep(eval::ResultPath(config_.model_dir())).value_or(-1) < step ? 1 : 0;
   group_->Broadcast(missing, 0);
   if (missing.item<int64_t>() == 0) return;
   LogInfo("Evaluating checkpoint of step " + std::to_string(step) + ", which has no result yet");
   EvaluateNow(num_epochs_ > 0 ? epoch : 0);
 }
-
-std::string Trainer::ResultPath() const { return config_.model_dir() + "/train_eval_result_v2.txt"; }
 
 void Trainer::EvaluateNow(int64_t epoch) {
   if (!eval_stream_) return;
@@ -326,7 +325,20 @@ void Trainer::EvaluateNow(int64_t epoch) {
   if (!leader()) return;
   LogLive("");
   LogInfo(eval::ResultLine(metrics, settings.description));
-  eval::AppendResult(ResultPath(), step, metrics);
+  eval::AppendResult(eval::ResultPath(config_.model_dir()), step, metrics);
+  ReportBest();
+}
+
+void Trainer::ReportUpload() {
+  progress_.phase = "upload";
+  server_.Update(progress_);
+}
+
+void Trainer::ReportBest() {
+  const auto best = checkpoints_->Best();
+  if (!best) return;
+  message_.best = progress_.best = {best->step, best->metric, best->value};
+  server_.Update(progress_);
 }
 
 }  // namespace anneal::train

@@ -30,6 +30,8 @@ class Trainer {
           const std::atomic<bool>& stop);
 
   Outcome Run();
+  /// From now on only files travel: no step will be made.
+  void ReportUpload();
   /// What the pod's status keeps.
   const TerminationMessage& message() const { return message_; }
 
@@ -47,7 +49,7 @@ class Trainer {
   void EvaluateNow(int64_t epoch);
   void EvaluateWhatWasNot();
   void Report(int64_t epoch);
-  std::string ResultPath() const;
+  void ReportBest();
   bool leader() const { return topology_.rank == 0; }
 
   const tzrec::protos::EasyRecConfig config_;

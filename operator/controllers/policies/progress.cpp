@@ -48,6 +48,11 @@ void TakeResult(Json& status, const Json& message, int64_t generation, kube::Clo
   Json& progress = ProgressOf(status);
   if (message.contains("globalStep")) progress["globalStep"] = message["globalStep"];
   if (message.contains("checkpoint")) TakeCheckpoint(status, message["checkpoint"], generation, now);
+  if (const Json best = message.value("bestCheckpoint", Json()); best.is_object() && best.contains("step")) {
+    progress["bestCheckpoint"] = {{"step", best["step"]},
+                                  {"metric", best.value("metric", "")},
+                                  {"value", MetricText(best.value("value", Json()))}};
+  }
   if (!message.contains("metrics") || !message["metrics"].is_object()) return;
   Json list = Json::array();
   for (const auto& [name, value] : message["metrics"].items()) {

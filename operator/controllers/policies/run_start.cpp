@@ -22,6 +22,7 @@ Json HistoryEntry(const Json& status) {
   const Json progress = status.value("progress", Json::object());
   if (progress.contains("metrics")) entry["finalMetrics"] = progress["metrics"];
   if (progress.contains("lastCheckpoint")) entry["checkpoint"] = progress["lastCheckpoint"];
+  if (progress.contains("bestCheckpoint")) entry["bestCheckpoint"] = progress["bestCheckpoint"];
   return entry;
 }
 

@@ -23,6 +23,9 @@ std::string LastStepTime(const Json& status) {
   return std::max(moved, run.value("attemptRunningTime", run.value("attemptTime", "")));
 }
 
+/// No step is made any more.
+bool Uploads(const Json& status) { return status.value("progress", Json::object()).value("phase", "") == "upload"; }
+
 }  // namespace
 
 TimeoutVerdict CheckTimeouts(const Json& spec, const Json& status, bool all_run, kube::Clock::Time now) {
@@ -50,7 +53,7 @@ TimeoutVerdict CheckTimeouts(const Json& spec, const Json& status, bool all_run,
                                       " s: " + (ready.is_object() ? ready.value("message", "") : ""));
   }
   const int64_t step = policy.value("progressTimeoutSeconds", int64_t{0});
-  if (step > 0 && all_run && over(step, Since(LastStepTime(status), now)))
+  if (step > 0 && all_run && !Uploads(status) && over(step, Since(LastStepTime(status), now)))
     return late("HangTimeout", "the step did not move for " + std::to_string(step) + " s");
   return verdict;
 }
@@ -58,6 +61,7 @@ TimeoutVerdict CheckTimeouts(const Json& spec, const Json& status, bool all_run,
 ProgressVerdict JudgeProgress(const Json& spec, const Json& status, kube::Clock::Time now) {
   const Json progress = status.value("progress", Json::object());
   const int64_t limit = spec["failurePolicy"].value("progressTimeoutSeconds", int64_t{0});
+  if (Uploads(status)) return {true, "Uploading", "the steps are done, the last checkpoint is uploaded", std::nullopt};
   const std::string last = LastStepTime(status);
   const seconds quiet = Since(last, now);
   if (limit > 0 && quiet >= seconds(limit) / 2) {

@@ -30,6 +30,11 @@ json Metrics(const std::map<std::string, double>& metrics) {
   return object;
 }
 
+void AddBest(const BestCheckpoint& best, json& object) {
+  if (best.step < 0) return;
+  object["bestCheckpoint"] = {{"step", best.step}, {"metric", best.metric}, {"value", Number(best.value)}};
+}
+
 }  // namespace
 
 json ToJson(const Progress& progress) {
@@ -48,6 +53,7 @@ json ToJson(const Progress& progress) {
   if (progress.checkpoint_step >= 0) {
     object["lastCheckpoint"] = {{"step", progress.checkpoint_step}, {"path", progress.checkpoint_path}};
   }
+  AddBest(progress.best, object);
   return object;
 }
 
@@ -129,6 +135,7 @@ void WriteTerminationMessage(const TerminationMessage& message) {
   if (message.checkpoint_step >= 0) {
     object["checkpoint"] = {{"step", message.checkpoint_step}, {"path", message.checkpoint_path}};
   }
+  AddBest(message.best, object);
   if (!message.artifact_uri.empty()) {
     object["artifact"] = {
         {"uri", message.artifact_uri}, {"sha256", message.artifact_sha256}, {"sizeBytes", message.artifact_bytes}};

@@ -10,9 +10,16 @@
 
 namespace anneal::train {
 
+/// The checkpoint with the best evaluation so far (export_config.exporter_type "best").
+struct BestCheckpoint {
+  int64_t step = -1;
+  std::string metric;
+  double value = 0;
+};
+
 /// A snapshot of the run; numbers below 0 are unknown.
 struct Progress {
-  std::string phase;  ///< train | eval | export | predict
+  std::string phase;  ///< train | upload | eval | export | predict
   int64_t global_step = 0, total_steps = -1, epoch = 0;
   double samples_per_second = -1, eta_seconds = -1;
   double data_wait_seconds = 0;  ///< time steps waited for data so far
@@ -20,6 +27,7 @@ struct Progress {
   std::map<std::string, double> metrics;
   int64_t checkpoint_step = -1;
   std::string checkpoint_path;
+  BestCheckpoint best;
 };
 
 nlohmann::json ToJson(const Progress& progress);
@@ -45,6 +53,7 @@ struct TerminationMessage {
   std::string reason, message;
   int64_t checkpoint_step = -1;
   std::string checkpoint_path;
+  BestCheckpoint best;
   std::string artifact_uri, artifact_sha256;
   int64_t artifact_bytes = -1;
 };
