@@ -429,7 +429,7 @@ class Options(Case):
 
     def test_the_progress_line_names_every_learning_rate(self):
         command = [c if c != GOLDEN / "zoo/deepfm/pipeline.config" else GOLDEN / "zoo/opt_part/pipeline.config"
-                   for c in self.zoo("m", train_config__num_steps=600)]
+                   for c in self.zoo("m", train_config__num_steps=3000)]
         text = self.run_program(*command)
         self.assertRegex(text, r"Training Epoch 0: \d+it \[\d+\.\d\dit/s\] lr_g0:0\.01000 lr_g1:0\.00100 lr_g2:\d\.\d{5} "
                                r"lr_g3:0\.05000 binary_cross_entropy:\d\.\d{5} total_loss: \d\.\d{5}")
