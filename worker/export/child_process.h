@@ -11,7 +11,8 @@ struct ChildResult {
   std::string last_lines;  ///< at most 2000 characters of its standard output and error together
 };
 
-/// Runs arguments[0] (looked up in PATH) with this process's environment and waits for it.
+/// Runs arguments[0] (looked up in PATH) with this process's environment and waits for it. It is killed with this
+/// process: a compiler that went on would write into the folder of the next export.
 ChildResult RunChild(const std::vector<std::string>& arguments);
 
 }  // namespace anneal::exporting

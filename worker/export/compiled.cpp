@@ -72,12 +72,13 @@ void WriteOnnx(eval::TrainedModel& model, const data::Batch& sample, const Setti
   Compile(model, settings, dense, "onnx", folder, "/dense.onnx");
 }
 
-void WriteEngine(const Settings& settings, bool tf32, const std::string& folder) {
+void WriteEngine(const eval::TrainedModel& model, const Settings& settings, const std::string& folder) {
   RunCompiler(settings.compiler_python, "tensorrt",
               {{"onnx", folder + "/dense.onnx"},
                {"output", folder + "/dense.engine"},
                {"max_batch", settings.max_batch},
-               {"tf32", tf32}});
+               {"precision", model.config().export_config().mixed_precision()},
+               {"tf32", Tf32Of(model.config()).matmul}});
 }
 
 }  // namespace anneal::exporting

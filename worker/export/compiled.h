@@ -22,8 +22,9 @@ void WriteAotUnified(eval::TrainedModel& model, const data::Batch& sample, const
 void WriteOnnx(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
                const std::string& folder);
 
-/// dense.engine from dense.onnx, for batches of 1 to settings.max_batch rows. Throws ConfigError saying what is
-/// missing: TensorRT's Python package or a GPU.
-void WriteEngine(const Settings& settings, bool tf32, const std::string& folder);
+/// dense.engine from dense.onnx, for batches of 1 to settings.max_batch rows, computing in
+/// export_config.mixed_precision where it is set. Throws ConfigError saying what is missing: TensorRT's Python package
+/// or a GPU.
+void WriteEngine(const eval::TrainedModel& model, const Settings& settings, const std::string& folder);
 
 }  // namespace anneal::exporting

@@ -38,6 +38,24 @@ void RunCompiler(const std::string& python, const std::string& task, json spec) 
   throw Error(ExitCode::kInternal, "the compiler failed (" + task + "): " + child.last_lines);
 }
 
+Tf32 Tf32Of(const tzrec::protos::EasyRecConfig& config, const std::function<void(const std::string&)>& warn) {
+  const auto& trained = config.train_config();
+  const auto& exported = config.export_config();
+  const auto choose = [&warn](const char* field, bool in_train, bool train, bool in_export, bool wanted, bool& chosen) {
+    if (in_train && in_export && train != wanted && warn) {
+      warn(std::string("export_config.") + field + " differs from train_config's: export_config counts");
+    }
+    if (in_train) chosen = train;
+    if (in_export) chosen = wanted;
+  };
+  Tf32 tf32;
+  choose("cuda_matmul_allow_tf32", trained.has_cuda_matmul_allow_tf32(), trained.cuda_matmul_allow_tf32(),
+         exported.has_cuda_matmul_allow_tf32(), exported.cuda_matmul_allow_tf32(), tf32.matmul);
+  choose("cudnn_allow_tf32", trained.has_cudnn_allow_tf32(), trained.cudnn_allow_tf32(),
+         exported.has_cudnn_allow_tf32(), exported.cudnn_allow_tf32(), tf32.cudnn);
+  return tf32;
+}
+
 json CompilerSpec(eval::TrainedModel& model, const Settings& settings, const std::string& module,
                   const std::string& output) {
   const auto& network = model.network();
@@ -46,10 +64,13 @@ json CompilerSpec(eval::TrainedModel& model, const Settings& settings, const std
   const auto tiled = [&settings](const features::Feature& feature) {
     return settings.input_tile != 0 && feature.side == "user";
   };
+  const Tf32 tf32 = Tf32Of(model.config());
   json spec = {{"module", module},
                {"output", output},
                {"device", settings.device},
                {"autocast", model.config().export_config().mixed_precision()},
+               {"matmul_tf32", tf32.matmul},
+               {"cudnn_tf32", tf32.cudnn},
                {"pooled", {{"name", boundary.pooled}, {"width", plan.pooled_width}}},
                {"dense", {{"name", boundary.dense}, {"width", plan.dense_width}}},
                {"outputs", network.prediction_names()},

@@ -45,6 +45,7 @@ at::Tensor PackDistRows(const at::Tensor& weights, const std::string& table) {
 }
 
 at::Tensor UnpackDistRows(const at::Tensor& packed) {
+  if (packed.dim() != 2 || packed.size(1) <= kTail) throw DataError("packed rows need a row and a tail of 4 bytes");
   const int64_t dim = packed.size(1) - kTail;
   const at::Tensor range = packed.narrow(1, dim, kTail).contiguous().view(at::kHalf).to(at::kFloat);
   return packed.narrow(1, 0, dim).to(at::kFloat) * range.narrow(1, 0, 1) + range.narrow(1, 1, 1);

@@ -7,20 +7,22 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
-#include "worker/eval/best_result.h"
 #include "worker/eval/evaluator.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/eval/trained_model.h"
 #include "worker/export/assets.h"
+#include "worker/export/checkpoint_choice.h"
 #include "worker/export/compiled.h"
+#include "worker/export/compiler.h"
 #include "worker/export/distributed.h"
+#include "worker/export/export_folder.h"
 #include "worker/export/rtp.h"
 #include "worker/export/torchscript.h"
 #include "worker/export/verify.h"
 #include "worker/features/fg_json.h"
 #include "worker/io/digest.h"
-#include "worker/train/checkpoint/checkpoint.h"
+#include "worker/train/checkpoint/files.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
 
@@ -34,17 +36,6 @@ using nlohmann::ordered_json;
 constexpr int64_t kVerifyBatches = 20;
 constexpr int64_t kMetricBatches = 200;
 
-/// The checkpoint that exporter_type names when none is given (parity/export.md 1).
-std::string ChooseCheckpoint(const tzrec::protos::EasyRecConfig& config, const std::string& given) {
-  if (!given.empty()) return given;
-  const auto& settings = config.export_config();
-  if (settings.exporter_type() != "best" && settings.exporter_type() != "latest") {
-    throw ConfigError("export_config.exporter_type: '" + settings.exporter_type() + "' is not latest or best");
-  }
-  const auto best = eval::FindBestResult(config);
-  return best ? checkpoint::CheckpointPath(config.model_dir(), best->step) : config.model_dir();
-}
-
 ordered_json ModelAcc(const Settings& settings, const std::string& additional) {
   ordered_json acc = {{"SPARSE_INT64", "1"}};
   for (const auto& [name, value] : settings.acceleration) acc[name] = value;
@@ -55,12 +46,15 @@ ordered_json ModelAcc(const Settings& settings, const std::string& additional) {
   return acc;
 }
 
+/// --asset_files. One that is called fg.json replaces ours (parity/export.md 10, 11); no other file is replaced.
 void CopyAssets(const std::string& list, const fs::path& folder) {
   std::istringstream files(list);
   for (std::string file; std::getline(files, file, ',');) {
     if (file.empty()) continue;
+    const fs::path name = fs::path(file).filename();
     std::error_code error;
-    fs::copy_file(file, folder / fs::path(file).filename(), error);
+    fs::copy_file(file, folder / name,
+                  name == "fg.json" ? fs::copy_options::overwrite_existing : fs::copy_options::none, error);
     if (error) throw ConfigError("--asset_files: cannot copy " + file + ": " + error.message());
   }
 }
@@ -82,12 +76,13 @@ ordered_json Metrics(eval::TrainedModel& model, const std::string& rows, dist::P
   return metrics;
 }
 
-/// Compares the artefact with the model and writes export_report.json. Throws when they are further apart than allowed.
+/// Compares the artefact with the model and writes export_report.json. Throws when they are further apart than allowed;
+/// the report is then all that stays, as <export_dir>.rejected.json.
 ///
 /// Rounding of tables is wanted, so the artefact is held against the model with its tables rounded alike; what the
 /// rounding costs is reported beside it.
 Difference Check(eval::TrainedModel& model, const Settings& settings, const ExportOptions& options,
-                 const fs::path& folder, const std::string& rows, dist::ProcessGroup& group, ordered_json& report) {
+                 const ExportFolder& folder, const std::string& rows, dist::ProcessGroup& group, ordered_json& report) {
   Answers expected = Ask(model, rows, kVerifyBatches);
   ordered_json metrics = Metrics(model, rows, group);
   if (settings.pooled != TableType::kFp32 || settings.dist_quant) {
@@ -107,20 +102,24 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
     LogInfo(text.str());
     expected = rounded;
   }
-  const Difference difference = VerifyInFreshProcess(options.program, folder, rows, expected, settings.compiler_python);
+  const Difference difference =
+      VerifyInFreshProcess(options.program, folder.path(), rows, expected, settings.compiler_python);
   const bool passed = difference.max <= options.verify_max_abs_diff;
+  const auto number = [](double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json("inf"); };
   report["metrics"] = metrics;
   report["batches"] = expected.batches;
   report["rows"] = expected.rows;
-  report["max_abs_diff"] = std::isfinite(difference.max) ? ordered_json(difference.max) : ordered_json("inf");
+  report["max_abs_diff"] = number(difference.max);
+  report["mean_abs_diff"] = number(difference.mean);
   report["limit"] = options.verify_max_abs_diff;
   report["passed"] = passed;
-  checkpoint::WriteFileSynced(folder / "export_report.json", report.dump(2));
+  const std::string rejected = folder.target().string() + ".rejected.json";
+  checkpoint::WriteFileSynced(passed ? (folder.path() / "export_report.json").string() : rejected, report.dump(2));
   std::ostringstream text;
   text << difference.max << " on " << expected.rows << " rows";
   if (!passed) {
     throw Error(ExitCode::kInternal, "the exported model differs from the trained one by " + text.str() +
-                                         "; nothing was published. See " + (folder / "export_report.json").string());
+                                         "; nothing was published. See " + rejected);
   }
   LogInfo("verified in a fresh process: largest difference " + text.str());
   return difference;
@@ -145,17 +144,17 @@ void WriteModel(eval::TrainedModel& model, const data::Batch& sample, const Sett
   }
 }
 
-/// What export_config.mixed_precision says to the compiled formats (parity/export.md 1); the trained model has to
-/// compute alike to be compared.
+/// What export_config.mixed_precision says (parity/export.md 1): AOT packages compute in it, and the trained model has
+/// to do alike to be compared. A TensorRT engine is made in it from the float32 ONNX model.
 void UseMixedPrecision(eval::TrainedModel& model, const Settings& settings) {
   const std::string& wanted = model.config().export_config().mixed_precision();
   const std::string& trained = model.config().train_config().mixed_precision();
   if (wanted != trained) {
     LogWarning("export_config.mixed_precision '" + wanted + "' differs from train_config's '" + trained + "'");
   }
-  const bool compiled = settings.format != Format::kTorchScript;
-  model.network().set_autocast(compiled ? nn::MixedPrecisionType(wanted, "export_config.mixed_precision")
-                                        : std::nullopt);
+  const auto type = nn::MixedPrecisionType(wanted, "export_config.mixed_precision");
+  const bool compiled = settings.format == Format::kAot || settings.format == Format::kAotUnified;
+  model.network().set_autocast(compiled ? type : std::nullopt);
 }
 
 }  // namespace
@@ -166,78 +165,75 @@ int RunExport(const ExportOptions& options) {
   const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
   const Settings settings = ReadSettings(options.settings);
   if (settings.format == Format::kRtp) CheckRtp(config);
+  Tf32Of(config, LogWarning);
   dist::Topology topology = dist::Topology::FromEnvironment();
-  if (topology.rank != 0) {
-    LogWarning("an export runs in one process; rank " + std::to_string(topology.rank) + " has nothing to do");
-    return 0;
+  if (topology.world_size > 1) {
+    LogWarning("an export runs in one process" +
+               (topology.rank == 0 ? std::string(": WORLD_SIZE counts as 1")
+                                   : "; rank " + std::to_string(topology.rank) + " has nothing to do"));
+    if (topology.rank != 0) return 0;
   }
-  topology.world_size = 1;
-  if (options.export_dir.empty()) throw ConfigError("--export_dir is missing");
-  if (fs::exists(options.export_dir)) throw ConfigError("directory " + options.export_dir + " already exist.");
+  topology.world_size = topology.local_world_size = 1;
   // A wrong destination or missing credentials are known before the work is done.
+  ExportFolder folder(options.export_dir);
   const auto store = options.publish.uri.empty() ? nullptr : io::OpenStore(options.publish.uri, options.publish.s3);
   const auto group = dist::Connect(topology, at::kCPU);
-  const std::string wanted = ChooseCheckpoint(config, options.checkpoint_path);
-  if (!checkpoint::Latest(wanted, LogWarning)) throw ConfigError("checkpoint path should be specified.");
+  const std::string chosen = ChooseCheckpoint(config, options.checkpoint_path);
   train::ProgressServer server(true);
   train::Progress progress;
   progress.phase = "export";
   server.Update(progress);
-  const auto model = eval::TrainedModel::Load(config, wanted, *group, eval::UseThreads(topology),
+  const auto model = eval::TrainedModel::Load(config, chosen, *group, eval::UseThreads(topology),
                                               eval::UsesDenseEma(config, config.export_config()));
+  CheckComplete(*model);
   progress.global_step = model->step();
   server.Update(progress);
 
-  // Written beside its place and renamed: the folder is there whole or not at all.
-  const fs::path target = fs::absolute(options.export_dir).lexically_normal();
-  const fs::path folder = target.parent_path() / ("." + target.filename().string() + ".unfinished");
-  fs::remove_all(folder);
-  fs::create_directories(folder);
   std::string rows = options.verify_input_path;
   if (rows.empty()) rows = config.eval_input_path().empty() ? config.train_input_path() : config.eval_input_path();
   {
     data::BatchStream sample_stream = OpenRows(model->config(), model->features(), rows);
     const auto sample = sample_stream.Next();
     if (!sample) throw DataError(rows + " has no rows to trace the model with");
-    LogInfo("Exporting step " + std::to_string(model->step()) + " to " + target.string());
-    WriteModel(*model, *sample, settings, folder);
+    LogInfo("Exporting step " + std::to_string(model->step()) + " to " + folder.target().string());
+    WriteModel(*model, *sample, settings, folder.path());
   }
   auto packed = config;
-  const auto assets = PackAssets(packed, folder, target);
-  config::SavePipelineConfig(packed, folder / "pipeline.config");
+  const auto assets = PackAssets(packed, folder.path(), folder.target());
+  config::SavePipelineConfig(packed, folder.path() / "pipeline.config");
   // RTP has an fg.json of its own and neither of the others; its config is taken away again when it is checked.
   const bool rtp = settings.format == Format::kRtp;
   if (!rtp) {
-    checkpoint::WriteFileSynced(folder / "fg.json", features::FgJson(config, {.assets = assets}).dump(4));
-    checkpoint::WriteFileSynced(folder / "model_acc.json",
+    checkpoint::WriteFileSynced(folder.path() / "fg.json", features::FgJson(config, {.assets = assets}).dump(4));
+    checkpoint::WriteFileSynced(folder.path() / "model_acc.json",
                                 ModelAcc(settings, options.additional_export_config).dump(4));
   }
-  CopyAssets(options.asset_files, folder);
+  CopyAssets(options.asset_files, folder.path());
 
   UseMixedPrecision(*model, settings);
   ordered_json report = {{"format", FormatName(settings.format)},
                          {"step", model->step()},
-                         {"config_sha256", io::FileSha256(folder / "pipeline.config")}};
+                         {"checkpoint", model->checkpoint()},
+                         {"config_sha256", io::FileSha256(folder.path() / "pipeline.config")}};
   const Difference difference = Check(*model, settings, options, folder, rows, *group, report);
-  if (rtp) fs::remove(folder / "pipeline.config");
+  if (rtp) fs::remove(folder.path() / "pipeline.config");
   if (settings.format == Format::kTensorRt) {
     try {
-      WriteEngine(settings, config.export_config().cuda_matmul_allow_tf32(), folder);
+      WriteEngine(*model, settings, folder.path());
     } catch (const Error& error) {
-      fs::rename(folder, target);
-      throw Error(error.code(),
-                  std::string("no TensorRT engine: ") + error.what() +
-                      ". The checked ONNX model is kept, nothing was published: " + (target / "dense.onnx").string());
+      folder.Commit();
+      throw Error(error.code(), std::string("no TensorRT engine: ") + error.what() +
+                                    ". The checked ONNX model is kept, nothing was published: " +
+                                    (folder.target() / "dense.onnx").string());
     }
   }
-  checkpoint::SyncFolder(folder);
-  fs::rename(folder, target);
+  folder.Commit();
 
   train::TerminationMessage message;
   message.global_step = model->step();
   message.metrics["max_abs_diff"] = difference.max;
   if (store) {
-    const io::Published published = Release(target, *store);
+    const io::Published published = Release(folder.target(), *store);
     message.artifact_uri = published.uri;
     message.artifact_sha256 = published.sha256;
     message.artifact_bytes = published.bytes;

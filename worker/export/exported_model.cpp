@@ -110,7 +110,7 @@ std::unique_ptr<ExportedModel> OpenSparsePart(const std::string& folder) {
 
 std::string AccelerationOf(const std::string& folder, const std::string& key) {
   const auto acc = nlohmann::json::parse(std::ifstream(folder + "/model_acc.json"), nullptr, false);
-  return acc.is_object() ? acc.value(key, "") : "";
+  return acc.is_object() && acc.contains(key) && acc[key].is_string() ? acc[key].get<std::string>() : "";
 }
 
 }  // namespace anneal::exporting

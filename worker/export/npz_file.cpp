@@ -2,9 +2,12 @@
 
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstring>
-#include <fstream>
+#include <iterator>
+#include <optional>
 #include <sstream>
+#include <string_view>
 
 #include "worker/config/error.h"
 
@@ -17,6 +20,7 @@ constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50
 constexpr uint16_t kVersion = 45, kZip64 = 1;  // zip64 needs version 4.5
 constexpr uint32_t kElsewhere = 0xffffffff;    // the value stands in the zip64 part
 constexpr size_t kLocalSize = 30;
+constexpr std::string_view kSuffix = ".npy", kMagic = "\x93NUMPY";
 
 struct TypeFacts {
   NpyType type;
@@ -59,7 +63,7 @@ std::string ArrayHeader(NpyType type, const std::vector<int64_t>& shape) {
   while ((10 + dict.size() + 1) % 64 != 0) dict += ' ';
   dict += '\n';
   return Bytes()
-      .Text("\x93NUMPY")
+      .Text(std::string(kMagic))
       .Add(uint8_t{1})
       .Add(uint8_t{0})
       .Add(static_cast<uint16_t>(dict.size()))
@@ -91,6 +95,61 @@ T Number(const char* at) {
   T value;
   std::memcpy(&value, at, sizeof value);
   return value;
+}
+
+/// What is left of a file that is read from its beginning.
+struct Cursor {
+  const std::string& path;
+  std::string_view bytes;
+
+  std::string_view Take(uint64_t count) {
+    if (count > bytes.size()) throw DataError(path + " ends in the middle: it was not written to its end");
+    const std::string_view taken = bytes.substr(0, count);
+    bytes.remove_prefix(count);
+    return taken;
+  }
+};
+
+/// "(3, 4), }" -> {3, 4}; nullopt for anything that is no tuple of sizes.
+std::optional<std::vector<int64_t>> ParseShape(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<int64_t> shape;
+  char mark = 0;
+  if (!(in >> mark) || mark != '(') return std::nullopt;
+  while (in >> std::ws && in.peek() != ')') {
+    int64_t extent = 0;
+    if (!(in >> extent) || extent < 0) return std::nullopt;
+    shape.push_back(extent);
+    if (in >> std::ws && in.peek() == ',') in.get(mark);
+  }
+  return in ? std::optional(shape) : std::nullopt;
+}
+
+/// numpy.lib.format, version 1.0. `where` begins the message of an error.
+NpyArray ParseArray(std::string_view bytes, const std::string& where) {
+  const DataError foreign(where + " is not one of float32, uint8 or int64 in C order");
+  if (bytes.size() < kMagic.size() + 4 || !bytes.starts_with(kMagic)) throw foreign;
+  const size_t begin = kMagic.size() + 4, length = Number<uint16_t>(&bytes[begin - 2]);
+  if (length > bytes.size() - begin) throw foreign;
+  const std::string header(bytes.substr(begin, length));
+  const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&header](const TypeFacts& facts) {
+    return header.find(std::string("'descr': '") + facts.descr + "'") != std::string::npos;
+  });
+  const size_t tuple = header.find("'shape': ");
+  if (type == std::end(kTypes) || tuple == std::string::npos ||
+      header.find("'fortran_order': False") == std::string::npos) {
+    throw foreign;
+  }
+  const auto shape = ParseShape(header.substr(tuple + 9));
+  if (!shape) throw foreign;
+  int64_t wanted = type->size;
+  bool too_large = false;
+  for (const int64_t extent : *shape) too_large |= __builtin_mul_overflow(wanted, extent, &wanted);
+  const std::string_view values = bytes.substr(begin + length);
+  if (too_large || static_cast<uint64_t>(wanted) != values.size()) {
+    throw DataError(where + " holds " + std::to_string(values.size()) + " bytes, which its shape does not fit");
+  }
+  return {type->type, *shape, std::string(values)};
 }
 
 }  // namespace
@@ -164,30 +223,23 @@ void NpzWriter::Finish() {
 }
 
 std::map<std::string, NpyArray> ReadNpz(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw DataError("cannot read " + path);
+  const checkpoint::MappedFile file(path);
+  Cursor rest{path, {file.data(), file.size()}};
   std::map<std::string, NpyArray> arrays;
-  std::string head(kLocalSize, '\0');
-  while (in.read(head.data(), kLocalSize) && Number<uint32_t>(head.data()) == kLocal) {
-    std::string name(Number<uint16_t>(&head[26]), '\0'), extra(Number<uint16_t>(&head[28]), '\0');
-    in.read(name.data(), static_cast<std::streamsize>(name.size()));
-    in.read(extra.data(), static_cast<std::streamsize>(extra.size()));
-    if (extra.size() < 20 || !name.ends_with(".npy")) throw DataError(path + ": not an array file of an export");
-    std::string bytes(Number<uint64_t>(&extra[12]), '\0');
-    in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    if (!in || Crc(0, bytes.data(), bytes.size()) != Number<uint32_t>(&head[14])) {
-      throw DataError(path + ": " + name + " is damaged");
+  while (rest.bytes.size() >= sizeof kLocal && Number<uint32_t>(rest.bytes.data()) == kLocal) {
+    const auto head = rest.Take(kLocalSize);
+    const auto name = rest.Take(Number<uint16_t>(&head[26])), extra = rest.Take(Number<uint16_t>(&head[28]));
+    if (extra.size() < 20 || !name.ends_with(kSuffix)) throw DataError(path + ": not an array file of an export");
+    const auto bytes = rest.Take(Number<uint64_t>(&extra[12]));
+    const std::string array(name.substr(0, name.size() - kSuffix.size()));
+    if (Crc(0, bytes.data(), bytes.size()) != Number<uint32_t>(&head[14])) {
+      throw DataError(path + ": array '" + array + "' is damaged");
     }
-    const size_t start = 10 + Number<uint16_t>(&bytes[8]);
-    const std::string header = bytes.substr(10, start - 10);
-    NpyArray array;
-    for (const auto& facts : kTypes) {
-      if (header.find(facts.descr) != std::string::npos) array.type = facts.type;
-    }
-    std::istringstream shape(header.substr(header.find('(') + 1));
-    for (int64_t extent; shape >> extent; shape.ignore(1, ',')) array.shape.push_back(extent);
-    array.bytes = bytes.substr(start);
-    arrays.emplace(name.substr(0, name.size() - 4), std::move(array));
+    arrays.emplace(array, ParseArray(bytes, path + ": array '" + array + "'"));
+  }
+  // The directory of the arrays follows; a file that ends before it was not written to its end.
+  if (rest.bytes.size() < sizeof kCentral || Number<uint32_t>(rest.bytes.data()) != kCentral) {
+    throw DataError(path + " ends in the middle: it was not written to its end");
   }
   return arrays;
 }

@@ -15,7 +15,8 @@ io::Published Release(const std::string& folder, io::ObjectStore& store) {
   const std::string path = folder + "/export_report.json";
   if (!std::filesystem::exists(path)) throw ConfigError(folder + " is no export: there is no export_report.json");
   const auto report = nlohmann::ordered_json::parse(std::ifstream(path), nullptr, false);
-  if (!report.is_object() || !report.contains("step") || !report.value("passed", false)) {
+  const bool passed = report.is_object() && report.contains("passed") && report["passed"] == true;
+  if (!passed || !report.contains("step") || !report["step"].is_number_integer()) {
     throw ConfigError(path + " does not say that the export passed its check: it is not published");
   }
   nlohmann::ordered_json about;

@@ -49,6 +49,9 @@ class Distributed : public ExportedModel {
   Distributed(const std::string& folder, std::unique_ptr<ExportedModel> dense) : dense_(std::move(dense)) {
     for (const auto& [name, array] : ReadNpz(folder + "/" + kDistributedTables + ".npz")) {
       const bool packed = array.type == NpyType::kUint8;
+      if (array.shape.size() != 2 || array.shape[0] == 0 || array.type == NpyType::kInt64) {
+        throw DataError(folder + "/" + kDistributedTables + ".npz: array '" + name + "' is no table");
+      }
       const at::Tensor stored =
           at::from_blob(const_cast<char*>(array.bytes.data()), array.shape, packed ? at::kByte : at::kFloat);
       tables_[name] = packed ? UnpackDistRows(stored) : stored.clone();
@@ -59,7 +62,10 @@ class Distributed : public ExportedModel {
       for (const std::string name : blocks) {
         const json& entry = features.at(name);
         const std::string feature = name.substr(0, std::min(name.find('@'), name.rfind("__ebc")));
-        sides_[boundary].push_back({feature, entry.at("embedding_name"), entry.at("pooling") == "MEAN"});
+        const std::string table = entry.at("embedding_name");
+        if (!tables_.contains(table))
+          throw DataError(folder + ": block " + name + ": there is no table '" + table + "'");
+        sides_[boundary].push_back({feature, table, entry.at("pooling") == "MEAN"});
       }
     }
   }
@@ -89,7 +95,16 @@ class Rtp : public ExportedModel {
         features_(features::FeatureSet::FromConfig(config_)),
         plan_(models::PlanEmbeddings(config_.model_config(), features_, config_)),
         boundary_(BoundaryOf(plan_)),
-        file_(folder + "/" + kRtpShard + ".safetensors") {}
+        file_(folder + "/" + kRtpShard + ".safetensors") {
+    for (const auto& table : plan_.tables) {
+      const auto found = file_.tensors().find(table.state_name() + kRtpPart);
+      if (found == file_.tensors().end() || found->second.dtype != checkpoint::DType::kF32 ||
+          found->second.shape != std::vector<int64_t>{table.rows, table.dim}) {
+        throw DataError(folder + "/" + kRtpShard + ".safetensors: table '" + table.name +
+                        "' is not there, or has another type or shape than pipeline.config says");
+      }
+    }
+  }
 
   Tensors Run(const Tensors& data) const override {
     std::vector<at::Tensor> pooled, dense;

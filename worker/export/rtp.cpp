@@ -65,15 +65,17 @@ void WriteTables(eval::TrainedModel& model, const std::string& folder) {
 }
 
 /// forward: boundary tensors in, outputs in alphabetical order.
-std::string DenseSource(const Boundary& boundary, const std::vector<std::string>& outputs) {
+std::string DenseSource(const models::EmbeddingPlan& plan, const std::vector<std::string>& outputs) {
+  const Boundary boundary = BoundaryOf(plan);
   std::vector<size_t> order(outputs.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return outputs[a] < outputs[b]; });
   std::ostringstream s;
   s << "\ndef forward(self, data: Dict[str, Tensor], device: str = \"cpu\") -> Dict[str, Tensor]:\n"
-    << "    d = torch.device(device)\n"
-    << "    outputs = self.model.dense_forward(data[" << Quote(boundary.pooled) << "].to(d, 6), data["
-    << Quote(boundary.dense) << "].to(d, 6))\n"
+    << "    d = torch.device(device)\n    pooled = data[" << Quote(boundary.pooled) << "].to(d, 6)\n    dense = "
+    << (plan.dense_width > 0 ? "data[" + Quote(boundary.dense) + "].to(d, 6)"
+                             : "torch.zeros([pooled.size(0), 0], device=d)")
+    << "\n    outputs = self.model.dense_forward(pooled, dense)\n"
     << ReturnOutputs(outputs, order);
   return s.str();
 }
@@ -127,7 +129,7 @@ void WriteRtp(eval::TrainedModel& model, const data::Batch& sample, const Settin
   const auto& plan = model.network().plan();
   WriteTables(model, folder);
   ScriptedParts parts = BuildModule(model, sample, settings, {.tables = false, .dense = true});
-  const std::string source = DenseSource(BoundaryOf(plan), model.network().prediction_names());
+  const std::string source = DenseSource(plan, model.network().prediction_names());
   Define(parts.root, source);
   parts.root.eval();
   fs::create_directories(folder + "/fx_user_model");

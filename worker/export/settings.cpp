@@ -85,6 +85,9 @@ void SettleTables(Settings& settings, const SettingFlags& flags) {
       throw ConfigError("--quantization " + flags.quantization + ": a distributed export has INT8 or FP32 rows");
     }
     if (dist == "INT8" && flags.quantization == "FP32") Contradiction("--quantization", "FP32", "DIST_QUANT=INT8");
+    if ((dist == "0" || dist == "NONE") && flags.quantization == "INT8") {
+      Contradiction("--quantization", "INT8", "DIST_QUANT=" + dist);
+    }
     settings.dist_quant = dist == "INT8" || flags.quantization == "INT8";
     settings.input_tile = 3;
   }
@@ -138,7 +141,10 @@ Settings ReadSettings(const SettingFlags& flags) {
   settings.sequence =
       ChooseType("--sequence_quantization", flags.sequence_quantization, "QUANT_EC_EMB", TableType::kFp32);
   SettleTables(settings, flags);
-  if (On("INPUT_TILE_3_ONLINE")) throw ConfigError("environment variable INPUT_TILE_3_ONLINE: not supported yet");
+  // It leaves a user's sequences without padding; there are no models with sequences yet whose export it would change.
+  if (On("INPUT_TILE_3_ONLINE") && settings.input_tile != 3) {
+    throw ConfigError("environment variable INPUT_TILE_3_ONLINE counts with INPUT_TILE=3 only");
+  }
 
   settings.compiler_python = !flags.compiler_python.empty() ? flags.compiler_python : Env("ANNEAL_COMPILER_PYTHON");
   if (settings.compiler_python.empty()) settings.compiler_python = "python3";

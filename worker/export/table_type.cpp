@@ -1,6 +1,7 @@
 #include "worker/export/table_type.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/util/Half.h>
 
@@ -14,49 +15,63 @@
 namespace anneal::exporting {
 namespace {
 
+constexpr int64_t kRowsAtOnce = 4096;  // of a thread
+
 /// One row's codes, one byte each, and its scale and bias.
-void QuantizeRow(const float* row, int64_t dim, int bits, uint8_t* codes, float& scale, float& bias) {
-  const auto [low, high] = std::minmax_element(row, row + dim);
-  bias = c10::Half(*low);
-  const int top = (1 << bits) - 1;
-  const float range = *high - bias;
-  scale = c10::Half(range == 0 ? 1.0f : range / static_cast<float>(top));
+template <int kTop>
+void QuantizeRow(const float* row, int64_t dim, uint8_t* codes, float& scale, float& bias) {
+  float low = row[0], high = row[0];
+  for (int64_t i = 1; i < dim; ++i) {
+    low = row[i] < low ? row[i] : low;
+    high = row[i] > high ? row[i] : high;
+  }
+  bias = c10::Half(low);
+  const float range = high - bias;
+  scale = c10::Half(range == 0 ? 1.0f : range / static_cast<float>(kTop));
   if (scale == 0) scale = 1;  // the range is below fp16
   float inverse = 1.0f / scale;
   if (std::isinf(inverse)) scale = inverse = 1;
   for (int64_t i = 0; i < dim; ++i) {
-    codes[i] = static_cast<uint8_t>(std::clamp(static_cast<int>(std::lrintf((row[i] - bias) * inverse)), 0, top));
+    const float code = std::clamp((row[i] - bias) * inverse, 0.0f, static_cast<float>(kTop));
+    codes[i] = static_cast<uint8_t>(std::lrintf(code));
   }
 }
 
-at::Tensor PackRows(const at::Tensor& weights, int bits, const std::string& table) {
-  const int64_t rows = weights.size(0), dim = weights.size(1), per_byte = 8 / bits;
-  if (dim % per_byte != 0) {
-    throw ConfigError("table '" + table + "': " + std::to_string(bits) +
-                      " bit rows need an embedding_dim divisible by " + std::to_string(per_byte) + ", it is " +
+template <int kBits>
+at::Tensor PackRows(const at::Tensor& weights, const std::string& table) {
+  constexpr int64_t kPerByte = 8 / kBits;
+  const int64_t rows = weights.size(0), dim = weights.size(1);
+  if (dim % kPerByte != 0) {
+    throw ConfigError("table '" + table + "': " + std::to_string(kBits) +
+                      " bit rows need an embedding_dim divisible by " + std::to_string(kPerByte) + ", it is " +
                       std::to_string(dim));
   }
-  const bool wide = bits == 8;  // scale and bias as float32, not fp16
-  const int64_t tail = wide ? 8 : 4, stride = dim / per_byte + tail;
-  at::Tensor packed = at::zeros({rows, stride}, at::kByte);
-  const float* from = weights.const_data_ptr<float>();
-  auto* to = packed.mutable_data_ptr<uint8_t>();
-  std::vector<uint8_t> codes(dim);
-  for (int64_t r = 0; r < rows; ++r, from += dim, to += stride) {
-    float scale, bias;
-    QuantizeRow(from, dim, bits, codes.data(), scale, bias);
-    // The first of a byte's values is in its low bits.
-    for (int64_t i = 0; i < dim; ++i) to[i / per_byte] |= static_cast<uint8_t>(codes[i] << (i % per_byte * bits));
-    uint8_t* end = to + dim / per_byte;
-    if (wide) {
-      std::memcpy(end, &scale, 4);
-      std::memcpy(end + 4, &bias, 4);
-    } else {
-      const c10::Half small_scale(scale), small_bias(bias);
-      std::memcpy(end, &small_scale, 2);
-      std::memcpy(end + 2, &small_bias, 2);
+  constexpr bool kWide = kBits == 8;  // scale and bias as float32, not fp16
+  const int64_t bytes = dim / kPerByte, stride = bytes + (kWide ? 8 : 4);
+  at::Tensor packed = at::empty({rows, stride}, at::kByte);
+  const float* source = weights.const_data_ptr<float>();
+  auto* target = packed.mutable_data_ptr<uint8_t>();
+  at::parallel_for(0, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> codes(dim);
+    for (int64_t r = begin; r < end; ++r) {
+      float scale, bias;
+      QuantizeRow<(1 << kBits) - 1>(source + r * dim, dim, codes.data(), scale, bias);
+      uint8_t* to = target + r * stride;
+      for (int64_t i = 0; i < bytes; ++i) {
+        to[i] = codes[i * kPerByte];
+        // The first of a byte's values is in its low bits.
+        for (int64_t k = 1; k < kPerByte; ++k) to[i] |= static_cast<uint8_t>(codes[i * kPerByte + k] << (k * kBits));
+      }
+      if constexpr (kWide) {
+        std::memcpy(to + bytes, &scale, 4);
+        std::memcpy(to + bytes + 4, &bias, 4);
+      } else {
+        const c10::Half small_scale(scale), small_bias(bias);
+        std::memcpy(to + bytes, &small_scale, 2);
+        std::memcpy(to + bytes + 2, &small_bias, 2);
+      }
     }
-  }
+  });
   return packed;
 }
 
@@ -97,11 +112,11 @@ at::Tensor PackTable(const at::Tensor& weights, TableType type, const std::strin
     case TableType::kFp16:
       return source.to(at::kHalf);
     case TableType::kInt8:
-      return PackRows(source, 8, table);
+      return PackRows<8>(source, table);
     case TableType::kInt4:
-      return PackRows(source, 4, table);
+      return PackRows<4>(source, table);
     default:
-      return PackRows(source, 2, table);
+      return PackRows<2>(source, table);
   }
 }
 

@@ -160,12 +160,13 @@ void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, cons
 void WriteSparsePart(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
                      const std::string& folder) {
   ScriptedParts parts = BuildModule(model, sample, settings, {.tables = true, .dense = false});
-  const Boundary boundary = BoundaryOf(model.network().plan());
+  const auto& plan = model.network().plan();
+  const Boundary boundary = BoundaryOf(plan);
   const std::string source = R"(
 def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Tensor]:
     pooled, dense = self.lookup(data, device)
     return {)" + Quote(boundary.pooled) +
-                             ": pooled, " + Quote(boundary.dense) + ": dense}\n";
+                             ": pooled" + (plan.dense_width > 0 ? ", " + Quote(boundary.dense) + ": dense}\n" : "}\n");
   Define(parts.root, source);
   parts.root.eval();
   SaveModule(parts.root, folder + "/scripted_sparse_model.pt");

@@ -2,6 +2,7 @@
 #include "worker/export/export.h"
 
 #include <ATen/ATen.h>
+#include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
@@ -9,11 +10,15 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
 #include "worker/export/assets.h"
+#include "worker/export/feature_dictionary.h"
+#include "worker/export/verify.h"
 #include "worker/io/digest.h"
 #include "worker/io/publish.h"
 #include "worker/train/checkpoint/safetensors.h"
@@ -53,6 +58,16 @@ c10::Dict<std::string, at::Tensor> Dictionary(const fs::path& file) {
   c10::Dict<std::string, at::Tensor> dictionary;
   for (const auto& [name, view] : tensors.tensors()) dictionary.insert(name, ToTensor(view));
   return dictionary;
+}
+
+/// The configuration of an export is the reference's, but for where things lie.
+void ExpectSameConfig(const fs::path& ours, const fs::path& golden) {
+  auto config = config::LoadPipelineConfig(ours).config, wanted = config::LoadPipelineConfig(golden).config;
+  wanted.set_model_dir(config.model_dir());
+  std::string difference;
+  google::protobuf::util::MessageDifferencer differencer;
+  differencer.ReportDifferencesToString(&difference);
+  EXPECT_TRUE(differencer.Compare(wanted, config)) << difference;
 }
 
 ExportOptions Options(const std::string& folder) {
@@ -98,9 +113,31 @@ TEST_F(ExportTest, GivesTheReferencesOutputsAndFiles) {
   EXPECT_EQ(json::parse(std::ifstream("exported/fg.json")), json::parse(std::ifstream(kGolden / "fg.json")));
   EXPECT_EQ(json::parse(std::ifstream("exported/model_acc.json")),
             json::parse(std::ifstream(kGolden / "model_acc.json")));
+  ExpectSameConfig("exported/pipeline.config", kGolden / "pipeline.config");
   const json report = json::parse(std::ifstream("exported/export_report.json"));
   EXPECT_TRUE(report["passed"].get<bool>());
   EXPECT_GT(report["rows"].get<int>(), 1000);
+}
+
+/// What our reader and feature generation hand to an export is what the reference hands to its own.
+TEST_F(ExportTest, InputsAreTheReferences) {
+  const std::vector<std::pair<std::string, std::string>> cases = {{"deepfm", "rank_eval"}, {"mmoe", "multi_eval"}};
+  for (const auto& [model, rows] : cases) {
+    SCOPED_TRACE(model);
+    auto config = config::LoadPipelineConfig(kZoo / model / "pipeline.config").config;
+    config.mutable_data_config()->set_batch_size(32);
+    const auto features = features::FeatureSet::FromConfig(config);
+    data::BatchStream stream = OpenRows(config, features, kZoo / "data" / (rows + ".parquet"));
+    const auto batch = stream.Next();
+    const auto ours = FeatureDictionary(*batch, features);
+    const auto golden = Dictionary(kZoo / model / "export/QUANT_EMB=0/inputs32.safetensors");
+    EXPECT_EQ(ours.size(), golden.size());
+    for (const auto& entry : golden) {
+      ASSERT_TRUE(ours.contains(entry.key())) << entry.key();
+      EXPECT_EQ(ours.at(entry.key()).scalar_type(), entry.value().scalar_type()) << entry.key();
+      EXPECT_TRUE(at::equal(ours.at(entry.key()), entry.value())) << entry.key();
+    }
+  }
 }
 
 TEST_F(ExportTest, AnyBatchSize) {
@@ -145,6 +182,7 @@ TEST_F(ExportTest, RefusesAndLeavesNothing) {
   options.verify_max_abs_diff = -1;  // no model is that equal: nothing may be published
   options.publish.uri = "file://" + fs::absolute("never").string();
   EXPECT_THROW(RunExport(options), Error);
+  EXPECT_TRUE(fs::exists("other.rejected.json"));
   EXPECT_FALSE(fs::exists("never"));
   EXPECT_FALSE(fs::exists("other"));
 }
@@ -169,6 +207,8 @@ TEST_F(ExportTest, QuantisedTablesGiveTheReferencesOutputs) {
     }
     EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json")),
               json::parse(std::ifstream(golden / "model_acc.json")));
+    EXPECT_EQ(json::parse(std::ifstream(folder + "/fg.json")), json::parse(std::ifstream(golden / "fg.json")));
+    ExpectSameConfig(folder + "/pipeline.config", golden / "pipeline.config");
     EXPECT_LT(fs::file_size(folder + "/scripted_model.pt"), fs::file_size("exported/scripted_model.pt"));
     const json report = json::parse(std::ifstream(folder + "/export_report.json"));
     EXPECT_TRUE(report["passed"].get<bool>());
@@ -208,6 +248,7 @@ TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) {
     EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json")),
               json::parse(std::ifstream(golden / "model_acc.json")));
     EXPECT_EQ(json::parse(std::ifstream(folder + "/fg.json")), json::parse(std::ifstream(golden / "fg.json")));
+    ExpectSameConfig(folder + "/pipeline.config", golden / "pipeline.config");
   }
 }
 
@@ -216,6 +257,33 @@ TEST_F(ExportTest, TwoBitTables) {
   fs::remove_all("exported.INT2");
   ASSERT_EQ(RunExport(Options("exported.INT2")), 0);  // checked against the tables as LibTorch unpacks them
   EXPECT_EQ(json::parse(std::ifstream("exported.INT2/model_acc.json"))["QUANT_EMB"], "INT2");
+}
+
+/// What a sequence of ids needs, a row for each id: bags of one. With every number type, on the graph that was saved.
+TEST_F(ExportTest, TablesGiveTheRowsOfSingleIds) {
+  const std::vector<std::pair<std::string, TableType>> folders = {{"exported", TableType::kFp32},
+                                                                  {"exported.QUANT_EMB=FP16", TableType::kFp16},
+                                                                  {"exported.default", TableType::kInt8},
+                                                                  {"exported.QUANT_EMB=INT4", TableType::kInt4},
+                                                                  {"exported.INT2", TableType::kInt2}};
+  const std::string name = "model.embedding_group.emb_impls.__BASE__.ebc.embedding_bags.item_id_emb.weight";
+  const auto state = Dictionary(kGolden / "scripted_state.safetensors");
+  const at::Tensor ids = at::tensor({0, 5, 5, 199, 3}, at::kLong);
+  double coarser = -1;
+  for (const auto& [folder, type] : folders) {
+    SCOPED_TRACE(folder);
+    auto module = torch::jit::load(folder + "/scripted_model.pt");
+    at::Tensor table;
+    for (const auto& entry : module.named_parameters()) table = entry.name == name ? entry.value : table;
+    for (const auto& entry : module.named_buffers()) table = entry.name == name ? entry.value : table;
+    ASSERT_TRUE(table.defined());
+    const at::Tensor rows = module.get_method("bag")({table, ids, at::ones_like(ids), c10::IValue(), false}).toTensor();
+    EXPECT_EQ(rows.scalar_type(), at::kFloat);
+    EXPECT_LE((rows - at::index_select(UnpackTable(table, type), 0, ids)).abs().max().item<double>(), 1e-7);
+    const double lost = (rows - at::index_select(state.at(name), 0, ids)).abs().max().item<double>();
+    EXPECT_GT(lost, coarser);
+    coarser = lost;
+  }
 }
 
 /// One user, 32 items: what INPUT_TILE takes is what the plain model says of the user's features repeated.
@@ -251,6 +319,175 @@ TEST_F(ExportTest, UserFeaturesAreTiled) {
     EXPECT_LE((got - expected).abs().max().item<double>(), 1e-6) << mode;
     EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json"))["INPUT_TILE"], mode);
   }
+}
+
+/// A checkpoint of the golden state with some tensors changed or left out.
+std::string Checkpoint(const std::string& name, const std::function<void(std::map<std::string, at::Tensor>&)>& change) {
+  std::map<std::string, at::Tensor> state;
+  for (const auto& entry : Dictionary(kGolden / "scripted_state.safetensors")) state[entry.key()] = entry.value();
+  change(state);
+  std::vector<checkpoint::TensorView> views;
+  for (const auto& [key, value] : state) {
+    views.push_back({key, checkpoint::DType::kF32, value.sizes().vec(), value.const_data_ptr()});
+  }
+  checkpoint::WriteSafetensors(name, views);
+  return name;
+}
+
+at::Tensor LogitsOf(const std::string& folder) {
+  return torch::jit::load(folder + "/scripted_model.pt")
+      .forward({Dictionary(kGolden / "inputs32.safetensors")})
+      .toGenericDict()
+      .at("logits")
+      .toTensor();
+}
+
+constexpr const char* kLastBias = "model.output_mlp.bias";
+
+/// Averages are taken where export_config says so, and otherwise where the training made them.
+TEST_F(ExportTest, DenseAverages) {
+  const std::string averaged = Checkpoint("averaged.safetensors", [](auto& state) {
+    state[std::string(kLastBias) + "//dense_ema"] = state.at(kLastBias) + 1;
+  });
+  const at::Tensor plain = LogitsOf("exported");
+  const std::vector<std::pair<const char*, double>> cases = {
+      {"{}", 0},
+      {R"({"export_config.use_dense_ema": true})", 1},
+      {R"({"train_config.dense_optimizer.ema.decay": 0.9})", 1},
+      {R"({"train_config.dense_optimizer.ema.decay": 0.9, "export_config.use_dense_ema": false})", 0}};
+  for (const auto& [edits, shift] : cases) {
+    SCOPED_TRACE(edits);
+    fs::remove_all("ema");
+    auto options = Options("ema");
+    options.checkpoint_path = averaged;
+    options.edit_config_json = edits;
+    ASSERT_EQ(RunExport(options), 0);
+    EXPECT_LE((LogitsOf("ema") - plain - shift).abs().max().item<double>(), 1e-5);
+  }
+}
+
+/// The message of the error that an export ends with.
+std::string Refusal(const ExportOptions& options) {
+  try {
+    RunExport(options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST_F(ExportTest, CheckpointsOfAnotherConfigAreRefused) {
+  auto options = Options("foreign");
+  options.checkpoint_path = Checkpoint("lacking.safetensors", [](auto& state) { state.erase(kLastBias); });
+  EXPECT_NE(Refusal(options).find(std::string("lacks 1 of the model's parameters, the first is '") + kLastBias),
+            std::string::npos);
+  options.checkpoint_path = Checkpoint("misfit.safetensors", [](auto& state) { state[kLastBias] = at::zeros({3}); });
+  EXPECT_NE(Refusal(options).find("has shape [3], the model's is [1]"), std::string::npos);
+  options.checkpoint_path = (kZoo / "mmoe/export/QUANT_EMB=0/scripted_state.safetensors").string();
+  EXPECT_NE(Refusal(options), "");
+  EXPECT_FALSE(fs::exists("foreign"));
+  EXPECT_FALSE(fs::exists(".foreign.unfinished"));
+}
+
+/// The check judges the artefact, in another process: what happens to the file between writing and publishing is seen.
+TEST_F(ExportTest, WhatIsPublishedIsWhatWasChecked) {
+  fs::remove_all("other");
+  auto options = Options("other");
+  options.checkpoint_path = Checkpoint("other.safetensors", [](auto& state) { state[kLastBias] += 0.01; });
+  ASSERT_EQ(RunExport(options), 0);
+  const std::string swap = fs::absolute("swap");
+  std::ofstream(swap) << "#!/bin/sh\ncp " << fs::absolute("other/scripted_model.pt").string()
+                      << " \"$2/scripted_model.pt\"\nexec " << options.program << " \"$@\"\n";
+  fs::permissions(swap, fs::perms::owner_all);
+  for (const std::string& program : {swap, std::string("/bin/false"), std::string("/nowhere/anneal")}) {
+    SCOPED_TRACE(program);
+    fs::remove("swapped.rejected.json");
+    options = Options("swapped");
+    options.program = program;
+    options.publish.uri = "file://" + fs::absolute("swapped_store").string();
+    const std::string refusal = Refusal(options);
+    EXPECT_FALSE(fs::exists("swapped"));
+    EXPECT_FALSE(fs::exists("swapped_store"));
+    if (program != swap) {
+      EXPECT_NE(refusal.find("a fresh process cannot run the export"), std::string::npos) << refusal;
+      continue;
+    }
+    EXPECT_NE(refusal.find("differs from the trained one by"), std::string::npos) << refusal;
+    const json report = json::parse(std::ifstream("swapped.rejected.json"));
+    EXPECT_NEAR(report["max_abs_diff"].get<double>(), 0.01, 1e-4);
+    EXPECT_GT(report["max_abs_diff"], report["mean_abs_diff"]);
+    EXPECT_FALSE(report["passed"].get<bool>());
+  }
+}
+
+TEST_F(ExportTest, OneProcessOfALaunchExports) {
+  const auto environment = [](const char* rank) {
+    return Variables{{"RANK", rank},
+                     {"WORLD_SIZE", "2"},
+                     {"LOCAL_RANK", rank},
+                     {"LOCAL_WORLD_SIZE", "2"},
+                     {"MASTER_ADDR", "127.0.0.1"},
+                     {"MASTER_PORT", "1"}};
+  };
+  fs::remove_all("launched");
+  testing::internal::CaptureStderr();
+  {
+    const Environment second(environment("1"));
+    EXPECT_EQ(RunExport(Options("launched")), 0);
+    EXPECT_FALSE(fs::exists("launched"));
+  }
+  {
+    const Environment first(environment("0"));
+    EXPECT_EQ(RunExport(Options("launched")), 0);
+    EXPECT_TRUE(fs::exists("launched/scripted_model.pt"));
+  }
+  const std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_NE(text.find("rank 1 has nothing to do"), std::string::npos);
+  EXPECT_NE(text.find("WORLD_SIZE counts as 1"), std::string::npos);
+}
+
+/// export_config's precision is for compiled formats; differing from the training is worth a warning.
+TEST_F(ExportTest, PrecisionIsExportConfigs) {
+  for (const char* format : {"TorchScript", "RTP", "Distributed"}) {
+    SCOPED_TRACE(format);
+    fs::remove_all("precise");
+    auto options = Options("precise");
+    options.settings.format = format;
+    options.edit_config_json =
+        R"({"export_config.mixed_precision": "BF16", "train_config.cuda_matmul_allow_tf32": true,
+            "export_config.cuda_matmul_allow_tf32": false, "export_config.cudnn_allow_tf32": false})";
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(RunExport(options), 0);  // equal to float32 within 1e-5
+    const std::string text = testing::internal::GetCapturedStderr();
+    EXPECT_NE(text.find("export_config.mixed_precision 'BF16' differs from train_config's ''"), std::string::npos);
+    EXPECT_NE(text.find("export_config.cuda_matmul_allow_tf32 differs from train_config's"), std::string::npos);
+    EXPECT_EQ(text.find("cudnn_allow_tf32 differs"), std::string::npos);
+  }
+}
+
+TEST_F(ExportTest, AssetFiles) {
+  fs::remove_all("assets");
+  fs::remove_all("with_assets");
+  fs::create_directories("assets");
+  std::ofstream("assets/fg.json") << "{\"features\": []}";
+  std::ofstream("assets/words.txt") << "a b";
+  std::ofstream("assets/model_acc.json") << "{}";
+  auto options = Options("with_assets");
+  options.asset_files = "assets/fg.json,assets/words.txt";
+  options.additional_export_config = R"({"cand_seq_pk": "item"})";
+  ASSERT_EQ(RunExport(options), 0);
+  EXPECT_EQ(json::parse(std::ifstream("with_assets/fg.json")), json::parse("{\"features\": []}"));
+  EXPECT_TRUE(fs::exists("with_assets/words.txt"));
+  EXPECT_EQ(json::parse(std::ifstream("with_assets/model_acc.json"))["cand_seq_pk"], "item");
+  options.export_dir = "never_made";
+  options.asset_files = "assets/model_acc.json";
+  EXPECT_NE(Refusal(options).find("--asset_files: cannot copy assets/model_acc.json: File exists"), std::string::npos);
+  options.asset_files = "assets/missing";
+  EXPECT_NE(Refusal(options).find("--asset_files: cannot copy assets/missing"), std::string::npos);
+  options = Options("never_made");
+  options.additional_export_config = "[1]";
+  EXPECT_NE(Refusal(options).find("--additional_export_config is not a JSON object"), std::string::npos);
+  EXPECT_FALSE(fs::exists("never_made"));
 }
 
 TEST_F(ExportTest, PublishesVersionsAndMovesThePointerLast) {
@@ -323,7 +560,8 @@ TEST(Assets, ArePackedUnderTheirContentAndFoundWhereTheExportLies) {
       "feature_configs { id_feature { feature_name: 'user' num_buckets: 7 } }";
   auto config = config::ParsePipelineConfig(text, "x").config;
   const std::string name = "colour.list_9045608503153ddd1df29acbd14097a5.txt";
-  EXPECT_EQ(PackAssets(config, "packed", "/served"), (std::map<std::string, std::string>{{"words/colour.list.txt", name}}));
+  EXPECT_EQ(PackAssets(config, "packed", "/served"),
+            (std::map<std::string, std::string>{{"words/colour.list.txt", name}}));
   EXPECT_EQ(io::FileSha256("packed/" + name), io::FileSha256("words/colour.list.txt"));
   EXPECT_EQ(config.feature_configs(0).id_feature().vocab_file(), name);
   EXPECT_EQ(config.feature_configs(0).id_feature().asset_dir(), "/served");
@@ -358,6 +596,17 @@ TEST(Settings, FormatsWithTablesOfTheirOwn) {
     EXPECT_TRUE(read("Distributed").dist_quant);
     EXPECT_FALSE(read("TorchScript").dist_quant);
     EXPECT_THROW(read("Distributed", "FP32"), ConfigError);
+  }
+  {
+    const Environment environment(Variables{{"DIST_QUANT", "NONE"}});
+    EXPECT_FALSE(read("Distributed").dist_quant);
+    EXPECT_THROW(read("Distributed", "INT8"), ConfigError);
+  }
+  {
+    const Environment environment(Variables{{"INPUT_TILE_3_ONLINE", "1"}});
+    EXPECT_EQ(read("TorchScript", "", "3").input_tile, 3);
+    EXPECT_THROW(read("TorchScript", "", "2"), ConfigError);
+    EXPECT_THROW(read("TorchScript"), ConfigError);
   }
   for (const Variables& wrong : {Variables{{"DIST_QUANT", "INT4"}}, Variables{{"MAX_EXPORT_BATCH_SIZE", "many"}},
                                  Variables{{"TRT_MAX_BATCH_SIZE", "0"}}, Variables{{"ENABLE_AOT", "3"}}}) {

@@ -8,7 +8,7 @@ SPEC: task        "dense_package" | "whole_package" | "onnx"
       output      file to write
       pooled, dense: {"name", "width"} of the boundary tensors, outputs: names of what dense_forward returns
       sparse, dense_features, tables, lookups, tile: how the whole model looks up (whole_package)
-      device      "cpu" or "cuda"; autocast "" | "BF16" | "FP16"
+      device      "cpu" or "cuda"; matmul_tf32, cudnn_tf32: of CUDA code; autocast "" | "BF16" | "FP16": of packages
 
 The traced graph of the dense part is read from the file and run operator by operator under torch.export, so that this
 script knows no model.
@@ -249,6 +249,7 @@ def main(path):
     if spec["device"] == "cuda" and not torch.cuda.is_available():
         lack("device cuda: this machine has no usable GPU")
     torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = spec["matmul_tf32"], spec["cudnn_tf32"]
     script = torch.jit.load(spec["module"], map_location=spec["device"]).eval()
     if spec["task"] == "whole_package":
         package(WholeModel(spec, script).eval(), *raw_sample(spec), spec["output"])
@@ -259,7 +260,8 @@ def main(path):
             import onnx as _
         except ImportError as error:
             lack(f"{sys.executable}: {error}")
-        onnx(DenseModel(spec, script).eval(), spec, spec["output"])
+        # Float32: what runs the model chooses its own precision.
+        onnx(DenseModel({**spec, "autocast": ""}, script).eval(), spec, spec["output"])
 
 
 main(sys.argv[1])

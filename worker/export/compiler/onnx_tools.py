@@ -7,7 +7,7 @@ SPEC: task    "run_onnx" | "tensorrt"
       onnx    the model
       input   safetensors file of its inputs (run_onnx)
       output  safetensors file of its outputs, or the engine, to write
-      max_batch, tf32   of the engine
+      max_batch, tf32, precision ("" | "BF16" | "FP16")   of the engine
 """
 import json
 import struct
@@ -71,6 +71,8 @@ def tensorrt(spec):
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 2 << 30)
     if not spec["tf32"]:
         config.clear_flag(trt.BuilderFlag.TF32)
+    if spec["precision"]:
+        config.set_flag(getattr(trt.BuilderFlag, spec["precision"]))
     config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     profile = builder.create_optimization_profile()
     for number in range(network.num_inputs):
