@@ -1,13 +1,21 @@
-"""Every export format: made by `anneal export`, loaded by other implementations, held against TorchEasyRec's outputs."""
+"""Every export format: made by `anneal export`, loaded by other implementations, held against TorchEasyRec's outputs.
+
+The Python and C++ of docs/export.md are run here, as they stand there."""
+import contextlib
 import json
 import pathlib
+import re
+import subprocess
 import sys
+import time
+import types
 import unittest
 
 import numpy
+import pyarrow.parquet
 import torch
 
-from harness import ANNEAL, GOLDEN, ROOT, Case
+from harness import ANNEAL, BUILD, GOLDEN, ROOT, Case
 
 ZOO = GOLDEN / "zoo"
 COMPILER = str(ROOT / "tests/run_python")
@@ -41,6 +49,20 @@ def rows(inputs, first, count):
     return taken
 
 
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it never came")
+        time.sleep(0.02)
+
+
+def document(section, language):
+    """The code of a section of docs/export.md."""
+    text = (ROOT / "docs/export.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.search(rf"```{language}\n(.*?)```", text, re.S)[1]
+
+
 @unittest.skipUnless(ZOO.exists(), "the golden files are not on this machine")
 class Formats(Case):
     def export(self, format, *flags, model="deepfm", case="QUANT_EMB=0", env=None, expect=0):
@@ -60,9 +82,11 @@ class Formats(Case):
             self.assertEqual(report["format"], format)
         return folder
 
-    def check(self, outputs, limit=1e-5, first=0, count=32):
-        self.assertEqual(sorted(outputs), sorted(self.outputs))
+    def check(self, outputs, limit=1e-5, first=0, count=32, names=None):
+        self.assertEqual(sorted(outputs), names or sorted(self.outputs))
         for name, want in self.outputs.items():
+            if name not in outputs:
+                continue
             got = torch.as_tensor(outputs[name])
             self.assertLessEqual((got - want[first:first + count]).abs().max().item(), limit, name)
 
@@ -71,6 +95,89 @@ class Formats(Case):
         self.check(run(self.inputs))
         for first in (0, 31):
             self.check(run(rows(self.inputs, first, 1)), first=first, count=1)
+
+    def check_document(self, section, folder, format=None, limit=1e-5, boundary=None):
+        """The section's Python on the reference's rows, or on boundary tensors; its C++ on two rows of its own; Python says the same of those."""
+        modules = {"safetensors": types.SimpleNamespace(torch=types.SimpleNamespace(load_file=tensors)), "numpy": numpy, "json": json, "torch": torch}
+        with contextlib.suppress(ImportError):
+            import onnxruntime
+            modules["onnxruntime"] = onnxruntime
+
+        def python(**inputs):
+            known = {**modules, **inputs}
+            with contextlib.chdir(folder):
+                exec(document(section, "python"), known)
+            return torch.as_tensor(known["probs"])
+
+        if boundary is None:
+            self.check({"probs": python(rows=self.inputs)}, limit, names=["probs"])
+        if format is None:
+            return
+        arguments, given = [], {}
+        for name, width in (boundary or {}).items():
+            arguments += [name, width]
+            given[name] = torch.full([2, width], 0.125) if width else torch.tensor(1)
+        if boundary is None:
+            known = {"torch": torch}
+            exec(document("Inputs and outputs", "python"), known)
+            given = {**{name: torch.ones(2, dtype=value.dtype) for name, value in self.inputs.items() if value.dtype == torch.int64},
+                     **{name: torch.zeros(2, value.shape[1]) for name, value in self.inputs.items() if value.dtype == torch.float32}, **known["rows"]}
+        said = self.run_program(BUILD / "tests/worker/export/plain_loader", format, *arguments, cwd=folder)
+        mine = python(**{"rows" if boundary is None else "boundary" if section == "RTP" else "blocks": given})
+        for line, want in zip(said.split(), mine, strict=True):
+            self.assertAlmostEqual(float(line), want.item(), delta=1e-6)
+
+    def test_the_documents_cpp_is_what_is_run(self):
+        program = [line.strip() for line in (ROOT / "tests/worker/export/plain_loader.cpp").read_text().splitlines()]
+        for section in ("Inputs and outputs", "TorchScript", "AOT", "AOTUnified", "RTP", "Distributed"):
+            lines = [line.strip() for line in document(section, "cpp").splitlines()]
+            includes, body = [line for line in lines if line.startswith("#")], [line for line in lines if not line.startswith("#")]
+            self.assertLessEqual(len(lines), 12)
+            self.assertTrue(set(includes) <= set(program), section)
+            self.assertTrue(any(program[start:start + len(body)] == body for start in range(len(program))), section)
+
+    def test_torchscript(self):
+        """Files and configuration are the reference's; what INT4 costs is what another implementation measures."""
+        import torchmetrics
+        exact = self.export("TorchScript", "--quantization", "FP32")
+        self.check_document("TorchScript", exact, "TorchScript")
+        self.assertEqual({path.name for path in exact.iterdir()}, set(json.loads((ZOO / "deepfm/export/QUANT_EMB=0/artefacts.json").read_text())) | {"export_report.json"})
+        self.run_program(ANNEAL, "check", exact / "pipeline.config")
+        folder = exact.with_name("coarse")
+        exact.rename(exact.with_name("exact"))
+        self.export("TorchScript", "--quantization", "INT4").rename(folder)
+        lost = json.loads((folder / "export_report.json").read_text())["quantization"]
+        found = {}
+        for name in ("exact", "coarse"):
+            self.run_program(ANNEAL, "predict", "--scripted_model_path", self.dir / name, "--predict_input_path", ZOO / "data/multi_eval.parquet",
+                             "--predict_output_path", self.dir / f"{name}-predictions", "--reserved_columns", "clk")
+            found[name] = pyarrow.parquet.read_table(self.dir / f"{name}-predictions")
+        apart = numpy.concatenate([numpy.abs(found["exact"][key].to_numpy() - found["coarse"][key].to_numpy()) for key in ("logits", "probs")])
+        self.assertAlmostEqual(lost["max_abs_diff"], apart.max(), delta=1e-6)
+        self.assertAlmostEqual(lost["mean_abs_diff"], apart.mean(), delta=1e-6)
+        for name, when in (("exact", "before"), ("coarse", "after")):
+            auc = torchmetrics.functional.classification.binary_auroc(torch.tensor(found[name]["probs"].to_numpy()), torch.tensor(found[name]["clk"].to_numpy()), thresholds=200)
+            self.assertAlmostEqual(lost["metrics_" + when]["auc"], auc.item(), delta=1e-5)
+        self.assertNotEqual(lost["metrics_before"]["auc"], lost["metrics_after"]["auc"])
+
+    def test_a_model_without_dense_features(self):
+        """The boundary has one tensor only."""
+        text = (ZOO / "deepfm/pipeline.config").read_text()
+        for name in re.findall(r'raw_feature \{\s*feature_name: "(\w+)"', text):
+            if name != "price_bkt":
+                text = re.sub(rf'feature_configs \{{\s*raw_feature \{{\s*feature_name: "{name}".*?\n\}}\n', "", text, flags=re.S)
+                text = re.sub(rf'\s*feature_names: "{name}"', "", text)
+        config, rows = self.dir / "ids.config", ZOO / "data/multi_eval.parquet"
+        config.write_text(text)
+        inputs = json.dumps({"train_input_path": str(rows), "eval_input_path": str(rows), "model_dir": str(self.dir / "model"), "train_config.num_steps": 2})
+        self.run_program(ANNEAL, "train", "--pipeline_config_path", config, "--edit_config_json", inputs)
+        folder = self.dir / "ids"
+        self.run_program(ANNEAL, "export", "--pipeline_config_path", config, "--edit_config_json", inputs, "--export_dir", folder, "--format", "ONNX",
+                         "--quantization", "FP32", env={"ANNEAL_COMPILER_PYTHON": COMPILER})
+        ids = {name: torch.ones(2, dtype=torch.int64) for name in json.loads((ZOO / "deepfm/export/QUANT_EMB=0/io.json").read_text())["inputs"] if "." in name}
+        self.assertEqual([name.rsplit("__", 1)[1] for name in torch.jit.load(folder / "scripted_sparse_model.pt")(ids)], ["ebc"])
+        for format in ("RTP", "Distributed"):
+            self.run_program(ANNEAL, "export", "--pipeline_config_path", config, "--edit_config_json", inputs, "--export_dir", self.dir / format, "--format", format)
 
     def test_aot(self):
         folder = self.export("AOT", "--quantization", "FP32")
@@ -86,6 +193,7 @@ class Formats(Case):
             return dense(dict(sorted(boundary.items())))
 
         self.check_rows(run)
+        self.check_document("AOT", folder, "AOT")
         # `anneal predict` and `anneal bench-serve` load it, too.
         self.run_program(ANNEAL, "predict", "--scripted_model_path", folder, "--predict_input_path", ZOO / "data/multi_eval.parquet",
                          "--predict_output_path", self.dir / "predictions", "--predict_steps", 2)
@@ -105,6 +213,7 @@ class Formats(Case):
         self.assertFalse(list(folder.glob("scripted*")))
         whole = torch._inductor.aoti_load_package(str(folder / "aoti/aoti_model.pt2"))
         self.check_rows(lambda inputs: whole(dict(sorted(inputs.items()))))
+        self.check_document("AOTUnified", folder, "AOTUnified")
 
     def test_onnx_and_what_a_missing_tensorrt_leaves(self):
         import onnxruntime
@@ -120,6 +229,7 @@ class Formats(Case):
             return dict(zip(names, session.run(names, {part.name: boundary[part.name].numpy() for part in session.get_inputs()})))
 
         self.check_rows(run)
+        self.check_document("ONNX", folder)
 
     def pooled(self, inputs, table, feature, mean=False):
         values, lengths = inputs[feature + ".values"], inputs[feature + ".lengths"]
@@ -166,6 +276,8 @@ class Formats(Case):
                                                               uses[block]["pooling"] == "MEAN") for block in blocks], 1)
                 inputs["batch_size"] = torch.tensor(1)
                 self.check(dense(inputs), limit=2e-3 if quantised else 1e-5)
+                self.check_document("Distributed", folder, "Distributed", boundary={
+                    name: value.shape[1] if value.dim() == 2 else 0 for name, value in inputs.items()})
 
     def test_rtp(self):
         folder = self.export("RTP")
@@ -190,8 +302,56 @@ class Formats(Case):
         self.assertEqual((bucketed["gen_key_type"], bucketed["gen_val_type"]), ("boundary", "lookup"))
         self.assertRegex(bucketed["boundaries"], r"^[0-9.,-]+$")
         self.assertEqual((fg["age"]["gen_key_type"], fg["age"]["gen_val_type"]), ("idle", "idle"))
+        # 7 ids with 4 numbers each for the wide part and 8 for the others; age, price, vec (4) and hist.
+        self.check_document("RTP", folder, "RTP", boundary={"wide__fm__deep__ebc": 7 * (4 + 8), "wide__fm__deep__dense": 7})
         self.run_program(ANNEAL, "export", "--pipeline_config_path", ROOT / "examples/movielens/pipeline.config", "--checkpoint_path", "nothing",
                          "--export_dir", self.dir / "refused", env={"USE_RTP": "1"}, expect=64)
+
+    def test_weighted_ids(self):
+        """Unlike TorchEasyRec's, our exports use the weights of ids: each equals the trained model, which does."""
+        text = (ZOO / "dcn_v2/pipeline.config").read_text().split("model_config {")[0]
+        ids = ["user_id", "item_id", "cate", "city", "brand", "kvtags", "tags", "price_bkt"]
+        names = lambda features: " ".join(f'feature_names: "{feature}"' for feature in features)
+        config = self.dir / "weighted.config"
+        config.write_text(text + f"""model_config {{
+  feature_groups {{ group_name: "wide" group_type: WIDE {names(ids)} }}
+  feature_groups {{ group_name: "fm" group_type: DEEP {names(ids)} }}
+  feature_groups {{ group_name: "deep" group_type: DEEP {names([*ids, "age", "hist"])} }}
+  deepfm {{ deep {{ hidden_units: [16] }} }}
+  metrics {{ auc {{ }} }} losses {{ binary_cross_entropy {{ }} }} }}
+""")
+        rows = str(ZOO / "data/rank_eval.parquet")
+        edits = json.dumps({"train_input_path": rows, "eval_input_path": rows, "model_dir": str(self.dir / "model"), "train_config.num_steps": 5})
+        self.run_program(ANNEAL, "train", "--pipeline_config_path", config, "--edit_config_json", edits)
+        for format, types in (("TorchScript", ("FP32", "FP16", "INT8", "INT4", "INT2")), ("ONNX", ("INT8",)), ("RTP", ("FP32",)), ("Distributed", ("FP32", "INT8"))):
+            for quantization in types:
+                with self.subTest(format=format, quantization=quantization):
+                    self.run_program(ANNEAL, "export", "--pipeline_config_path", config, "--edit_config_json", edits, "--export_dir",
+                                     self.dir / (format + quantization), "--format", format, "--quantization", quantization, env={"ANNEAL_COMPILER_PYTHON": COMPILER})
+        model = torch.jit.load(self.dir / "TorchScriptFP32/scripted_model.pt")
+        data = {name: torch.ones(2, dtype=torch.int64) for id in ids for name in (id + ".values", id + ".lengths")}
+        data.update({id + ".weights": torch.ones(2) for id in ids}, **{"age.values": torch.zeros(2, 1), "hist.values": torch.zeros(2, 1)})
+        data["kvtags.weights"] = torch.tensor([1.0, 3.0])
+        logits = model(data)["logits"]
+        self.assertGreater((logits[0] - logits[1]).abs().item(), 1e-6)
+
+    def test_a_killed_export_takes_its_compiler_with_it(self):
+        """What it leaves is no obstacle for the next one."""
+        slow, running = self.dir / "slow_python", self.dir / "running"
+        slow.write_text(f"#!/bin/sh\necho $$ > {running}.new; mv {running}.new {running}; exec sleep 1000\n")
+        slow.chmod(0o755)
+        command = [ANNEAL, "export", "--pipeline_config_path", ZOO / "deepfm/pipeline.config", "--checkpoint_path",
+                   ZOO / "deepfm/export/QUANT_EMB=0/scripted_state.safetensors", "--verify_input_path", ZOO / "data/multi_eval.parquet", "--export_dir", self.dir / "model"]
+        run = subprocess.Popen([*map(str, command), "--format", "AOT", "--compiler_python", slow], stderr=subprocess.DEVNULL, cwd=self.dir)
+        wait_for(running.exists)
+        self.run_program(*command, expect=64)  # another process is exporting to it
+        run.kill()
+        run.wait()
+        wait_for(lambda: not pathlib.Path("/proc", running.read_text().strip()).exists())
+        self.assertFalse((self.dir / "model").exists())
+        self.run_program(*command)
+        self.assertEqual({path.name for path in self.dir.iterdir()}, {"slow_python", "running", "model"})
+        self.assertFalse((self.dir / "model/aoti").exists())
 
     def test_compilers_that_cannot_compile(self):
         for python, says in (("/nowhere/python3", "No such file"), (sys.executable, "No module named 'torch'")):

@@ -9,6 +9,7 @@
 #include "worker/train/progress/log.h"
 
 namespace anneal::exporting {
+
 std::string ChooseCheckpoint(const tzrec::protos::EasyRecConfig& config, const std::string& given) {
   const auto there = [](const std::string& path) {
     const auto found = checkpoint::Latest(path, LogWarning);
