@@ -1,5 +1,5 @@
 # One habit a target; the work is in cmake/, examples/ and tests/.
-.PHONY: demo build test test-deps e2e bench bench-export fault format lint deps cuda gpu-check cluster-up cluster-down
+.PHONY: demo build test test-deps e2e bench bench-export bench-operator fault format lint deps cuda gpu-check cluster-up cluster-down
 
 JOBS ?= $(shell nproc)
 
@@ -38,6 +38,13 @@ SCALE ?= 1
 bench-export: build
 	@cmake/deps/install movielens python
 	@OMP_WAIT_POLICY=passive tests/run_python tests/bench/export_bench.py --scale $(SCALE)
+
+# The operator beside a minimal one of controller-runtime, on a real control plane with kwok: build/reports/operator.json.
+# Half an hour; SCALE=0.1 for less.
+bench-operator:
+	@cmake --preset cpu >/dev/null
+	@cmake --build --preset cpu -j $(JOBS) --target anneal-operator
+	@tests/bench/operator/run --scale $(SCALE)
 
 # Every fault plan, a table, and build/reports/fault.json: docs/reliability.md.
 fault:
