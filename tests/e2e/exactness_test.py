@@ -57,7 +57,7 @@ class Exactness(Case):
         self.assertEqual(rows_read(left[1]), rows_read(right[1]))
 
     def test_thirty_kills_change_nothing(self):
-        steps = {"train_config.num_steps": 400, "train_config.save_checkpoints_steps": 3, "train_config.keep_checkpoint_max": 3}
+        steps = {"train_config.num_steps": 1200, "train_config.save_checkpoints_steps": 3, "train_config.keep_checkpoint_max": 3}
         began = time.monotonic()
         self.run_program(*self.command("whole", **steps))
         command, folder = self.command("killed", "--continue_train", **steps), self.dir / "killed"
@@ -108,8 +108,8 @@ class Exactness(Case):
         self.assertGreaterEqual(sum(hits.values()), 30, hits)
         self.run_program(*command)
         print(f"{hits} in {lives} lives, {time.monotonic() - began:.0f} s")
-        self.assert_same_state("whole", "killed", 399)
-        self.assertEqual(weights(self.dir / "whole/model.ckpt-399"), weights(folder / "model.ckpt-399"))
+        self.assert_same_state("whole", "killed", 1199)
+        self.assertEqual(weights(self.dir / "whole/model.ckpt-1199"), weights(folder / "model.ckpt-1199"))
         self.assertEqual(list(folder.glob(".*unfinished")), [])
         lines = [json.loads((self.dir / run / "train_eval_result_v2.txt").read_text().splitlines()[-1]) for run in ("whole", "killed")]
         self.assertEqual(*lines)
