@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdlib>
+#include <functional>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -43,8 +44,49 @@ class Alone : public ProcessGroup {
   const at::Device device_;
 };
 
+/// The collectives of a c10d backend; derived classes say which one, and what surrounds a call.
+class Collectives : public ProcessGroup {
+ public:
+  void AllReduceSum(at::Tensor tensor) override {
+    std::vector<at::Tensor> tensors{tensor};
+    Run("all-reduce", tensor.nbytes(), [&] { Of(tensor).allreduce(tensors)->wait(); });
+  }
+
+  void Broadcast(at::Tensor tensor, int root) override {
+    std::vector<at::Tensor> tensors{tensor};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    Run("broadcast", tensor.nbytes(), [&] { Of(tensor).broadcast(tensors, options)->wait(); });
+  }
+
+  void AllToAll(at::Tensor output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
+                const std::vector<int64_t>& input_splits) override {
+    auto out_splits = output_splits, in_splits = input_splits;
+    at::Tensor in = input;
+    Run("all-to-all", in.nbytes(), [&] { Of(in).alltoall_base(output, in, out_splits, in_splits)->wait(); });
+  }
+
+  std::vector<int64_t> AllGather(int64_t value) override {
+    at::Tensor all = at::zeros({world_size()}, at::kLong);
+    all[rank()] = value;
+    AllReduceSum(all);
+    const int64_t* data = all.const_data_ptr<int64_t>();
+    return {data, data + world_size()};
+  }
+
+  void Barrier() override {
+    Run("barrier", 0, [&] { Of(at::Tensor()).barrier()->wait(); });
+  }
+
+ protected:
+  /// The backend for a tensor, or for none.
+  virtual c10d::Backend& Of(const at::Tensor& tensor) = 0;
+  /// Calls `function`, in which a collective of so many bytes runs; throws PeerError.
+  virtual void Run(const char* operation, size_t bytes, const std::function<void()>& function) = 0;
+};
+
 /// Gloo, and NCCL for tensors on CUDA devices.
-class C10d : public ProcessGroup {
+class C10d : public Collectives {
  public:
   C10d(const Topology& topology, at::Device device, const std::string& model_dir)
       : topology_(topology), device_(device) {
@@ -74,11 +116,6 @@ class C10d : public ProcessGroup {
   at::Device device() const override { return device_; }
   void set_step(int64_t step) override { step_ = step; }
 
-  void AllReduceSum(at::Tensor tensor) override {
-    std::vector<at::Tensor> tensors{tensor};
-    Run("all-reduce", tensor.nbytes(), [&] { Of(tensor).allreduce(tensors)->wait(); });
-  }
-
   std::unique_ptr<Pending> StartAllReduceSum(at::Tensor tensor) override {
     std::vector<at::Tensor> tensors{tensor};
     const Call call{"all-reduce", recorder_->Begin("all-reduce", step_, static_cast<int64_t>(tensor.nbytes())), step_};
@@ -87,38 +124,12 @@ class C10d : public ProcessGroup {
     return std::make_unique<Started>(*this, call, std::move(work));
   }
 
-  void Broadcast(at::Tensor tensor, int root) override {
-    std::vector<at::Tensor> tensors{tensor};
-    c10d::BroadcastOptions options;
-    options.rootRank = root;
-    Run("broadcast", tensor.nbytes(), [&] { Of(tensor).broadcast(tensors, options)->wait(); });
-  }
-
-  void AllToAll(at::Tensor output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
-                const std::vector<int64_t>& input_splits) override {
-    auto out_splits = output_splits, in_splits = input_splits;
-    at::Tensor in = input;
-    Run("all-to-all", in.nbytes(), [&] { Of(in).alltoall_base(output, in, out_splits, in_splits)->wait(); });
-  }
-
-  void Barrier() override {
-    Run("barrier", 0, [&] { gloo_->barrier()->wait(); });
-  }
-
   std::unique_ptr<ProcessGroup> Beside() override {
     try {
       return std::make_unique<SideGroup>(*this, MakeGloo("beside-" + std::to_string(groups_beside_++)));
     } catch (const std::exception& error) {
       Fail("connection of a second group", error);
     }
-  }
-
-  std::vector<int64_t> AllGather(int64_t value) override {
-    at::Tensor all = at::zeros({world_size()}, at::kLong);
-    all[rank()] = value;
-    AllReduceSum(all);
-    const int64_t* data = all.const_data_ptr<int64_t>();
-    return {data, data + world_size()};
   }
 
  private:
@@ -151,7 +162,9 @@ class C10d : public ProcessGroup {
                                                        topology_.rank, topology_.world_size, gloo);
   }
 
-  c10d::Backend& Of(const at::Tensor& tensor) { return tensor.is_cpu() ? *gloo_ : *nccl_; }
+  c10d::Backend& Of(const at::Tensor& tensor) override {
+    return tensor.defined() && tensor.is_cuda() ? *nccl_ : *gloo_;
+  }
 
   struct Call {
     const char* operation;
@@ -160,40 +173,15 @@ class C10d : public ProcessGroup {
 
   /// CPU tensors over Gloo connections of its own. The flight recorder and the monitor see the main group alone: a
   /// thread that waits for this one is late there.
-  class SideGroup : public ProcessGroup {
+  class SideGroup : public Collectives {
    public:
     SideGroup(C10d& group, c10::intrusive_ptr<c10d::Backend> gloo) : group_(group), gloo_(std::move(gloo)) {}
     int rank() const override { return group_.rank(); }
     int world_size() const override { return group_.world_size(); }
-    void AllReduceSum(at::Tensor tensor) override {
-      std::vector<at::Tensor> tensors{tensor};
-      Run("all-reduce", [&] { gloo_->allreduce(tensors)->wait(); });
-    }
-    void Broadcast(at::Tensor tensor, int root) override {
-      std::vector<at::Tensor> tensors{tensor};
-      c10d::BroadcastOptions options;
-      options.rootRank = root;
-      Run("broadcast", [&] { gloo_->broadcast(tensors, options)->wait(); });
-    }
-    void AllToAll(at::Tensor output, const at::Tensor& input, const std::vector<int64_t>& output_splits,
-                  const std::vector<int64_t>& input_splits) override {
-      auto out_splits = output_splits, in_splits = input_splits;
-      at::Tensor in = input;
-      Run("all-to-all", [&] { gloo_->alltoall_base(output, in, out_splits, in_splits)->wait(); });
-    }
-    void Barrier() override {
-      Run("barrier", [&] { gloo_->barrier()->wait(); });
-    }
-    std::vector<int64_t> AllGather(int64_t value) override {
-      at::Tensor all = at::zeros({world_size()}, at::kLong);
-      all[rank()] = value;
-      AllReduceSum(all);
-      return {all.const_data_ptr<int64_t>(), all.const_data_ptr<int64_t>() + world_size()};
-    }
 
    private:
-    template <typename Function>
-    void Run(const char* operation, Function function) {
+    c10d::Backend& Of(const at::Tensor&) override { return *gloo_; }
+    void Run(const char* operation, size_t, const std::function<void()>& function) override {
       try {
         function();
       } catch (const std::exception& error) {
@@ -226,8 +214,7 @@ class C10d : public ProcessGroup {
     c10::intrusive_ptr<c10d::Work> work_;
   };
 
-  template <typename Function>
-  void Run(const char* operation, size_t bytes, Function function) {
+  void Run(const char* operation, size_t bytes, const std::function<void()>& function) override {
     const Call call{operation, recorder_->Begin(operation, step_, static_cast<int64_t>(bytes)), step_};
     Try(call, function);
     Finish(call);

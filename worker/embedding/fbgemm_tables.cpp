@@ -14,7 +14,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <numeric>
 #include <set>
 #include <stdexcept>
 
@@ -66,7 +65,6 @@ struct Operator {
   std::string name;
   std::vector<double> floats;
   std::vector<int64_t> ints;
-  bool iterates = false;           ///< the number of the step is an argument
   int64_t state1 = 0, state2 = 0;  ///< values per row: 0, 1, or kPerColumn
 };
 constexpr int64_t kPerColumn = -1;
@@ -75,21 +73,21 @@ Operator OperatorOf(const OptimizerSpec& o) {
   const double eps = o.eps, beta1 = o.beta1, beta2 = o.beta2, decay = o.weight_decay;
   switch (o.type) {
     case OptimizerType::kSgd:
-      return {"sgd", {}, {}, false, 0, 0};
+      return {"sgd", {}, {}, 0, 0};
     case OptimizerType::kAdagrad:
-      return {"adagrad", {eps}, {}, false, kPerColumn, 0};
+      return {"adagrad", {eps}, {}, kPerColumn, 0};
     case OptimizerType::kRowwiseAdagrad:
-      return {"rowwise_adagrad", {eps, decay, 0.0}, {static_cast<int64_t>(o.weight_decay_mode)}, false, 1, 0};
+      return {"rowwise_adagrad", {eps, decay, 0.0}, {static_cast<int64_t>(o.weight_decay_mode)}, 1, 0};
     case OptimizerType::kAdam:
-      return {"adam", {eps, beta1, beta2, decay}, {}, true, kPerColumn, kPerColumn};
+      return {"adam", {eps, beta1, beta2, decay}, {}, kPerColumn, kPerColumn};
     case OptimizerType::kPartialRowwiseAdam:
-      return {"partial_rowwise_adam", {eps, beta1, beta2, decay}, {}, true, kPerColumn, 1};
+      return {"partial_rowwise_adam", {eps, beta1, beta2, decay}, {}, kPerColumn, 1};
     case OptimizerType::kLamb:
-      return {"lamb", {eps, beta1, beta2, decay}, {}, true, kPerColumn, kPerColumn};
+      return {"lamb", {eps, beta1, beta2, decay}, {}, kPerColumn, kPerColumn};
     case OptimizerType::kPartialRowwiseLamb:
-      return {"partial_rowwise_lamb", {eps, beta1, beta2, decay}, {}, true, kPerColumn, 1};
+      return {"partial_rowwise_lamb", {eps, beta1, beta2, decay}, {}, kPerColumn, 1};
     case OptimizerType::kLarsSgd:
-      return {"lars_sgd", {o.eta, o.momentum, decay}, {}, false, kPerColumn, 0};
+      return {"lars_sgd", {o.eta, o.momentum, decay}, {}, kPerColumn, 0};
     case OptimizerType::kAdadelta:
     case OptimizerType::kRmsprop:
       break;

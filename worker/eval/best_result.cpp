@@ -10,12 +10,12 @@ namespace anneal::eval {
 
 using nlohmann::json;
 
-std::optional<BestResult> FindBestResult(const tzrec::protos::EasyRecConfig& config) {
+std::optional<train::BestCheckpoint> FindBestResult(const tzrec::protos::EasyRecConfig& config) {
   const auto& settings = config.export_config();
   if (settings.exporter_type() != "best") return std::nullopt;
   const std::string path = ResultPath(config.model_dir());
   std::ifstream in(path);
-  std::optional<BestResult> best;
+  std::optional<train::BestCheckpoint> best;
   for (std::string line; std::getline(in, line);) {
     // The reference's file may hold NaN, which JSON does not know: such a value is never the best.
     for (size_t at; (at = line.find("NaN")) != std::string::npos;) line.replace(at, 3, "null");
@@ -32,7 +32,7 @@ std::optional<BestResult> FindBestResult(const tzrec::protos::EasyRecConfig& con
     if (!result[metric].is_number() || !result["global_step"].is_number()) continue;
     const double value = result[metric];
     if (!best || (settings.metric_larger_is_better() ? value > best->value : value < best->value))
-      best = BestResult{result["global_step"], metric, value};
+      best = train::BestCheckpoint{result["global_step"], metric, value};
   }
   return best;
 }

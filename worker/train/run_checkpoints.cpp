@@ -112,7 +112,7 @@ bool RunCheckpoints::Finish() {
   return true;
 }
 
-std::optional<eval::BestResult> RunCheckpoints::Best() const {
+std::optional<BestCheckpoint> RunCheckpoints::Best() const {
   try {
     return eval::FindBestResult(config_);
   } catch (const ConfigError& error) {

@@ -52,7 +52,7 @@ class RunCheckpoints {
   void RewritePosition(const ReadingPosition& position);
 
   /// The best checkpoint so far, where export_config.exporter_type asks for it: it is not removed, however old it is.
-  std::optional<eval::BestResult> Best() const;
+  std::optional<BestCheckpoint> Best() const;
 
   int64_t last_begun_step() const { return last_begun_step_; }
   int64_t last_saved_step() const { return last_saved_step_; }

@@ -337,7 +337,7 @@ void Trainer::ReportUpload() {
 void Trainer::ReportBest() {
   const auto best = checkpoints_->Best();
   if (!best) return;
-  message_.best = progress_.best = {best->step, best->metric, best->value};
+  message_.best = progress_.best = *best;
   server_.Update(progress_);
 }
 
