@@ -181,13 +181,21 @@ void ShardedEmbedding::DropPrefetch() {
   if (ahead_ && ahead_->done.valid()) ahead_->done.get();
 }
 
-at::Tensor ShardedEmbedding::ForwardExchanged(const data::Batch& batch) {
-  if (ahead_ && ahead_->done.valid() && ahead_->batch == &batch) {
+// False where nothing was prefetched, and where that failed: then the main group fails as well, which names the step
+// and the rank to blame.
+bool ShardedEmbedding::TakePrefetched(const data::Batch& batch) {
+  if (!ahead_ || !ahead_->done.valid() || ahead_->batch != &batch) return false;
+  try {
     ahead_->done.get();
-    std::swap(ids_, ahead_->ids);
-  } else {
-    exchange_->Run(batch, ids_);
+  } catch (const std::exception&) {
+    return false;
   }
+  std::swap(ids_, ahead_->ids);
+  return true;
+}
+
+at::Tensor ShardedEmbedding::ForwardExchanged(const data::Batch& batch) {
+  if (!TakePrefetched(batch)) exchange_->Run(batch, ids_);
   const int64_t width = pieces_->width(group_.rank());
   const at::Tensor looked_up = at::empty({ids_.global_rows * width}, Options());
   if (width > 0) tables_->Forward(ids_.jagged, ids_.global_rows, looked_up.data_ptr<float>(), width);

@@ -97,6 +97,7 @@ class ShardedEmbedding {
   at::Tensor ForwardLocal(const data::Batch& batch);
   void ForwardDense(const data::Batch& batch, const at::Tensor& pooled);
   at::Tensor ForwardExchanged(const data::Batch& batch);
+  bool TakePrefetched(const data::Batch& batch);
 
   /// Elements to and from each rank of the output all-to-all: what this rank serves, and what it asked for.
   struct BlockSizes {
