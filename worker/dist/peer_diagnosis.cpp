@@ -47,7 +47,7 @@ Verdict Diagnose(int me, const std::vector<Pulse>& before, const std::vector<Pul
   }
   // Twice the number of collectives begun, and one more when the last is over.
   auto progress = [&](int r) { return 2 * after[r].sequence + (after[r].inside ? 0 : 1); };
-  int least = me, most = me;
+  int least = 0, most = 0;  // whoever asks, the same two ranks are named
   for (int r = 0; r < ranks; ++r) {
     if (progress(r) < progress(least)) least = r;
     if (progress(r) > progress(most)) most = r;

@@ -55,6 +55,10 @@ func (b *bed) prepare(ctx context.Context) error {
 		return err
 	}
 	config.QPS = -1
+	// Transports are kept per file name of the certificates, and the next bed's have the same names.
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return err
+	}
 	if err := b.connect(config); err != nil {
 		return err
 	}
