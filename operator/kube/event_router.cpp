@@ -1,6 +1,7 @@
 #include "operator/kube/event_router.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace anneal::kube {
@@ -65,10 +66,19 @@ std::vector<EventRouter::Wake> EventRouter::WakesOf(size_t source, const Trace& 
   }
   const auto found = followers_.find({source, trace.key});
   if (found != followers_.end()) wakes.insert(wakes.end(), found->second.begin(), found->second.end());
+  // Whoever owned the object of that name until now has lost it.
+  const auto before = known_[source].find(trace.key);
+  if (before == known_[source].end()) return wakes;
+  for (const Wake& owner : before->second.owners) {
+    if (std::find(trace.owners.begin(), trace.owners.end(), owner) == trace.owners.end()) wakes.push_back(owner);
+  }
   return wakes;
 }
 
 void EventRouter::Keep(size_t source, Trace trace) {
+  const auto before = known_[source].find(trace.key);
+  std::optional<Trace> other;  // of that name before, and somebody else's: its end was not told
+  if (before != known_[source].end() && before->second.child.owner != trace.child.owner) other = before->second;
   Forget(source, trace.key);
   for (const auto& reference : trace.references) {
     for (size_t i = 0; i < reconcilers_.size(); ++i) {
@@ -78,6 +88,7 @@ void EventRouter::Keep(size_t source, Trace trace) {
   // Put takes the old one's place: a child is never missing in between.
   if (!trace.child.owner.empty())
     children_->Put(trace.key, {trace.child.uid, trace.child.owner, std::exchange(trace.child.body, {})});
+  if (other) ForgetChild(*other);
   const Key key = trace.key;
   known_[source].emplace(key, std::move(trace));
 }

@@ -1,5 +1,7 @@
 #include "operator/kube/https_api.h"
 
+#include <pplx/threadpool.h>
+
 #include <algorithm>
 #include <boost/asio/ssl.hpp>
 #include <condition_variable>
@@ -142,6 +144,8 @@ class StreamWatch : public Watch {
 };
 
 }  // namespace
+
+void SetConnectionThreads(size_t count) { crossplat::threadpool::initialize_with_threads(count); }
 
 HttpsApi::HttpsApi(ClusterConfig config, HttpsOptions options)
     : config_(std::move(config)), options_(std::move(options)), token_(config_) {

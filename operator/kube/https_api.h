@@ -31,6 +31,9 @@ struct HttpsOptions {
   std::function<void(const std::string& code, const std::string& method, double seconds)> observe;
 };
 
+/// The threads that read and write for all connections of this process; to be called before the first of them is made.
+void SetConnectionThreads(size_t count);
+
 /// Requests time out. 429 and 503 with Retry-After are tried again after that time, reads also after 5xx and broken
 /// connections; a 401 makes the token be read again, once. Writes whose fate is unknown are not repeated: the caller's
 /// next reconcile sees what became of them. A changed CA or client certificate file makes a new connection.

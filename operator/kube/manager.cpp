@@ -13,6 +13,14 @@ std::vector<const Reconciler*> Readers(const std::vector<Reconciler*>& reconcile
   return {reconcilers.begin(), reconcilers.end()};
 }
 
+/// No operator has looked at this state of the spec yet.
+bool Unserved(const Json& object) {
+  const auto status = object.find("status");
+  if (status == object.end() || !status->is_object()) return true;
+  const auto seen = status->find("observedGeneration");
+  return seen == status->end() || *seen != object.at("metadata").value("generation", Json());
+}
+
 }  // namespace
 
 Manager::Manager(Api& api, std::vector<Reconciler*> reconcilers, int workers,
@@ -79,21 +87,28 @@ void Manager::Queue(const std::vector<EventRouter::Wake>& wakes, WorkQueue::Prio
 // Lists everything in pages; what is gone since the last list is told to those it concerns. Nothing is taken over
 // before the last page has come, so that half a list never looks like deletions.
 std::string Manager::Relist(const Source& source, bool first) {
+  const EventRouter::Source& what = router_.sources()[source.number];
   for (int attempt = 0;; ++attempt) {
     std::vector<EventRouter::Trace> traces;
+    std::vector<Key> unserved;
     ListOptions options;
     options.limit = options_.page;
     options.label_selector = source.selector;
     try {
       ListResult page;
       do {
-        page = api_.List(router_.sources()[source.number].resource, source.ns, options);
-        for (const Json& item : page.items) traces.push_back(router_.Read(source.number, item));
+        page = api_.List(what.resource, source.ns, options);
+        for (const Json& item : page.items) {
+          traces.push_back(router_.Read(source.number, item));
+          if (first && !what.child && Unserved(item)) unserved.push_back(traces.back().key);
+        }
         options.continue_token = page.continue_token;
       } while (!page.continue_token.empty() && !stopping_);
       if (stopping_) return "";
       Queue(router_.Replaced(source.number, source.ns, std::move(traces)),
             first ? WorkQueue::Priority::kInitial : WorkQueue::Priority::kFresh);
+      // What came or changed while no operator ran does not wait behind all that only has to be looked at again.
+      for (const Key& key : unserved) Enqueue(what.resource, key);
       return page.resource_version;
     } catch (const ApiError& error) {
       // An expired continue token: from the first page again.

@@ -178,6 +178,34 @@ TEST(Manager, ADeadServerIsNotAskedAtFullSpeed) {
   EXPECT_LE(watches, 8);  // each pause is twice the one before; without pauses there would be thousands
 }
 
+TEST(Manager, AfterAStartJobsThatNobodyHasServedComeFirst) {
+  ScriptedApi api;
+  Recorder recorder;
+  api.list = [](const ListOptions&) -> ListResult {
+    std::vector<Json> jobs;
+    for (int i = 0; i < 50; ++i) {
+      jobs.push_back(Object("old" + std::to_string(i), "1"));
+      jobs.back()["metadata"]["generation"] = 2;
+      jobs.back()["status"]["observedGeneration"] = 2;
+    }
+    jobs.push_back(Object("changed", "1"));
+    jobs.back()["metadata"]["generation"] = 2;
+    jobs.back()["status"]["observedGeneration"] = 1;
+    jobs.push_back(Object("new", "1"));
+    jobs.back()["metadata"]["generation"] = 1;
+    return {jobs, "5", ""};
+  };
+  api.watch = [](const ListOptions&) { return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true); };
+  Manager manager(
+      api, {&recorder}, 1, [](const std::string&) {}, Quick());
+  manager.Start();
+  EXPECT_TRUE(Eventually([&] { return recorder.Count("old49") == 1; }));
+  manager.Stop();
+  EXPECT_EQ(recorder.seen.size(), 52u);
+  EXPECT_EQ(recorder.seen[0], "changed");
+  EXPECT_EQ(recorder.seen[1], "new");
+}
+
 TEST(Manager, WhateverAReconcileThrowsOthersGoOn) {
   ScriptedApi api;
   Recorder recorder;
@@ -327,6 +355,32 @@ TEST_F(Router, AListThatTakesThePlaceOfWhatWasKnownWakesTheOwnersOfWhatIsGone) {
   EXPECT_EQ(router.Replaced(pods, "elsewhere", {}), Wakes{});  // another namespace's list says nothing of it
   EXPECT_EQ(router.Replaced(pods, "", {}), (Wakes{{0, {"ns", "a"}}}));
   EXPECT_EQ(router.size(), 0u);
+}
+
+TEST_F(Router, ANameThatPassesToAnotherOwnerUnseenIsTakenFromTheFirst) {
+  ChildCache children;
+  EventRouter router({&follower}, &children);
+  const auto pod = [](const std::string& owner, const std::string& uid) {
+    Json pod = Object("p", uid);
+    pod["metadata"]["uid"] = uid;
+    pod["metadata"]["ownerReferences"] = {{{"controller", true},
+                                           {"kind", "EvalJob"},
+                                           {"apiVersion", "anneal.dev/v1alpha1"},
+                                           {"name", owner},
+                                           {"uid", owner}}};
+    return pod;
+  };
+  const size_t pods = SourceOf(resources::kPod);
+  const Clock::Time now{};
+  router.Changed(pods, router.Read(pods, pod("a", "1")));
+  // The watch was down: neither the end of the first nor the beginning of the second was told by itself.
+  EXPECT_EQ(router.Replaced(pods, "", {router.Read(pods, pod("b", "2"))}), (Wakes{{0, {"ns", "b"}}, {0, {"ns", "a"}}}));
+  EXPECT_TRUE(children.Of("a", now).known.empty());
+  EXPECT_EQ(children.Of("b", now).known.size(), 1u);
+  EXPECT_EQ(router.Changed(pods, router.Read(pods, pod("a", "3"))), (Wakes{{0, {"ns", "a"}}, {0, {"ns", "b"}}}));
+  EXPECT_TRUE(children.Of("b", now).known.empty());
+  router.Gone(pods, router.Read(pods, pod("a", "3")));
+  EXPECT_TRUE(children.Of("a", now).known.empty());
 }
 
 TEST_F(Router, AnObjectOfAnUnexpectedShapeStopsNoWatch) {

@@ -26,7 +26,7 @@ int RunEval(const EvalOptions& options) {
   const auto group = dist::Connect(topology, dist::ChooseDevice(topology), config.model_dir());
   const int threads = UseThreads(topology);
   const std::string wanted = options.checkpoint_path.empty() ? config.model_dir() : options.checkpoint_path;
-  const auto model = TrainedModel::Load(config, wanted, *group, threads, UsesDenseEma(config, config.eval_config()));
+  const auto model = TrainedModel::Load(config, wanted, *group, threads, {UsesDenseEma(config, config.eval_config())});
   UseTf32Flags(config.train_config());
   model->network().set_autocast(
       nn::MixedPrecisionType(config.train_config().mixed_precision(), "train_config.mixed_precision"));

@@ -9,6 +9,23 @@
 #include "worker/train/progress/log.h"
 
 namespace anneal::eval {
+namespace {
+
+/// Throws ConfigError naming the first parameter of `model` that the checkpoint lacks.
+void CheckComplete(const checkpoint::Reader& reader, TrainedModel& model) {
+  std::vector<std::string> missing;
+  const auto look_for = [&](const std::string& name) {
+    if (!reader.has(name)) missing.push_back(name);
+  };
+  for (const auto& entry : model.network().DenseParameters()) look_for(entry.name);
+  for (const auto& shard : model.embedding().weights()) look_for(shard.name);
+  if (missing.empty()) return;
+  throw ConfigError(reader.path() + " lacks " + std::to_string(missing.size()) +
+                    " of the model's parameters, the first is '" + missing.front() +
+                    "': it is a checkpoint of another config");
+}
+
+}  // namespace
 
 TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::ProcessGroup& group, int threads)
     : config_(config), features_(features::FeatureSet::FromConfig(config_)), network_(config_, features_) {
@@ -23,20 +40,20 @@ TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::Pro
 
 std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecConfig& config,
                                                  const std::string& checkpoint, dist::ProcessGroup& group, int threads,
-                                                 bool use_dense_ema) {
-  const auto path = checkpoint::Latest(checkpoint, LogWarning);
-  if (!path) {
-    throw ConfigError(checkpoint.empty() ? "Eval checkpoint path should be specified."
-                                         : "there is no checkpoint at " + checkpoint);
+                                                 const LoadOptions& options) {
+  const auto reader = checkpoint::OpenLatest(checkpoint, LogWarning);
+  if (!reader) {
+    throw ConfigError("Eval checkpoint path should be specified." +
+                      (checkpoint.empty() ? "" : " There is no checkpoint at " + checkpoint));
   }
   std::unique_ptr<TrainedModel> model(new TrainedModel(config, group, threads));
-  LogInfo("Restoring checkpoint from " + *path + "...");
-  const checkpoint::Reader reader(*path);
+  LogInfo("Restoring checkpoint from " + reader->path() + "...");
+  if (options.complete) CheckComplete(*reader, *model);
   model->embedding_->Initialize(0);
-  RestoreModel(reader, model->network_, *model->embedding_);
-  if (use_dense_ema) OverlayDenseEma(reader, model->network_, *model->embedding_);
-  model->step_ = reader.step();
-  model->checkpoint_ = *path;
+  RestoreModel(*reader, model->network_, *model->embedding_);
+  if (options.use_dense_ema) OverlayDenseEma(*reader, model->network_, *model->embedding_);
+  model->step_ = reader->step();
+  model->checkpoint_ = reader->path();
   return model;
 }
 

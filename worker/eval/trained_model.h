@@ -14,14 +14,18 @@
 
 namespace anneal::eval {
 
+struct LoadOptions {
+  bool use_dense_ema = false;  ///< dense parameters are the averages (UsesDenseEma)
+  bool complete = false;       ///< a parameter that the checkpoint lacks is an error, not a warning
+};
+
 class TrainedModel {
  public:
   /// Builds the model of `config` and restores it from `checkpoint` (a model.ckpt-<step> folder, a model_dir whose
   /// newest checkpoint is taken, or a bare .safetensors file). State that the checkpoint lacks stays freshly
-  /// initialised with the warning `Skip restore state [<name>]`. `use_dense_ema`: dense parameters are the averages
-  /// (UsesDenseEma). Throws ConfigError when there is no checkpoint.
+  /// initialised with the warning `Skip restore state [<name>]`. Throws ConfigError when there is no checkpoint.
   static std::unique_ptr<TrainedModel> Load(const tzrec::protos::EasyRecConfig& config, const std::string& checkpoint,
-                                            dist::ProcessGroup& group, int threads, bool use_dense_ema = false);
+                                            dist::ProcessGroup& group, int threads, const LoadOptions& options = {});
 
   /// Predictions of one batch without gradients, model in inference mode. With several ranks a collective.
   models::Predictions Predict(const data::Batch& batch);

@@ -4,17 +4,12 @@
 #include <string>
 
 #include "tzrec/pipeline.pb.h"
-#include "worker/eval/trained_model.h"
 
 namespace anneal::exporting {
 
 /// `given` (--checkpoint_path); without it what export_config.exporter_type says: the model_dir, whose newest
 /// checkpoint is meant (latest), or the one with the best metric in train_eval_result_v2.txt (best; without that file
-/// the newest). Throws ConfigError naming the field when there is no such checkpoint or the metric is not said.
+/// the newest). Throws ConfigError naming the field when the best one is gone or the metric is not said.
 std::string ChooseCheckpoint(const tzrec::protos::EasyRecConfig& config, const std::string& given);
-
-/// A model with made-up numbers in it is worse than none: throws ConfigError naming the first parameter of `model` that
-/// its checkpoint lacks.
-void CheckComplete(eval::TrainedModel& model);
 
 }  // namespace anneal::exporting

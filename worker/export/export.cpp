@@ -183,9 +183,9 @@ int RunExport(const ExportOptions& options) {
   train::Progress progress;
   progress.phase = "export";
   server.Update(progress);
-  const auto model = eval::TrainedModel::Load(config, chosen, *group, eval::UseThreads(topology),
-                                              eval::UsesDenseEma(config, config.export_config()));
-  CheckComplete(*model);
+  const auto model =
+      eval::TrainedModel::Load(config, chosen, *group, eval::UseThreads(topology),
+                               {.use_dense_ema = eval::UsesDenseEma(config, config.export_config()), .complete = true});
   progress.global_step = model->step();
   server.Update(progress);
 

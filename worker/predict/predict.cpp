@@ -9,9 +9,9 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
-#include "worker/dist/device.h"
 #include "worker/data/batch_stream.h"
 #include "worker/data/prediction_writer.h"
+#include "worker/dist/device.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
 #include "worker/eval/trained_model.h"
@@ -39,7 +39,8 @@ tzrec::protos::DatasetType TypeNamed(const std::string& name, const char* flag) 
   std::string dataset = name;
   if (const size_t at = dataset.find("Writer"); at != std::string::npos) dataset.replace(at, 6, "Dataset");
   tzrec::protos::DatasetType type;
-  if (!tzrec::protos::DatasetType_Parse(dataset, &type)) throw ConfigError(std::string("--") + flag + " '" + name + "' is not known");
+  if (!tzrec::protos::DatasetType_Parse(dataset, &type))
+    throw ConfigError(std::string("--") + flag + " '" + name + "' is not known");
   return type;
 }
 
@@ -52,7 +53,8 @@ std::vector<data::OutputColumn> Columns(models::Predictions& predictions, const 
   }
   std::vector<data::OutputColumn> columns;
   for (const std::string& name : names) {
-    const auto found = std::find_if(predictions.values.begin(), predictions.values.end(), [&](const auto& p) { return p.first == name; });
+    const auto found = std::find_if(predictions.values.begin(), predictions.values.end(),
+                                    [&](const auto& p) { return p.first == name; });
     if (found == predictions.values.end()) {
       std::string known;
       for (const auto& [other, value] : predictions.values) known += (known.empty() ? "" : ", ") + other;
@@ -127,7 +129,7 @@ int RunPredict(const PredictOptions& options) {
   if (from_checkpoint) {
     const std::string wanted = options.checkpoint_path.empty() ? runner.config.model_dir() : options.checkpoint_path;
     runner.trained = eval::TrainedModel::Load(runner.config, wanted, *group, threads,
-                                               eval::UsesDenseEma(runner.config, runner.config.export_config()));
+                                              {eval::UsesDenseEma(runner.config, runner.config.export_config())});
     runner.trained->network().set_autocast(
         nn::MixedPrecisionType(runner.config.train_config().mixed_precision(), "train_config.mixed_precision"));
     runner.features = &runner.trained->features();
@@ -153,7 +155,8 @@ int RunPredict(const PredictOptions& options) {
   train::Progress progress;
   progress.phase = "predict";
   train::ConsoleProgress console(topology.local_rank == 0, 0, 11);
-  const std::string description = "Predicting" + (runner.step >= 0 ? " model-" + std::to_string(runner.step) : std::string());
+  const std::string description =
+      "Predicting" + (runner.step >= 0 ? " model-" + std::to_string(runner.step) : std::string());
   const data::Batch nothing;
   bool open = true;
   for (int64_t step = 0; options.predict_steps <= 0 || step < options.predict_steps; ++step) {

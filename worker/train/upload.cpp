@@ -42,19 +42,19 @@ class Selection {
 }  // namespace
 
 io::Published UploadModel(const std::string& model_dir, io::ObjectStore& store) {
-  const auto checkpoint = checkpoint::Latest(model_dir, LogWarning);
+  const auto checkpoint = checkpoint::OpenLatest(model_dir, LogWarning);
   if (!checkpoint) throw TemporaryError("there is no checkpoint in " + model_dir + " to upload");
   Selection selection;
   for (const char* name : {"pipeline.config", "train_eval_result_v2.txt"}) {
     if (fs::exists(fs::path(model_dir) / name)) selection.Add(fs::path(model_dir) / name, name);
   }
-  const fs::path folder = *checkpoint;
+  const fs::path folder = checkpoint->path();
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (entry.is_regular_file())
       selection.Add(entry.path(), folder.filename() / entry.path().lexically_relative(folder));
   }
   const io::Published published =
-      io::Publish(selection.folder(), store, {{"step", checkpoint::StepOf(*checkpoint)}, {"torch", TORCH_VERSION}});
+      io::Publish(selection.folder(), store, {{"step", checkpoint->step()}, {"torch", TORCH_VERSION}});
   LogInfo("Uploaded " + folder.filename().string() + " to " + published.uri + " (" + std::to_string(published.bytes) +
           " bytes, " + std::to_string(published.sent) + " sent)");
   return published;

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,9 +16,13 @@ import (
 // written are the kinds that operators write; leases and node heartbeats are not theirs.
 var written = regexp.MustCompile(`resource="(trainjobs|pods|services|configmaps|persistentvolumeclaims|events)"`)
 var writing = regexp.MustCompile(`verb="(POST|PUT|PATCH|APPLY|DELETE|DELETECOLLECTION)"`)
+var podMade = regexp.MustCompile(`code="201".*group="".*resource="pods".*subresource="".*verb="POST"`)
 
-// writes counts the API server's write requests to the kinds above, whoever made them.
-func (b *bed) writes(ctx context.Context) (float64, error) {
+// writes counts the write requests to the kinds above, whoever made them.
+func (b *bed) writes(ctx context.Context) (float64, error) { return b.requests(ctx, written, writing) }
+
+// requests counts the API server's requests whose labels match all patterns.
+func (b *bed) requests(ctx context.Context, patterns ...*regexp.Regexp) (float64, error) {
 	text, err := b.kube.RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
 		return 0, err
@@ -25,7 +30,8 @@ func (b *bed) writes(ctx context.Context) (float64, error) {
 	total := 0.0
 	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
 		line := lines.Text()
-		if !strings.HasPrefix(line, "apiserver_request_total{") || !written.MatchString(line) || !writing.MatchString(line) {
+		if !strings.HasPrefix(line, "apiserver_request_total{") ||
+			slices.ContainsFunc(patterns, func(pattern *regexp.Regexp) bool { return !pattern.MatchString(line) }) {
 			continue
 		}
 		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)

@@ -81,17 +81,10 @@ func (b *bed) podWatch(ctx context.Context, prefix string, made func(name string
 
 // fill makes jobs and returns pods per second: from the first job's creation to the last pod's.
 func (b *bed) fill(ctx context.Context, prefix string, jobs, pods int, limit time.Duration) (float64, error) {
-	var mutex sync.Mutex
-	count, last := 0, time.Time{}
-	stop, err := b.podWatch(ctx, prefix, func(string) {
-		mutex.Lock()
-		defer mutex.Unlock()
-		count, last = count+1, time.Now()
-	})
+	before, err := b.requests(ctx, podMade)
 	if err != nil {
 		return 0, err
 	}
-	defer stop()
 	began := time.Now()
 	err = inParallel(jobs, func(i int) error {
 		_, err := b.objects.Resource(trainJobs).Namespace(namespace).Create(ctx, trainJob(fmt.Sprintf("%s%05d", prefix, i), pods), metav1.CreateOptions{})
@@ -101,16 +94,13 @@ func (b *bed) fill(ctx context.Context, prefix string, jobs, pods int, limit tim
 		return 0, err
 	}
 	err = until(ctx, limit, "all pods made", func() (bool, error) {
-		mutex.Lock()
-		defer mutex.Unlock()
-		return count >= jobs*pods, fmt.Errorf("%d of %d", count, jobs*pods)
+		made, err := b.requests(ctx, podMade)
+		if err == nil {
+			err = fmt.Errorf("%.0f of %d", made-before, jobs*pods)
+		}
+		return int(made-before) >= jobs*pods, err
 	})
-	mutex.Lock()
-	defer mutex.Unlock()
-	if count < jobs*pods {
-		return 0, err
-	}
-	return float64(count) / last.Sub(began).Seconds(), nil
+	return float64(jobs*pods) / time.Since(began).Seconds(), err
 }
 
 // allRun fails unless every job is told to be Running.

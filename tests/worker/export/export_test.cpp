@@ -386,6 +386,8 @@ TEST_F(ExportTest, CheckpointsOfAnotherConfigAreRefused) {
   EXPECT_NE(Refusal(options).find("has shape [3], the model's is [1]"), std::string::npos);
   options.checkpoint_path = (kZoo / "mmoe/export/QUANT_EMB=0/scripted_state.safetensors").string();
   EXPECT_NE(Refusal(options), "");
+  options.checkpoint_path = "nothing";
+  EXPECT_NE(Refusal(options).find("checkpoint path should be specified."), std::string::npos);
   EXPECT_FALSE(fs::exists("foreign"));
   EXPECT_FALSE(fs::exists(".foreign.unfinished"));
 }

@@ -201,7 +201,7 @@ TEST(Reader, TakesACheckpointOfTorchEasyRec) {
   }
   std::vector<std::string> warnings;
   const auto warn = [&](const std::string& warning) { warnings.push_back(warning); };
-  EXPECT_EQ(Latest(dir, warn), (dir / "model.ckpt-12").string());
+  EXPECT_EQ(OpenLatest(dir, warn)->path(), (dir / "model.ckpt-12").string());
   const ::anneal::checkpoint::Reader reader(dir / "model.ckpt-12");
   EXPECT_EQ(reader.step(), 12);
   EXPECT_EQ(reader.file("plan"), "{}");
@@ -212,7 +212,7 @@ TEST(Reader, TakesACheckpointOfTorchEasyRec) {
   for (size_t i = 0; i < some.size(); ++i) EXPECT_EQ(some[i], static_cast<float>(16 + i));
   EXPECT_EQ(Floats(reader.Join("model.rows.weight")), Counting(40));
   fs::resize_file(dir / "model.ckpt-12/model/__1_0.distcp", 100);
-  EXPECT_EQ(Latest(dir, warn), (dir / "model.ckpt-5").string());
+  EXPECT_EQ(OpenLatest(dir, warn)->path(), (dir / "model.ckpt-5").string());
   ASSERT_EQ(warnings.size(), 1u);
   EXPECT_THAT(warnings[0], HasSubstr("__1_0.distcp: is shorter than its metadata says"));
 }

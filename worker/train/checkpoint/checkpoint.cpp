@@ -62,7 +62,8 @@ json ReadManifest(const fs::path& folder) {
   }
   const json checksum = manifest.value("crc32", json());
   manifest.erase("crc32");
-  if (checksum != Digest(manifest.dump()).crc32) throw DataError(path.string() + ": the checksum differs: the file is damaged");
+  if (checksum != Digest(manifest.dump()).crc32)
+    throw DataError(path.string() + ": the checksum differs: the file is damaged");
   return manifest;
 }
 
@@ -106,11 +107,8 @@ void WriteManifest(const fs::path& folder, const Contents& contents, int world_s
   for (const auto& [name, text] : contents.files) {
     files[name] = json::array({ToJson(WriteFileSynced(folder / name, text))});
   }
-  const json manifest = {{"format", kFormat},
-                         {"step", contents.step},
-                         {"world_size", world_size},
-                         {"files", files},
-                         {"shards", shards}};
+  const json manifest = {
+      {"format", kFormat}, {"step", contents.step}, {"world_size", world_size}, {"files", files}, {"shards", shards}};
   WriteFileSynced(folder / "manifest.json", ManifestText(manifest));
   SyncFolder(folder);
 }
@@ -128,7 +126,8 @@ void MoveInPlace(const fs::path& folder, const fs::path& final) {
   } else {
     fs::rename(folder, final, error);
   }
-  if (error) throw TemporaryError("cannot rename " + folder.string() + " to " + final.string() + ": " + error.message());
+  if (error)
+    throw TemporaryError("cannot rename " + folder.string() + " to " + final.string() + ": " + error.message());
   SyncFolder(final.parent_path());
 }
 
@@ -400,22 +399,20 @@ std::map<int64_t, std::string> List(const std::string& model_dir) {
   return found;
 }
 
-std::optional<std::string> Latest(const std::string& path, const std::function<void(const std::string&)>& warn) {
-  if (path.empty()) return std::nullopt;
-  if (path.find("model.ckpt-") != std::string::npos || fs::is_regular_file(path)) {
-    return fs::exists(path) ? std::optional(path) : std::nullopt;
-  }
+std::unique_ptr<Reader> OpenLatest(const std::string& path, const std::function<void(const std::string&)>& warn) {
+  if (path.empty()) return nullptr;
+  if (path.find("model.ckpt-") != std::string::npos || fs::is_regular_file(path))
+    return fs::exists(path) ? std::make_unique<Reader>(path) : nullptr;
   const auto all = List(path);
   for (auto newest = all.rbegin(); newest != all.rend(); ++newest) {
     try {
-      const Reader verified(newest->second);
-      return newest->second;
+      return std::make_unique<Reader>(newest->second);
     } catch (const DataError& error) {
       warn(std::string(error.what()) + "; taking the checkpoint before it");
     }
   }
-  if (all.empty() && dcp::IsTorchEasyRec(path)) return path;
-  return std::nullopt;
+  if (all.empty() && dcp::IsTorchEasyRec(path)) return std::make_unique<Reader>(path);
+  return nullptr;
 }
 
 std::vector<std::string> Prune(const std::string& model_dir, int keep, const std::string& protect) {

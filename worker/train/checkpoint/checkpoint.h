@@ -137,9 +137,10 @@ class Reader {
   std::map<std::string, StoredTensor> tensors_;
 };
 
-/// The newest checkpoint of a model_dir, or the one that `path` itself names (parity/train.md 4); nullopt when there is
-/// none. A checkpoint that fails its checksums is reported to `warn` and the one before it taken.
-std::optional<std::string> Latest(const std::string& path, const std::function<void(const std::string&)>& warn);
+/// The newest checkpoint of a model_dir, or the one that `path` itself names (parity/train.md 4); null when there is
+/// none. A checkpoint that fails its checksums is reported to `warn` and the one before it taken; one that `path` itself
+/// names throws.
+std::unique_ptr<Reader> OpenLatest(const std::string& path, const std::function<void(const std::string&)>& warn);
 /// Step at the end of a checkpoint's name, 0 when there is none.
 int64_t StepOf(const std::string& checkpoint);
 /// All checkpoint folders of a model_dir, by step.

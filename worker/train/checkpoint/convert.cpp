@@ -73,9 +73,9 @@ int RunConvert(const ConvertOptions& options) {
   if (options.to != "dcp" && options.to != "safetensors") {
     throw ConfigError("--to: '" + options.to + "' is not dcp or safetensors");
   }
-  const auto source = Latest(options.source, LogWarning);
+  const auto source = OpenLatest(options.source, LogWarning);
   if (!source) throw ConfigError("there is no checkpoint at " + options.source);
-  const Reader reader(*source);
+  const Reader& reader = *source;
   const int64_t step = reader.step();
   const fs::path target = CheckpointPath(options.target, step);
   if (fs::exists(target)) throw ConfigError(target.string() + " is there already");
@@ -85,7 +85,8 @@ int RunConvert(const ConvertOptions& options) {
   } else {
     WriteOurs(reader, options.target, step);
   }
-  LogInfo("Wrote " + std::to_string(reader.tensors().size()) + " tensors of " + *source + " to " + target.string());
+  LogInfo("Wrote " + std::to_string(reader.tensors().size()) + " tensors of " + reader.path() + " to " +
+          target.string());
   return 0;
 }
 
