@@ -7,10 +7,9 @@ ARG BASE=debian:12-slim
 ARG PROGRAMS=compiled
 
 FROM ${BASE} AS compiled
-RUN apt-get update && apt-get install -y --no-install-recommends \
-      build-essential cmake ninja-build patchelf ca-certificates protobuf-compiler libprotobuf-dev libcpprest-dev libssl-dev \
-      libpcre2-dev libboost-dev libyaml-cpp-dev prometheus-cpp-dev nlohmann-json3-dev libcli11-dev zlib1g-dev \
-    && rm -rf /var/lib/apt/lists/*
+COPY cmake/deps/apt.txt /src/cmake/deps/
+RUN apt-get update && apt-get install -y --no-install-recommends patchelf ca-certificates \
+      $(awk '/^# tests:/ {exit} !/^(#|$)/' /src/cmake/deps/apt.txt) && rm -rf /var/lib/apt/lists/*
 COPY . /src
 RUN cmake -S /src -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DANNEAL_WORKER=OFF -DANNEAL_TESTS=OFF \
     && cmake --build /build --target anneal-operator \

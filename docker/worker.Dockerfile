@@ -3,7 +3,7 @@
 #   docker build -f docker/worker.Dockerfile -t anneal-worker:0.1.0 .
 #   docker build -f docker/worker.Dockerfile --build-arg VARIANT=cuda -t anneal-worker:0.1.0-cuda .
 #
-# VARIANT is a preset of CMakePresets.json. PROGRAMS=prebuilt takes a folder that docker/collect has filled as the build
+# VARIANT: cpu, or cuda with NVIDIA's and FBGEMM's libraries (8 GB). PROGRAMS=prebuilt takes a folder that docker/collect has filled as the build
 # context, instead of compiling (tests/images).
 ARG BASE=debian:12-slim
 ARG PROGRAMS=compiled
@@ -13,11 +13,12 @@ ARG VARIANT=cpu
 RUN apt-get update && apt-get install -y --no-install-recommends patchelf ca-certificates python3 python3-pip \
     && rm -rf /var/lib/apt/lists/*
 COPY cmake/deps /src/cmake/deps
-RUN /src/cmake/deps/install build
+RUN /src/cmake/deps/install build $([ ${VARIANT} = cpu ] || echo cuda cuda-run)
 COPY . /src
 RUN cd /src && cmake --preset ${VARIANT} -B /build -DANNEAL_TESTS=OFF \
-    && cmake --build /build --target anneal anneal-movielens-prepare \
-    && docker/collect /image /build/bin/anneal /build/bin/anneal-movielens-prepare
+    && cmake --build /build --target anneal anneal-movielens-prepare $([ ${VARIANT} = cpu ] || echo anneal_cuda) \
+    && docker/collect $([ ${VARIANT} = cpu ] || echo --cuda .deps) /image /build/bin/anneal /build/bin/anneal-movielens-prepare \
+         $([ ${VARIANT} = cpu ] || echo /build/bin/libanneal_cuda.so)
 
 FROM scratch AS prebuilt
 COPY . /image
@@ -30,7 +31,7 @@ RUN ldconfig && echo 'anneal:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/pass
 LABEL org.opencontainers.image.title="anneal-worker" \
       org.opencontainers.image.description="Trains, evaluates and exports TorchEasyRec models"
 # What NVIDIA's container runtime puts beside the program where there are GPUs.
-ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility ANNEAL_FBGEMM=/usr/local/lib/fbgemm_gpu
 USER 65532:65532
 WORKDIR /tmp
 ENTRYPOINT ["/usr/local/bin/anneal"]

@@ -51,14 +51,14 @@ type scale struct{ wideJobs, widePods, jobs, foreign int }
 
 // wide: few jobs of many pods.
 func wide(ctx context.Context, b *bed, s scale, f *figures) (err error) {
-	f.WidePodsPerS, err = b.fill(ctx, "wide-", s.wideJobs, s.widePods, 30*time.Minute)
+	f.WidePodsPerS, err = b.fill(ctx, "wide-", s.wideJobs, s.widePods, 60*time.Minute)
 	return err
 }
 
 // many: many jobs of one pod; then what they cost at rest, changes, foreign pods, a restart.
 func many(ctx context.Context, b *bed, o operator, s scale, f *figures) (err error) {
 	began := time.Now()
-	if f.PodsPerS, err = b.fill(ctx, "many-", s.jobs, 1, 30*time.Minute); err != nil {
+	if f.PodsPerS, err = b.fill(ctx, "many-", s.jobs, 1, 60*time.Minute); err != nil {
 		return err
 	}
 	if _, err = b.settle(ctx, began, 20*time.Minute); err != nil {
