@@ -34,7 +34,7 @@ const std::set<std::string>& UnsupportedFields() {
   static const std::set<std::string> fields = {
       "TrainConfig.save_checkpoints_timestamp_interval",
       "TrainConfig.save_checkpoints_timestamps",
-      "TrainConfig.delta_embedding_dump_config",
+      "DeltaEmbeddingDumpConfig.feature_store_config",
       "DataConfig.batch_cost_size",
       "DataConfig.sample_mask_prob",
       "DataConfig.negative_sample_mask_prob",

@@ -94,6 +94,7 @@ class Validator {
            "'" + train.grad_clipping().clipping_type() + "' is not one of norm, value, none");
     }
     if (train.has_grad_scaler()) Scaler(train.grad_scaler());
+    if (train.has_delta_embedding_dump_config()) DeltaDump(train.delta_embedding_dump_config());
     Constraints(train.global_embedding_constraints(), "train_config.global_embedding_constraints");
   }
 
@@ -104,6 +105,17 @@ class Validator {
     if (!(scaler.backoff_factor() > 0 && scaler.backoff_factor() < 1))
       Fail(path + ".backoff_factor", "must be more than 0 and less than 1");
     if (scaler.growth_interval() == 0) Fail(path + ".growth_interval", "must be at least 1");
+  }
+
+  void DeltaDump(const DeltaEmbeddingDumpConfig& dump) {
+    const std::string path = "train_config.delta_embedding_dump_config";
+    if (dump.has_dump_interval_steps() && dump.has_dump_interval_minutes())
+      Fail(path, "dump_interval_steps and dump_interval_minutes must not be set together");
+    if (dump.dump_interval_steps() == 0) Fail(path + ".dump_interval_steps", "must be at least 1");
+    if (dump.has_dump_interval_minutes() && dump.dump_interval_minutes() == 0)
+      Fail(path + ".dump_interval_minutes", "must be at least 1");
+    if (dump.file_prefix().empty() || dump.file_prefix().find('/') != std::string::npos)
+      Fail(path + ".file_prefix", "must be the beginning of a file name");
   }
 
   template <typename Message>

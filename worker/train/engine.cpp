@@ -12,7 +12,7 @@ namespace anneal::train {
 namespace {
 
 /// What ranks tell each other with the gradients: how many of them say so.
-enum Flag { kStop, kFoundInf, kSaved, kFlags };
+enum Flag { kStop, kFoundInf, kSaved, kDump, kFlags };
 
 }  // namespace
 
@@ -75,6 +75,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   std::vector<float> flags(kFlags, 0.0f);
   flags[kStop] = votes.stop ? 1.0f : 0.0f;
   flags[kSaved] = votes.saved ? 1.0f : 0.0f;
+  flags[kDump] = votes.dump ? 1.0f : 0.0f;
   flags[kFoundInf] = scaler_ && !optim::AllFinite(pooled_gradient) ? 1.0f : 0.0f;
   if (average_) average_->SendRest(flags);
   // A gradient that overflowed would ruin the rows that it touches for good. Only a scaler has to know before.
@@ -89,6 +90,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   if (++accumulated_steps_ % accumulation_ == 0) UpdateDense(rates);
   times.End(Phase::kDenseUpdate);
   result.stop_asked = flags[kStop] > 0;
+  result.dump_asked = flags[kDump] > 0;
   result.all_saved = flags[kSaved] == static_cast<float>(group_.world_size());
   return result;
 }

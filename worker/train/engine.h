@@ -26,6 +26,7 @@ namespace anneal::train {
 struct Votes {
   bool stop = false;   ///< this rank wants to stop after the step (SIGTERM)
   bool saved = false;  ///< its part of the checkpoint in work is written
+  bool dump = false;   ///< by its clock a delta embedding dump is due
 };
 
 /// What a step leaves behind. Gradients of the dense parameters stay in .grad() until the next step.
@@ -33,6 +34,7 @@ struct StepResult {
   bool ended = false;               ///< no rank had a row: the pass is over, nothing was trained
   bool stop_asked = false;          ///< some rank asked to stop: every rank sees this after the same step
   bool all_saved = false;           ///< every rank has written its part: the same
+  bool dump_asked = false;          ///< some rank finds a dump due: the same
   models::Losses losses;            ///< scalars of this rank, detached; empty when this rank had no rows
   models::Predictions predictions;  ///< of this rank's rows before the update, detached
 };

@@ -61,7 +61,7 @@ std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
   return state.dump(2);
 }
 
-void RunCheckpoints::Begin(int64_t step, const ReadingPosition& position) {
+void RunCheckpoints::Begin(int64_t step, const ReadingPosition& position, std::map<std::string, std::string> files) {
   Finish();
   const std::string& model_dir = config_.model_dir();
   LogLive("");
@@ -72,6 +72,7 @@ void RunCheckpoints::Begin(int64_t step, const ReadingPosition& position) {
   const eval::Freeze freeze = learner_.Freeze();
   contents.model = learner_.ModelPieces(topology_.rank, freeze);
   contents.optimizer = learner_.OptimizerPieces(topology_.rank, freeze);
+  contents.files = std::move(files);
   contents.files["dataloader_state.json"] = DataloaderState(position);
   contents.files["plan"] = learner_.PlanJson().dump();
   json state = learner_.StateJson();

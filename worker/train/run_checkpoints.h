@@ -40,8 +40,8 @@ class RunCheckpoints {
 
   ~RunCheckpoints();
 
-  /// Collective. Finishes the save before this one.
-  void Begin(int64_t step, const ReadingPosition& position);
+  /// Collective. Finishes the save before this one. `files`: name and text of further files.
+  void Begin(int64_t step, const ReadingPosition& position, std::map<std::string, std::string> files);
   /// This rank's part of the save in work is on the disk, or could not be written.
   bool written() const { return written_; }
   /// Collective. Waits for every rank's part and removes checkpoints beyond keep_checkpoint_max. False when it could

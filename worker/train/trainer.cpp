@@ -17,6 +17,13 @@ namespace anneal::train {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+/// Its rows are in the last checkpoint: a run that is started again dumps them.
+constexpr const char* kNotDumped = "the last delta embedding dump could not be written";
+
+}  // namespace
+
 Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig& config,
                  const dist::Topology& topology, const std::atomic<bool>& stop)
     : config_(config),
@@ -35,6 +42,9 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
   if (!options.sharding_plan.empty()) plan.given = config::ReadTextFile(options.sharding_plan);
   if (start.checkpoint) plan.saved = start.checkpoint->file("plan").value_or("");
   learner_ = std::make_unique<Learner>(config_, features_, *group_, topology, plan);
+  if (config_.train_config().has_delta_embedding_dump_config()) {
+    delta_ = std::make_unique<DeltaDump>(config_, features_, learner_->network().plan(), learner_->tables(), *group_);
+  }
   if (start.checkpoint) {
     const checkpoint::Reader& reader = *start.checkpoint;
     LogInfo("Restoring model state from " + reader.path());
@@ -47,6 +57,7 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
     if (start.resume) {
       step_ = start.last_step + 1;
       learner_->RestoreState(reader, step_);
+      if (delta_) delta_->Restore(reader);
       position_ = ReadPosition(reader);
       resumed_ = true;
     }
@@ -96,10 +107,12 @@ Outcome Trainer::Run() {
   if (resumed_) EvaluateWhatWasNot();
   if (num_epochs_ > 0 && position_.epochs_completed >= num_epochs_) {
     LogWarning("all " + std::to_string(num_epochs_) + " epochs are already done");
+    if (!LastDump()) throw TemporaryError(kNotDumped);
     return Outcome::kFinished;
   }
   if (num_steps_ > 0 && step_ >= num_steps_) {
     LogWarning("all " + std::to_string(num_steps_) + " steps are already done");
+    if (!LastDump()) throw TemporaryError(kNotDumped);
     message_.global_step = step_ - 1;
     return Outcome::kFinished;
   }
@@ -125,12 +138,14 @@ Outcome Trainer::Run() {
     return Outcome::kTerminated;
   }
   const int64_t epoch = num_epochs_ > 0 ? std::max<int64_t>(position_.epochs_completed - 1, 0) : 0;
+  const bool dumped = LastDump();
   if (!last_losses_.empty() && last_logged_step_ != step_ - 1) {
     LogStep(MeanLosses(last_losses_), epoch, /*last=*/true);
   }
   SaveAndEvaluate(epoch);
   FinishSave();
   if (checkpoints_->last_saved_step() != step_ - 1) throw TemporaryError("the final checkpoint could not be written");
+  if (!dumped) throw TemporaryError(kNotDumped);
   log_->Flush();
   profiler_.Finish();
   message_.metrics = progress_.metrics;  // the last step's losses and the last evaluation
@@ -180,9 +195,10 @@ bool Trainer::RunPass(int64_t epoch) {
     StepTimes::OfProcess().End(Phase::kWait);
     const Rates rates = learner_->rates().Current();
     group_->set_step(step_);
-    const StepResult result =
-        learner_->engine().Step(current, step_, rates, {stop_, checkpoints_->written()}, following);
+    const Votes votes{stop_, checkpoints_->written(), delta_ && delta_->MinutesOver()};
+    const StepResult result = learner_->engine().Step(current, step_, rates, votes, following);
     if (result.ended) return false;
+    if (delta_) delta_->Touch(current);
     rates_ = rates;
     learner_->metrics().Update(result.predictions, current);
     if (batch) {
@@ -210,7 +226,14 @@ void Trainer::AfterStep(const StepResult& result, int64_t epoch) {
   if (log) LogStep(MeanLosses(result.losses.empty() ? last_losses_ : result.losses), epoch);
   if (log || std::chrono::steady_clock::now() - last_report_ > std::chrono::seconds(1)) Report(epoch);
   learner_->rates().FinishStep();
+  if (delta_ && delta_->Due(step, result.dump_asked)) delta_->Dump(step);
   if (StepCheckpointDue(config_.train_config(), step)) SaveAndEvaluate(epoch);
+}
+
+void Trainer::BeginSave() {
+  std::map<std::string, std::string> files;
+  if (delta_) files[DeltaDump::kFile] = delta_->State();
+  checkpoints_->Begin(step_ - 1, position_, std::move(files));
 }
 
 // The mean over ranks, so that a figure means the same on any number of them. A collective.

@@ -11,6 +11,7 @@
 #include "worker/data/batch_stream.h"
 #include "worker/dist/process_group.h"
 #include "worker/eval/evaluator.h"
+#include "worker/train/delta/delta_dump.h"
 #include "worker/train/learner.h"
 #include "worker/train/profiler.h"
 #include "worker/train/progress/progress.h"
@@ -44,8 +45,9 @@ class Trainer {
   void LogStep(const models::Losses& losses, int64_t epoch, bool last = false);
   models::Losses MeanLosses(const models::Losses& losses);
   void SaveAndEvaluate(int64_t epoch);
-  void BeginSave() { checkpoints_->Begin(step_ - 1, position_); }
+  void BeginSave();
   bool FinishSave();
+  bool LastDump() { return !delta_ || delta_->Dump(step_ - 1); }
   void EvaluateNow(int64_t epoch);
   void EvaluateWhatWasNot();
   void Report(int64_t epoch);
@@ -58,6 +60,7 @@ class Trainer {
   std::unique_ptr<dist::ProcessGroup> group_;
   features::FeatureSet features_;
   std::unique_ptr<Learner> learner_;
+  std::unique_ptr<DeltaDump> delta_;  ///< null: not configured
   std::unique_ptr<RunCheckpoints> checkpoints_;
   std::unique_ptr<data::BatchStream> stream_, eval_stream_;
   std::unique_ptr<StepLog> log_;

@@ -134,6 +134,14 @@ TEST(Validate, NamesFieldAndLine) {
         Case{R"({"train_config.tensorboard_summaries": ["los"]})", "did you mean 'loss'?"},
         Case{R"({"model_config.deepfm.deep.dropout_ratio": [0.1, 0.1, 0.1]})", "3 values for 2 hidden_units"},
         Case{R"({"feature_configs[0].id_feature.num_buckets": 5})", "only one of hash_bucket_size"},
+        Case{R"({"train_config.delta_embedding_dump_config": "{ dump_interval_steps: 0 }"})",
+             "dump_interval_steps: must be at least 1"},
+        Case{R"({"train_config.delta_embedding_dump_config": "{ dump_interval_steps: 5 dump_interval_minutes: 5 }"})",
+             "dump_interval_steps and dump_interval_minutes must not be set together"},
+        Case{R"({"train_config.delta_embedding_dump_config": "{ file_prefix: 'a/b' }"})",
+             "file_prefix: must be the beginning of a file name"},
+        Case{R"({"train_config.delta_embedding_dump_config": "{ feature_store_config { } }"})",
+             "feature_store_config: not supported yet"},
         Case{R"({"model_config.mind": ""})", "mind: not supported yet"}}) {
     LoadedConfig edited = loaded;
     EditConfig(edited.config, c.edit);

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTexts[] = {"plan", "dataloader_state.json", "train_state.json"};
+constexpr const char* kTexts[] = {"plan", "dataloader_state.json", "train_state.json", "delta_embedding_rows.json"};
 
 void WriteDcp(const Reader& reader, const fs::path& target) {
   std::map<std::string, std::map<std::string, dcp::Tensor>> parts;
