@@ -11,18 +11,15 @@
 namespace anneal::eval {
 namespace {
 
-/// Throws ConfigError naming the first parameter of `model` that the checkpoint lacks.
-void CheckComplete(const checkpoint::Reader& reader, TrainedModel& model) {
+/// The parameters of `model` that the checkpoint lacks.
+std::vector<std::string> MissingParameters(const checkpoint::Reader& reader, TrainedModel& model) {
   std::vector<std::string> missing;
   const auto look_for = [&](const std::string& name) {
     if (!reader.has(name)) missing.push_back(name);
   };
   for (const auto& entry : model.network().DenseParameters()) look_for(entry.name);
   for (const auto& shard : model.embedding().weights()) look_for(shard.name);
-  if (missing.empty()) return;
-  throw ConfigError(reader.path() + " lacks " + std::to_string(missing.size()) +
-                    " of the model's parameters, the first is '" + missing.front() +
-                    "': it is a checkpoint of another config");
+  return missing;
 }
 
 }  // namespace
@@ -48,8 +45,13 @@ std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecCon
   }
   std::unique_ptr<TrainedModel> model(new TrainedModel(config, group, threads));
   LogInfo("Restoring checkpoint from " + reader->path() + "...");
-  if (options.complete) CheckComplete(*reader, *model);
-  model->embedding_->Initialize(0);
+  const auto missing = MissingParameters(*reader, *model);
+  if (options.complete && !missing.empty()) {
+    throw ConfigError(reader->path() + " lacks " + std::to_string(missing.size()) +
+                      " of the model's parameters, the first is '" + missing.front() +
+                      "': it is a checkpoint of another config");
+  }
+  if (!missing.empty()) model->embedding_->Initialize(0);  // random numbers for every row take as long as reading it
   RestoreModel(*reader, model->network_, *model->embedding_);
   if (options.use_dense_ema) OverlayDenseEma(*reader, model->network_, *model->embedding_);
   model->step_ = reader->step();

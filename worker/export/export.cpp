@@ -197,6 +197,7 @@ int RunExport(const ExportOptions& options) {
     if (!sample) throw DataError(rows + " has no rows to trace the model with");
     LogInfo("Exporting step " + std::to_string(model->step()) + " to " + folder.target().string());
     WriteModel(*model, *sample, settings, folder.path());
+    folder.BeginSync();
   }
   auto packed = config;
   const auto assets = PackAssets(packed, folder.path(), folder.target());

@@ -57,6 +57,15 @@ ExportFolder::~ExportFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
 
+void ExportFolder::BeginSync() const {
+  for (const auto& entry : fs::recursive_directory_iterator(path_)) {
+    const int fd = entry.is_regular_file() ? ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0) continue;
+    ::sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    ::close(fd);
+  }
+}
+
 void ExportFolder::Commit() {
   for (const auto& entry : fs::recursive_directory_iterator(path_)) {
     entry.is_directory() ? checkpoint::SyncFolder(entry.path()) : Sync(entry.path());

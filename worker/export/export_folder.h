@@ -20,6 +20,8 @@ class ExportFolder {
   const std::filesystem::path& path() const { return path_; }      ///< where the files go until then
   const std::filesystem::path& target() const { return target_; }  ///< absolute
 
+  /// Lets the system write to the disk what is there so far, and does not wait: Commit has less to wait for.
+  void BeginSync() const;
   /// Syncs every file and moves the folder to its place. Throws TemporaryError.
   void Commit();
 
