@@ -79,8 +79,6 @@ void FollowSignals(std::atomic<bool>& stop, const std::atomic<bool>& over, const
 int ServeCommand(const ServeOptions& options, const std::string& version) {
   // Many threads that each keep a heap of their own would cost more than all objects together.
   ::mallopt(M_ARENA_MAX, 2);
-  // cpprestsdk's 40 spend more time on waking each other than on the bytes.
-  kube::SetConnectionThreads(4);
   ::signal(SIGPIPE, SIG_IGN);
   Log log(options.log_level, options.log_format);
   sigset_t signals;
@@ -89,6 +87,8 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   ::sigaddset(&signals, SIGINT);
   ::sigaddset(&signals, SIGUSR1);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread is made
+  // cpprestsdk's 40 spend more time on waking each other than on the bytes.
+  kube::SetConnectionThreads(4);
 
   const kube::ClusterConfig cluster = kube::FindClusterConfig(options.kubeconfig, options.context);
   kube::Metrics metrics;

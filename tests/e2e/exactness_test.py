@@ -67,8 +67,9 @@ class Exactness(Case):
     def die(self, command, begin, call, end, count=1, cut="after", delay=0):
         """A life of a run that ends by a kill -9 of its own (kill_itself.cpp): what it says about that."""
         moment = {"BELOW": self.dir, "BEGIN": begin, "CALL": call, "END": end, "COUNT": count, "CUT": cut, "DELAY": delay}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, env={
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={
             **os.environ, "OMP_NUM_THREADS": "1", "LD_PRELOAD": str(BUILD / "lib/kill_itself.so"),
+            "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0",  # a build with sanitizers
             **{"KILL_" + name: str(value) for name, value in moment.items()}})
         self.assertEqual(done.returncode, -signal.SIGKILL, done.stdout + done.stderr[-3000:])
         (how, event), = re.findall("^kill_itself: (.*?): (.*)$", done.stderr, re.MULTILINE)
@@ -202,7 +203,7 @@ class Exactness(Case):
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=no_room, restore_signals=False,
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, preexec_fn=no_room, restore_signals=False,
                               env={**os.environ, "OMP_NUM_THREADS": "1"})
         text = done.stdout + done.stderr
         # Every save is tried and fails, training goes on to its end; that nothing of it is left is a temporary failure.

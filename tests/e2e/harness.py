@@ -24,7 +24,7 @@ class Case(unittest.TestCase):
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir.mkdir(parents=True)
 
-    def run_program(self, *command, expect=0, env=None, timeout=240, cwd=None):
+    def run_program(self, *command, expect=0, env=None, timeout=600, cwd=None):
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=timeout,
                               env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}, cwd=cwd or self.dir)
         text = done.stdout + done.stderr

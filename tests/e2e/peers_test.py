@@ -1,6 +1,7 @@
 """Ranks that die, stop or hang: the others end with exit code 76 and name the one to blame."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -38,9 +39,9 @@ class Peers(Case):
         return started
 
     def trains(self, runs):
-        """Waits until the ranks train."""
-        end = time.monotonic() + 60
-        while "Training Epoch" not in self.logs[0].read_text():
+        """Waits until every rank has done a whole step: the line of step 2 comes after an exchange with all of them."""
+        end = time.monotonic() + 600
+        while not any(int(step) >= 2 for step in re.findall(r"Training Epoch \d+: (\d+)it", self.logs[0].read_text())):
             self.assertTrue(time.monotonic() < end and all(run.poll() is None for run in runs), self.text(0))
             time.sleep(0.05)
 
@@ -51,7 +52,7 @@ class Peers(Case):
         for rank, run in enumerate(runs):
             if rank == blamed:
                 continue
-            self.assertEqual(run.wait(timeout=60), 76, self.text(rank))
+            self.assertEqual(run.wait(timeout=600), 76, self.text(rank))
             self.assertRegex(self.text(rank), rf"rank {rank} of {len(runs)}: [a-z-]+ \(collective \d+\) of step \d+ failed: "
                                               rf"rank {blamed} {what}")
             record = json.loads((self.dir / f"m/flight_recorder/rank-{rank}.json").read_text())
@@ -79,7 +80,7 @@ class Peers(Case):
         self.kill(0)
 
     def stop(self, blamed):
-        runs = self.start(3, 4)
+        runs = self.start(3, 10)  # long enough for a start on a busy machine
         self.trains(runs)
         runs[blamed].send_signal(signal.SIGSTOP)
         self.check_blame(runs, blamed, "(gives no sign of life|does not answer)")
@@ -104,7 +105,7 @@ class Peers(Case):
             raw[at:at + 8] = b"\xff" * 8
         broken.write_bytes(raw)
         runs = self.start(2, 600, train=self.dir / "data/*.parquet")
-        codes = [run.wait(timeout=60) for run in runs]
+        codes = [run.wait(timeout=600) for run in runs]
         self.assertEqual(sorted(codes), [76, 78], self.text(0) + self.text(1))
         blamed = codes.index(78)
         self.assertIn(f"failed: rank {blamed} ended with an error of its own", self.text(1 - blamed))
@@ -115,10 +116,10 @@ class Peers(Case):
         (self.dir / "data").mkdir()
         for part, (at, rows) in enumerate(((0, 700), (700, 250), (950, 50))):
             pyarrow.csv.write_csv(table.slice(at, rows), self.dir / f"data/{part}.csv")
-        runs = self.start(3, 60, train=self.dir / "data/*.csv", train_config__num_steps=0, train_config__num_epochs=2,
+        runs = self.start(3, 600, train=self.dir / "data/*.csv", train_config__num_steps=0, train_config__num_epochs=2,
                           data_config__dataset_type="CsvDataset", data_config__with_header=True)
         for rank, run in enumerate(runs):
-            self.assertEqual(run.wait(timeout=120), 0, self.text(rank))
+            self.assertEqual(run.wait(timeout=600), 0, self.text(rank))
         checkpoint, = (self.dir / "m").glob("model.ckpt-*")
         self.assertEqual(checkpoint.name, "model.ckpt-21")  # twice the 11 batches of the longest file
         self.assertEqual(json.loads((checkpoint / "dataloader_state.json").read_text())["__epochs_completed__"], 2)

@@ -119,7 +119,7 @@ class Ranks(Case):
         marker = str(self.dir / "m")
         kill_when(lambda: len(list((self.dir / "m").glob("events*"))) > 0 and time.sleep(1) is None,
                   lambda: sorted(set(processes(marker)) - {run.pid})[-1:])
-        output, _ = run.communicate(timeout=60)
+        output, _ = run.communicate(timeout=300)
         self.assertEqual(run.returncode, 137, output[-2000:])
         self.assertIn("failed with exit code 137", output)
         self.assertEqual(processes(marker), [])
@@ -173,7 +173,7 @@ class Resume(Case):
         self.assertEqual(self.progress["phase"], "train")
         self.assertEqual(self.progress["totalSteps"], 1000000)
         self.assertIn("binary_cross_entropy", self.progress["metrics"])
-        self.assertEqual(run.wait(timeout=60), 143)
+        self.assertEqual(run.wait(timeout=300), 143)
         message = json.loads(note.read_text())
         self.assertEqual(message["reason"], "Terminated")
         self.assertTrue((self.dir / f"stopped/model.ckpt-{message['checkpoint']['step']}/manifest.json").exists())
