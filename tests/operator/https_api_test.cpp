@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <set>
 
 #include "operator/kube/watch_frames.h"
 #include "tests/operator/loopback_server.h"
@@ -222,6 +224,44 @@ TEST(HttpsApi, DeletesInsistOnTheUid) {
   EXPECT_EQ(head.substr(0, 7), "DELETE ");
   EXPECT_EQ(Json::parse(body)["preconditions"], Json::parse(R"({"uid":"uid-1"})"));
   EXPECT_EQ(Json::parse(body)["gracePeriodSeconds"], 0);
+}
+
+TEST(HttpsApi, WritesSayWhoseFieldsTheyAreAndPathsAreThoseOfTheApi) {
+  std::vector<std::string> asked;
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    asked.push_back(request.head.substr(0, request.head.find(" HTTP")));
+    return Server::Reply(socket, "200 OK", kObject);
+  });
+  HttpsApi api(To(server), {});
+  api.Create(kPod, "ns", Json::object());
+  api.MergePatch(resources::kLease, "ns", "a", Json::object());
+  api.MergePatchStatus(resources::kTrainJob, "ns", "a", Json::object());
+  EXPECT_EQ(asked,
+            (std::vector<std::string>{
+                "POST /api/v1/namespaces/ns/pods?fieldManager=anneal-operator",
+                "PATCH /apis/coordination.k8s.io/v1/namespaces/ns/leases/a?fieldManager=anneal-operator",
+                "PATCH /apis/anneal.dev/v1alpha1/namespaces/ns/trainjobs/a/status?fieldManager=anneal-operator"}));
+}
+
+TEST(Resources, OfKubernetesOnlyThoseThatStay) {
+  using namespace resources;
+  for (const auto& used : {kPod, kService, kConfigMap, kPersistentVolumeClaim, kEvent, kLease})
+    EXPECT_EQ(used.version, "v1") << used.kind;
+}
+
+TEST(HttpsApi, AWatchAsksForItsOwnEndWithinFiveToTenMinutes) {
+  std::vector<int> seconds;
+  Server server([&](const Server::Request& request, Server::Socket& socket) {
+    seconds.push_back(std::atoi(request.head.substr(request.head.find("timeoutSeconds=") + 15).c_str()));
+    Server::BeginStream(socket);
+    Server::Write(socket, "0\r\n\r\n");
+    return true;
+  });
+  HttpsApi api(To(server), {});
+  for (int i = 0; i < 8; ++i) EXPECT_FALSE(NextEvent(*api.StartWatch(kPod, "", {})));
+  EXPECT_GE(*std::min_element(seconds.begin(), seconds.end()), 300);
+  EXPECT_LE(*std::max_element(seconds.begin(), seconds.end()), 600);
+  EXPECT_GT(std::set<int>(seconds.begin(), seconds.end()).size(), 1u);  // not all watches at once
 }
 
 TEST(HttpsApi, WatchFramesMayBeCutAnywhereAndUnknownTypesAreIgnored) {

@@ -40,8 +40,14 @@ class ScriptedApi : public Api {
  public:
   std::function<ListResult(const ListOptions&)> list;
   std::function<std::unique_ptr<Watch>(const ListOptions&)> watch;
+  std::mutex mutex;
+  std::set<std::string> namespaces;  ///< that were listed
   Json Get(const Resource&, const std::string&, const std::string&) override { return {}; }
-  ListResult List(const Resource&, const std::string&, const ListOptions& options) override { return list(options); }
+  ListResult List(const Resource&, const std::string& ns, const ListOptions& options) override {
+    const std::lock_guard lock(mutex);
+    namespaces.insert(ns);
+    return list(options);
+  }
   std::unique_ptr<Watch> StartWatch(const Resource&, const std::string&, const ListOptions& options) override {
     return watch(options);
   }
@@ -217,6 +223,64 @@ TEST(Manager, WhateverAReconcileThrowsOthersGoOn) {
   EXPECT_TRUE(Eventually([&] { return recorder.Count("z") == 1 && recorder.Count("poison") > 1; }));
 }
 
+TEST(Manager, OnlyTheGivenNamespacesAreListed) {
+  ScriptedApi api;
+  Recorder recorder;
+  api.list = [](const ListOptions&) -> ListResult { return {{}, "5", ""}; };
+  api.watch = [](const ListOptions&) { return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true); };
+  ManagerOptions options = Quick();
+  options.namespaces = {"a", "b"};
+  Manager manager(
+      api, {&recorder}, 1, [](const std::string&) {}, options);
+  manager.Start();
+  EXPECT_TRUE(Eventually([&] { return manager.synced(); }));
+  EXPECT_EQ(api.namespaces, (std::set<std::string>{"a", "b"}));
+}
+
+/// Reconciles wait until the test lets them go.
+class Held : public Recorder {
+ public:
+  ReconcileResult Reconcile(const Key& key) override {
+    most = std::max(most.load(), ++running);
+    while (hold) std::this_thread::sleep_for(milliseconds(1));
+    --running;
+    return Recorder::Reconcile(key);
+  }
+  std::atomic<bool> hold{true};
+  std::atomic<int> running{0}, most{0};
+};
+
+TEST(Manager, WorkersBoundWhatRunsAtOnceAndStopLetsItFinishButBeginsNoMore) {
+  ScriptedApi api;
+  Held held;
+  api.list = [](const ListOptions&) -> ListResult {
+    ListResult all{{}, "5", ""};
+    for (int i = 0; i < 20; ++i) all.items.push_back(Object("job" + std::to_string(i), "1"));
+    return all;
+  };
+  api.watch = [](const ListOptions&) { return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true); };
+  Manager manager(
+      api, {&held}, 2, [](const std::string&) {}, Quick());
+  manager.Start();
+  EXPECT_TRUE(Eventually([&] { return held.running == 2; }));
+  std::atomic<bool> stopped{false};
+  std::thread stopping([&] {
+    manager.Stop();
+    stopped = true;
+  });
+  int late = 0;
+  EXPECT_TRUE(Eventually([&] {  // nothing is taken any more
+    const auto before = manager.depths();
+    manager.Enqueue(resources::kTrainJob, {"ns", "late" + std::to_string(++late)});
+    return manager.depths() == before;
+  }));
+  EXPECT_FALSE(stopped);
+  held.hold = false;
+  stopping.join();
+  EXPECT_EQ(held.seen.size(), 2u);
+  EXPECT_EQ(held.most, 2);
+}
+
 TEST(WorkQueuePriority, FreshKeysOvertakeThoseOfAFirstList) {
   WorkQueue queue;
   queue.Add({"ns", "old1"}, WorkQueue::Priority::kInitial);
@@ -295,6 +359,26 @@ TEST(LeaderElection, ALeaderIsSureOnlyUntilTheRenewDeadline) {
   EXPECT_TRUE(b.Try());
   std::this_thread::sleep_for(milliseconds(5));  // stopped for longer
   EXPECT_FALSE(b.LeadsSurely());
+}
+
+TEST(LeaderElection, NobodysClockIsBelieved) {
+  const Clock clock;
+  for (const char* renewed : {"2000-01-01T00:00:00.000000Z", "2099-01-01T00:00:00.000000Z", "yesterday"}) {
+    local::MemoryApi api({}, clock);
+    api.Create(resources::kLease, "ns",
+               {{"metadata", {{"name", "anneal-operator"}, {"namespace", "ns"}}},
+                {"spec", {{"holderIdentity", "other"}, {"leaseDurationSeconds", 1}, {"renewTime", renewed}}}});
+    LeaderOptions options;
+    options.ns = "ns";
+    options.identity = "me";
+    options.lease = milliseconds(15'000);
+    EXPECT_FALSE(LeaderElector(api, clock, options).Try()) << renewed;  // seen only now: its time begins now
+    options.lease = milliseconds(500);
+    LeaderElector patient(api, clock, options);
+    EXPECT_FALSE(patient.Try()) << renewed;
+    std::this_thread::sleep_for(milliseconds(510));
+    EXPECT_TRUE(patient.Try()) << renewed;  // unchanged for so long by our own clock
+  }
 }
 
 /// EvalJobs that refer to the TrainJob their spec names.

@@ -1,4 +1,5 @@
 // What the cluster does to a job's pods: waiting, refusals, disruptions, lost nodes, hangs, baselines.
+#include "operator/controllers/gang.h"
 #include "operator/controllers/policies/failure_policy.h"
 #include "operator/controllers/policies/gates.h"
 #include "operator/controllers/policies/pod_problems.h"
@@ -127,6 +128,26 @@ TEST_F(Outside, RefusedCreatesAreInStatus) {
   cluster.Settle();
   EXPECT_EQ(Status()["phase"], "Running");
   EXPECT_EQ(Condition("WorkersReady")["reason"], "AllRunning");
+}
+
+TEST_F(Outside, AKindThatIsNotInstalledStopsOnlyTheJobThatNeedsItUntilItIs) {
+  cluster.api.SetFault([](const std::string&, const kube::Resource& resource) {
+    if (resource == controllers::kPodGroup)
+      throw kube::ApiError(404, "NotFound", "the server could not find podgroups");
+  });
+  Start({{"scheduling", {{"gang", {{"mode", "Volcano"}}}}}});
+  EXPECT_EQ(Condition("WorkersReady")["reason"], "MissingKind");
+  EXPECT_TRUE(cluster.Pods().empty());
+  Json other = cluster.Get(kTrainJob, "movielens");
+  other["metadata"] = {{"name", "other"}, {"namespace", "default"}};
+  other["spec"].erase("scheduling");
+  other.erase("status");
+  cluster.api.Create(kTrainJob, "default", other);
+  cluster.Settle();
+  EXPECT_EQ(cluster.Phase(kTrainJob, "other"), "Running");
+  cluster.api.SetFault(nullptr);
+  cluster.Settle();
+  EXPECT_EQ(Status()["phase"], "Running");
 }
 
 TEST_F(Outside, ADrainedPodRestartsAllAtOnceAndDoesNotCount) {

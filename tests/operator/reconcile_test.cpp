@@ -1,5 +1,6 @@
 // Whole lives of jobs on the in-memory API, with pods whose ends the test decides.
 #include <fstream>
+#include <set>
 
 #include "operator/local/manifests.h"
 #include "tests/operator/fake_cluster.h"
@@ -83,6 +84,28 @@ TEST_F(Reconcile, Success) {
   const std::string version = cluster.Get(kTrainJob, "movielens")["metadata"]["resourceVersion"];
   cluster.Advance(3600);
   EXPECT_EQ(cluster.Get(kTrainJob, "movielens")["metadata"]["resourceVersion"], version);
+}
+
+TEST_F(Reconcile, ChildrenAreMadeOnceAndNeverPatchedJobsOnlyInTheirStatus) {
+  std::multiset<std::string> writes;
+  ApplyAll();
+  cluster.api.SetFault([&](const std::string& verb, const kube::Resource& resource) {
+    if (verb == "create" || verb == "patch") writes.insert(verb + " " + resource.plural);
+  });
+  cluster.Settle();
+  Train();
+  cluster.End("movielens-gate-r1-a1-w0", 0, R"({"globalStep":99,"metrics":{"auc":0.77}})");
+  cluster.Settle();
+  cluster.End("movielens-export-r1-a1-w0", 0, R"({"artifact":{"uri":"file:///x","sha256":"ab","sizeBytes":5}})");
+  cluster.Settle();
+  EXPECT_EQ(cluster.Phase(kExportJob, "movielens-export"), "Complete");
+  EXPECT_EQ(writes.count("create pods"), 4u);
+  for (const std::string& write : writes) EXPECT_TRUE(write.starts_with("create ")) << write;
+  for (const auto& kind : {kTrainJob, kEvalJob, kExportJob}) {
+    for (const Json& job : cluster.api.List(kind, "", {}).items)
+      EXPECT_FALSE(job["metadata"].contains("finalizers"))
+          << job["metadata"];  // nothing that a deletion could wait for
+  }
 }
 
 TEST_F(Reconcile, GateFailedTheExportNeverStarts) {
