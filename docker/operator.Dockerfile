@@ -11,9 +11,9 @@ COPY cmake/deps/apt.txt /src/cmake/deps/
 RUN apt-get update && apt-get install -y --no-install-recommends patchelf ca-certificates \
       $(awk '/^# tests:/ {exit} !/^(#|$)/' /src/cmake/deps/apt.txt) && rm -rf /var/lib/apt/lists/*
 COPY . /src
-RUN cmake -S /src -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DANNEAL_WORKER=OFF -DANNEAL_TESTS=OFF \
+RUN cd /src && cmake --preset cpu -B /build -DANNEAL_WORKER=OFF -DANNEAL_TESTS=OFF \
     && cmake --build /build --target anneal-operator \
-    && /src/docker/collect --whole /image /build/bin/anneal-operator
+    && docker/collect --whole /image /build/bin/anneal-operator
 
 FROM scratch AS prebuilt
 COPY . /image
