@@ -39,6 +39,9 @@ EventRouter::Trace EventRouter::Read(size_t source, const Json& object) const {
       }
     }
     if (!(kind == sources_[source].resource) || sources_[source].child) continue;
+    if (const auto status = object.find("status"); status != object.end() && status->is_object()) {
+      if (const auto phase = status->find("phase"); phase != status->end() && phase->is_string()) trace.phase = *phase;
+    }
     std::vector<Reference> references;
     try {
       references = reconcilers_[i]->References(object);
@@ -146,6 +149,16 @@ std::vector<EventRouter::Wake> EventRouter::Replaced(size_t source, const std::s
     Keep(source, std::move(trace));
   }
   return wakes;
+}
+
+std::map<std::string, size_t> EventRouter::Phases(size_t reconciler) const {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, size_t> phases;
+  for (size_t source = 0; source < sources_.size(); ++source) {
+    if (sources_[source].child || !(sources_[source].resource == reconcilers_[reconciler]->resource())) continue;
+    for (const auto& [key, trace] : known_[source]) ++phases[trace.phase];
+  }
+  return phases;
 }
 
 size_t EventRouter::size() const {

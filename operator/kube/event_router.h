@@ -36,6 +36,7 @@ class EventRouter {
     std::vector<Wake> owners;
     std::vector<std::pair<size_t, Key>> references;  ///< source number, key
     ChildCache::Child child;                         ///< its body is empty once it is in the cache
+    std::string phase;                               ///< of a reconciler's own kind
   };
 
   /// `children` may be null.
@@ -51,6 +52,8 @@ class EventRouter {
   std::vector<Wake> Replaced(size_t source, const std::string& ns, std::vector<Trace> list);
   /// Objects known.
   size_t size() const;
+  /// How many objects of a reconciler's own kind are in which phase ("" before the first status).
+  std::map<std::string, size_t> Phases(size_t reconciler) const;
 
  private:
   size_t SourceOf(const Resource& resource, bool child);

@@ -68,11 +68,13 @@ void Manager::Enqueue(const Resource& resource, const Key& key) {
   }
 }
 
-std::map<std::string, size_t> Manager::depths() const {
-  std::map<std::string, size_t> depths;
-  for (const auto& controller : controllers_)
-    depths[controller->reconciler->resource().kind] = controller->queue.depth();
-  return depths;
+std::vector<Manager::KindState> Manager::kinds() const {
+  std::vector<KindState> kinds;
+  for (size_t i = 0; i < controllers_.size(); ++i) {
+    const Controller& controller = *controllers_[i];
+    kinds.push_back({controller.reconciler->resource().kind, controller.queue.state(), router_.Phases(i)});
+  }
+  return kinds;
 }
 
 void Manager::Wait(milliseconds time) {
@@ -198,9 +200,11 @@ void Manager::Work(Controller& controller) {
     while (!synced() && !stopping_) changed_.wait_for(lock, milliseconds(50));
   }
   const std::string& kind = controller.reconciler->resource().kind;
-  while (const auto key = controller.queue.Get()) {
+  std::chrono::duration<double> waited{};
+  while (const auto key = controller.queue.Get(&waited)) {
     const auto began = std::chrono::steady_clock::now();
     std::string outcome = "error", message;
+    bool unexpected = false;
     try {
       const ReconcileResult result = controller.reconciler->Reconcile(*key);
       controller.queue.Forget(*key);
@@ -217,13 +221,14 @@ void Manager::Work(Controller& controller) {
       message = error.what();
     } catch (...) {
       message = "unknown exception";
+      unexpected = true;
     }
     if (!message.empty()) log_(kind + " " + key->ns + "/" + key->name + ": " + message);
     if (outcome == "error" || outcome == "requeue") controller.queue.AddRateLimited(*key);
     controller.queue.Done(*key);
     if (options_.reconciled) {
-      options_.reconciled(kind, outcome,
-                          std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+      options_.reconciled({kind, outcome, waited.count(), took.count(), unexpected});
     }
   }
 }

@@ -24,8 +24,13 @@ struct ManagerOptions {
   ChildCache* children = nullptr;  ///< is fed by the watches, if given
   int64_t page = 250;              ///< objects of one list request; bounds the memory of a list
   std::chrono::milliseconds first_backoff{800}, longest_backoff{30'000};
-  /// After each reconcile: kind, "success", "requeue_after", "requeue" or "error", seconds.
-  std::function<void(const std::string& kind, const std::string& result, double seconds)> reconciled;
+  /// After each reconcile.
+  struct Reconciled {
+    std::string kind, result;     ///< "success", "requeue_after", "requeue" or "error"
+    double waited = 0, took = 0;  ///< seconds in the queue and at work
+    bool unexpected = false;      ///< it threw what is no std::exception
+  };
+  std::function<void(const Reconciled&)> reconciled;
   /// A watch began anew: plural, why.
   std::function<void(const std::string& plural, const std::string& reason)> reconnected;
 };
@@ -45,8 +50,13 @@ class Manager {
   void Enqueue(const Resource& resource, const Key& key);
   /// Every kind was listed once; no reconcile runs before.
   bool synced() const { return unsynced_ == 0; }
-  /// Keys waiting in the queue of each kind.
-  std::map<std::string, size_t> depths() const;
+  /// Of each kind, for metrics.
+  struct KindState {
+    std::string kind;
+    WorkQueue::State queue;
+    std::map<std::string, size_t> phases;  ///< objects by status.phase
+  };
+  std::vector<KindState> kinds() const;
   /// Objects followed.
   size_t followed() const { return router_.size(); }
 

@@ -27,14 +27,21 @@ double ResidentBytes() {
   return resident * static_cast<double>(::sysconf(_SC_PAGESIZE));
 }
 
+prometheus::Labels QueueLabels(const std::string& kind) { return {{"name", kind}, {"controller", kind}}; }
+
 }  // namespace
 
-Metrics::Metrics()
-    : reconciles_(
+Metrics::Metrics(int workers)
+    : workers_(workers),
+      reconciles_(
           BuildCounter().Name("controller_runtime_reconcile_total").Help("Reconciles by result").Register(registry_)),
       errors_(BuildCounter()
                   .Name("controller_runtime_reconcile_errors_total")
                   .Help("Failed reconciles")
+                  .Register(registry_)),
+      panics_(BuildCounter()
+                  .Name("controller_runtime_reconcile_panics_total")
+                  .Help("Reconciles that threw what nobody expects")
                   .Register(registry_)),
       requests_(
           BuildCounter().Name("rest_client_requests_total").Help("Requests to the API server").Register(registry_)),
@@ -43,17 +50,65 @@ Metrics::Metrics()
                              .Name("controller_runtime_reconcile_time_seconds")
                              .Help("Time of a reconcile")
                              .Register(registry_)),
+      waited_seconds_(BuildHistogram()
+                          .Name("workqueue_queue_duration_seconds")
+                          .Help("Time that a key was due before somebody took it")
+                          .Register(registry_)),
+      work_seconds_(BuildHistogram()
+                        .Name("workqueue_work_duration_seconds")
+                        .Help("Time that a key was at work")
+                        .Register(registry_)),
       request_seconds_(
           BuildHistogram().Name("rest_client_request_duration_seconds").Help("Time of a request").Register(registry_)),
+      adds_(BuildCounter().Name("workqueue_adds_total").Help("Keys that became due").Register(registry_)),
+      retries_(BuildCounter().Name("workqueue_retries_total").Help("Tries that were put off").Register(registry_)),
       depth_(BuildGauge().Name("workqueue_depth").Help("Keys that wait").Register(registry_)),
+      unfinished_(BuildGauge()
+                      .Name("workqueue_unfinished_work_seconds")
+                      .Help("Time that the keys at work have taken so far, all together")
+                      .Register(registry_)),
+      longest_(BuildGauge()
+                   .Name("workqueue_longest_running_processor_seconds")
+                   .Help("Time that the oldest key at work has taken so far")
+                   .Register(registry_)),
+      active_(BuildGauge().Name("controller_runtime_active_workers").Help("Workers at work").Register(registry_)),
+      most_active_(
+          BuildGauge().Name("controller_runtime_max_concurrent_reconciles").Help("Workers").Register(registry_)),
+      jobs_(BuildGauge().Name("anneal_jobs").Help("Jobs by phase").Register(registry_)),
       followed_(BuildGauge().Name("anneal_followed_objects").Help("Objects followed by watches").Register(registry_)),
       leader_(BuildGauge().Name("leader_election_master_status").Help("1 = this replica leads").Register(registry_)),
       memory_(BuildGauge().Name("process_resident_memory_bytes").Help("Resident memory").Register(registry_)) {}
 
-void Metrics::Reconciled(const std::string& controller, const std::string& result, double seconds) {
-  reconciles_.Add({{"controller", controller}, {"result", result}}).Increment();
-  if (result == "error") errors_.Add({{"controller", controller}}).Increment();
-  reconcile_seconds_.Add({{"controller", controller}}, Buckets()).Observe(seconds);
+void Metrics::Reconciled(const ManagerOptions::Reconciled& done) {
+  const prometheus::Labels of_kind = {{"controller", done.kind}}, of_queue = QueueLabels(done.kind);
+  reconciles_.Add({{"controller", done.kind}, {"result", done.result}}).Increment();
+  if (done.result == "error") errors_.Add(of_kind).Increment();
+  if (done.unexpected) panics_.Add(of_kind).Increment();
+  reconcile_seconds_.Add(of_kind, Buckets()).Observe(done.took);
+  waited_seconds_.Add(of_queue, Buckets()).Observe(done.waited);
+  work_seconds_.Add(of_queue, Buckets()).Observe(done.took);
+}
+
+void Metrics::SetKind(const Manager::KindState& state) {
+  const prometheus::Labels of_kind = {{"controller", state.kind}}, of_queue = QueueLabels(state.kind);
+  const std::lock_guard lock(mutex_);  // two scrapes at once would count twice
+  const auto advance = [](prometheus::Counter& counter, uint64_t total) {
+    counter.Increment(static_cast<double>(total) - counter.Value());
+  };
+  advance(adds_.Add(of_queue), state.queue.adds);
+  advance(retries_.Add(of_queue), state.queue.retries);
+  depth_.Add(of_queue).Set(static_cast<double>(state.queue.depth));
+  unfinished_.Add(of_queue).Set(state.queue.unfinished);
+  longest_.Add(of_queue).Set(state.queue.longest);
+  active_.Add(of_kind).Set(static_cast<double>(state.queue.active));
+  most_active_.Add(of_kind).Set(workers_);
+  auto& known = phases_[state.kind];
+  for (const auto& [phase, gauge] : known) gauge->Set(0);
+  for (const auto& [phase, count] : state.phases) {
+    prometheus::Gauge*& gauge = known[phase];
+    if (!gauge) gauge = &jobs_.Add({{"kind", state.kind}, {"phase", phase.empty() ? "Pending" : phase}});
+    gauge->Increment(static_cast<double>(count));
+  }
 }
 
 void Metrics::Requested(const std::string& code, const std::string& method, double seconds) {
@@ -63,10 +118,6 @@ void Metrics::Requested(const std::string& code, const std::string& method, doub
 
 void Metrics::Reconnected(const std::string& plural, const std::string& reason) {
   reconnects_.Add({{"kind", plural}, {"reason", reason}}).Increment();
-}
-
-void Metrics::SetDepth(const std::string& controller, size_t depth) {
-  depth_.Add({{"name", controller}, {"controller", controller}}).Set(static_cast<double>(depth));
 }
 
 void Metrics::SetFollowed(size_t objects) { followed_.Add({}).Set(static_cast<double>(objects)); }

@@ -9,18 +9,22 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+
+#include "operator/kube/manager.h"
 
 namespace anneal::kube {
 
 /// Thread safe. No label ever holds a job's name: the number of series stays bounded.
 class Metrics {
  public:
-  Metrics();
-  void Reconciled(const std::string& controller, const std::string& result, double seconds);
+  /// `workers` per kind.
+  explicit Metrics(int workers);
+  void Reconciled(const ManagerOptions::Reconciled& reconciled);
   void Requested(const std::string& code, const std::string& method, double seconds);
   void Reconnected(const std::string& plural, const std::string& reason);
-  void SetDepth(const std::string& controller, size_t depth);
+  void SetKind(const Manager::KindState& kind);
   void SetFollowed(size_t objects);
   void SetLeader(bool leads);
   /// Prometheus text format.
@@ -28,9 +32,14 @@ class Metrics {
 
  private:
   prometheus::Registry registry_;
-  prometheus::Family<prometheus::Counter>&reconciles_, &errors_, &requests_, &reconnects_;
-  prometheus::Family<prometheus::Histogram>&reconcile_seconds_, &request_seconds_;
-  prometheus::Family<prometheus::Gauge>&depth_, &followed_, &leader_, &memory_;
+  const double workers_;
+  prometheus::Family<prometheus::Counter>&reconciles_, &errors_, &panics_, &requests_, &reconnects_;
+  prometheus::Family<prometheus::Histogram>&reconcile_seconds_, &waited_seconds_, &work_seconds_, &request_seconds_;
+  prometheus::Family<prometheus::Counter>&adds_, &retries_;
+  prometheus::Family<prometheus::Gauge>&depth_, &unfinished_, &longest_, &active_, &most_active_, &jobs_, &followed_,
+      &leader_, &memory_;
+  std::mutex mutex_;
+  std::map<std::string, std::map<std::string, prometheus::Gauge*>> phases_;  ///< kind -> phase, once seen
 };
 
 /// Answers GET requests until it is destroyed. A check returns "" when well, else what is wrong (then 503).

@@ -15,13 +15,16 @@ void WorkQueue::Insert(const Key& key, Priority priority) {
     return;
   }
   const auto found = queued_.find(key);
+  Queued queued{{priority, ++sequence_}, Steady::now()};
   if (found != queued_.end()) {
-    if (found->second.first <= priority) return;
-    ready_.erase({found->second, key});
+    if (found->second.place.first <= priority) return;
+    ready_.erase({found->second.place, key});
+    queued.since = found->second.since;
+  } else {
+    ++adds_;
   }
-  const Place place{priority, ++sequence_};
-  queued_[key] = place;
-  ready_.emplace(place, key);
+  queued_[key] = queued;
+  ready_.emplace(queued.place, key);
   changed_.notify_one();
 }
 
@@ -45,6 +48,7 @@ void WorkQueue::AddRateLimited(const Key& key) {
   {
     const std::lock_guard lock(mutex_);
     failures = failures_[key]++;
+    ++retries_;
   }
   const int64_t delay = failures >= 18 ? 1'000'000 : std::min<int64_t>(int64_t{5} << failures, 1'000'000);
   AddAfter(key, std::chrono::milliseconds(delay));
@@ -66,17 +70,18 @@ void WorkQueue::Promote() {
   }
 }
 
-size_t WorkQueue::depth() const {
+WorkQueue::State WorkQueue::state() const {
   const std::lock_guard lock(mutex_);
-  return ready_.size();
+  State state{ready_.size(), processing_.size(), adds_, retries_};
+  for (const auto& [key, since] : processing_) {
+    const double seconds = std::chrono::duration<double>(Steady::now() - since).count();
+    state.unfinished += seconds;
+    state.longest = std::max(state.longest, seconds);
+  }
+  return state;
 }
 
-size_t WorkQueue::active() const {
-  const std::lock_guard lock(mutex_);
-  return processing_.size();
-}
-
-std::optional<Key> WorkQueue::Get() {
+std::optional<Key> WorkQueue::Get(std::chrono::duration<double>* waited) {
   std::unique_lock lock(mutex_);
   for (;;) {
     if (stopped_) return std::nullopt;
@@ -89,9 +94,11 @@ std::optional<Key> WorkQueue::Get() {
     }
   }
   const Key key = ready_.begin()->second;
+  const auto now = Steady::now();
+  if (waited) *waited = now - queued_.at(key).since;
   ready_.erase(ready_.begin());
   queued_.erase(key);
-  processing_.insert(key);
+  processing_[key] = now;
   return key;
 }
 

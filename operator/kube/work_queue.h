@@ -26,29 +26,40 @@ class WorkQueue {
   void AddRateLimited(const Key& key);
   void Forget(const Key& key);
 
-  /// The next key that is due; waits for one. nullopt after ShutDown. The caller calls Done when it has finished.
-  std::optional<Key> Get();
+  /// The next key that is due, waits for one; `waited`: how long it was due. nullopt after ShutDown. The caller calls
+  /// Done when it has finished.
+  std::optional<Key> Get(std::chrono::duration<double>* waited = nullptr);
   void Done(const Key& key);
   void ShutDown();
-  /// Keys that are due, and keys being processed.
-  size_t depth() const;
-  size_t active() const;
+
+  /// For metrics, as client-go counts.
+  struct State {
+    size_t depth = 0, active = 0;        ///< keys that are due, keys being processed
+    uint64_t adds = 0, retries = 0;      ///< since the start: keys that became due, tries that were put off
+    double unfinished = 0, longest = 0;  ///< seconds that the keys being processed have taken so far: sum, largest
+  };
+  State state() const;
 
  private:
   using Place = std::pair<Priority, uint64_t>;
+  struct Queued {
+    Place place;
+    Steady::time_point since;
+  };
 
   void Insert(const Key& key, Priority priority);
   void Promote();
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::set<std::pair<Place, Key>> ready_;  ///< by priority, then in order of arrival
-  std::map<Key, Place> queued_;            ///< keys in ready_
-  std::set<Key> processing_, again_;       ///< again_: added while being processed
+  std::set<std::pair<Place, Key>> ready_;         ///< by priority, then in order of arrival
+  std::map<Key, Queued> queued_;                  ///< keys in ready_
+  std::map<Key, Steady::time_point> processing_;  ///< and since when
+  std::set<Key> again_;                           ///< added while being processed
   std::set<std::pair<Steady::time_point, Key>> delayed_;
   std::map<Key, Steady::time_point> due_;  ///< keys in delayed_
   std::map<Key, int> failures_;
-  uint64_t sequence_ = 0;
+  uint64_t sequence_ = 0, adds_ = 0, retries_ = 0;
   bool stopped_ = false;
 };
 

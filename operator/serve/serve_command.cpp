@@ -91,7 +91,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   kube::SetConnectionThreads(4);
 
   const kube::ClusterConfig cluster = kube::FindClusterConfig(options.kubeconfig, options.context);
-  kube::Metrics metrics;
+  kube::Metrics metrics(options.workers);
   kube::HttpsOptions https;
   https.user_agent = "anneal-operator/" + version + " (linux/amd64)";
   https.observe = [&](const std::string& code, const std::string& method, double seconds) {
@@ -133,7 +133,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   const auto text = [&] {
     metrics.SetLeader(leads);
     with_manager([&](kube::Manager& running) {
-      for (const auto& [kind, depth] : running.depths()) metrics.SetDepth(kind, depth);
+      for (const auto& kind : running.kinds()) metrics.SetKind(kind);
       metrics.SetFollowed(running.followed());
     });
     return metrics.Text();
@@ -146,7 +146,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     Json fields = {{"leading", leads.load()}};
     with_manager([&](kube::Manager& running) {
       fields["followed"] = running.followed();
-      for (const auto& [kind, depth] : running.depths()) fields["queued"][kind] = depth;
+      for (const auto& kind : running.kinds()) fields["queued"][kind.kind] = kind.queue.depth;
     });
     return fields;
   };
@@ -179,9 +179,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     if (!options.namespaces.empty()) how.namespaces = options.namespaces;
     how.children = &children;
     how.child_selector = "app.kubernetes.io/managed-by=anneal-operator";
-    how.reconciled = [&](const std::string& kind, const std::string& result, double seconds) {
-      metrics.Reconciled(kind, result, seconds);
-    };
+    how.reconciled = [&](const kube::ManagerOptions::Reconciled& done) { metrics.Reconciled(done); };
     how.reconnected = [&](const std::string& plural, const std::string& reason) {
       metrics.Reconnected(plural, reason);
     };

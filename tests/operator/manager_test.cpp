@@ -270,9 +270,9 @@ TEST(Manager, WorkersBoundWhatRunsAtOnceAndStopLetsItFinishButBeginsNoMore) {
   });
   int late = 0;
   EXPECT_TRUE(Eventually([&] {  // nothing is taken any more
-    const auto before = manager.depths();
+    const size_t before = manager.kinds()[0].queue.depth;
     manager.Enqueue(resources::kTrainJob, {"ns", "late" + std::to_string(++late)});
-    return manager.depths() == before;
+    return manager.kinds()[0].queue.depth == before;
   }));
   EXPECT_FALSE(stopped);
   held.hold = false;
@@ -290,7 +290,30 @@ TEST(WorkQueuePriority, FreshKeysOvertakeThoseOfAFirstList) {
   EXPECT_EQ(queue.Get()->name, "new");
   EXPECT_EQ(queue.Get()->name, "old2");
   EXPECT_EQ(queue.Get()->name, "old1");
-  EXPECT_EQ(queue.depth(), 0u);
+  EXPECT_EQ(queue.state().depth, 0u);
+}
+
+TEST(WorkQueueState, CountsAsGoOperatorsDo) {
+  WorkQueue queue;
+  queue.Add({"ns", "a"});
+  queue.Add({"ns", "a"});  // waits already
+  queue.Add({"ns", "b"});
+  std::this_thread::sleep_for(milliseconds(5));
+  std::chrono::duration<double> waited{};
+  queue.Get(&waited);
+  EXPECT_GE(waited.count(), 0.005);
+  queue.AddRateLimited({"ns", "a"});
+  std::this_thread::sleep_for(milliseconds(20));
+  const WorkQueue::State state = queue.state();
+  EXPECT_EQ(state.adds, 2u);
+  EXPECT_EQ(state.retries, 1u);
+  EXPECT_EQ(state.depth, 1u);
+  EXPECT_EQ(state.active, 1u);
+  EXPECT_GE(state.longest, 0.02);
+  EXPECT_EQ(state.unfinished, state.longest);
+  queue.Done({"ns", "a"});
+  EXPECT_EQ(queue.state().active, 0u);
+  EXPECT_EQ(queue.state().longest, 0);
 }
 
 TEST(WorkQueuePriority, AKeyHasOneTimer) {
@@ -439,6 +462,18 @@ TEST_F(Router, AListThatTakesThePlaceOfWhatWasKnownWakesTheOwnersOfWhatIsGone) {
   EXPECT_EQ(router.Replaced(pods, "elsewhere", {}), Wakes{});  // another namespace's list says nothing of it
   EXPECT_EQ(router.Replaced(pods, "", {}), (Wakes{{0, {"ns", "a"}}}));
   EXPECT_EQ(router.size(), 0u);
+}
+
+TEST_F(Router, JobsAreCountedByPhase) {
+  Json job = Job("a", "t");
+  Changed(resources::kEvalJob, job);
+  Changed(resources::kEvalJob, Job("b", "t"));
+  EXPECT_EQ(router.Phases(0), (std::map<std::string, size_t>{{"", 2}}));
+  job["status"]["phase"] = "Running";
+  Changed(resources::kEvalJob, job);
+  EXPECT_EQ(router.Phases(0), (std::map<std::string, size_t>{{"", 1}, {"Running", 1}}));
+  router.Gone(SourceOf(resources::kEvalJob), router.Read(SourceOf(resources::kEvalJob), job));
+  EXPECT_EQ(router.Phases(0), (std::map<std::string, size_t>{{"", 1}}));
 }
 
 TEST_F(Router, ANameThatPassesToAnotherOwnerUnseenIsTakenFromTheFirst) {

@@ -85,14 +85,20 @@ TEST_F(Serve, ALifeFromTheFirstLeaseToSigterm) {
            one.Ask(one.metrics, "/metrics").second.find("result=\"requeue_after\"") != std::string::npos;
   }));
   const std::string metrics = one.Ask(one.metrics, "/metrics").second;
-  for (const char* series : {"controller_runtime_reconcile_total{controller=\"TrainJob\",result=\"",
-                             "controller_runtime_reconcile_time_seconds_bucket{controller=\"TrainJob\",le=\"",
-                             "workqueue_depth{controller=\"TrainJob\",name=\"TrainJob\"}",
-                             "rest_client_requests_total{code=\"200\",method=\"POST\"}",
-                             "rest_client_requests_total{code=\"200\",method=\"WATCH\"}",
-                             "rest_client_request_duration_seconds_count{verb=\"GET\"}",
-                             "leader_election_master_status{name=\"anneal-operator\"} 1", "anneal_followed_objects ",
-                             "process_resident_memory_bytes "}) {
+  for (const char* series :
+       {"controller_runtime_reconcile_total{controller=\"TrainJob\",result=\"",
+        "controller_runtime_reconcile_time_seconds_bucket{controller=\"TrainJob\",le=\"",
+        "workqueue_depth{controller=\"TrainJob\",name=\"TrainJob\"}",
+        "workqueue_adds_total{controller=\"TrainJob\",name=\"TrainJob\"} ",
+        "workqueue_queue_duration_seconds_bucket{controller=\"TrainJob\",name=\"TrainJob\",le=\"",
+        "workqueue_unfinished_work_seconds{controller=\"TrainJob\",name=\"TrainJob\"} ",
+        "controller_runtime_active_workers{controller=\"TrainJob\"} ",
+        "controller_runtime_max_concurrent_reconciles{controller=\"TrainJob\"} 4",
+        "anneal_jobs{kind=\"TrainJob\",phase=\"", "rest_client_requests_total{code=\"200\",method=\"POST\"}",
+        "rest_client_requests_total{code=\"200\",method=\"WATCH\"}",
+        "rest_client_request_duration_seconds_count{verb=\"GET\"}",
+        "leader_election_master_status{name=\"anneal-operator\"} 1", "anneal_followed_objects ",
+        "process_resident_memory_bytes "}) {
     EXPECT_NE(metrics.find(series), std::string::npos) << series << "\n" << metrics;
   }
   EXPECT_EQ(metrics.find("movielens"), std::string::npos);
