@@ -12,8 +12,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends patchelf ca-cer
       $(awk '/^# tests:/ {exit} !/^(#|$)/' /src/cmake/deps/apt.txt) && rm -rf /var/lib/apt/lists/*
 COPY . /src
 RUN cd /src && cmake --preset cpu -B /build -DANNEAL_WORKER=OFF -DANNEAL_TESTS=OFF \
-    && cmake --build /build --target anneal-operator \
-    && docker/collect --whole /image /build/bin/anneal-operator
+    && cmake --build /build --target anneal-operator
+RUN /src/docker/collect --whole /image /build/bin/anneal-operator
 
 FROM scratch AS prebuilt
 COPY . /image

@@ -16,8 +16,8 @@ COPY cmake/deps /src/cmake/deps
 RUN /src/cmake/deps/install build $([ ${VARIANT} = cpu ] || echo cuda cuda-run)
 COPY . /src
 RUN cd /src && cmake --preset ${VARIANT} -B /build -DANNEAL_TESTS=OFF \
-    && cmake --build /build --target anneal anneal-movielens-prepare $([ ${VARIANT} = cpu ] || echo anneal_cuda) \
-    && docker/collect $([ ${VARIANT} = cpu ] || echo --cuda .deps) /image /build/bin/anneal /build/bin/anneal-movielens-prepare \
+    && cmake --build /build --target anneal anneal-movielens-prepare $([ ${VARIANT} = cpu ] || echo anneal_cuda)
+RUN cd /src && docker/collect $([ ${VARIANT} = cpu ] || echo --cuda .deps) /image /build/bin/anneal /build/bin/anneal-movielens-prepare \
          $([ ${VARIANT} = cpu ] || echo /build/bin/libanneal_cuda.so)
 
 FROM scratch AS prebuilt
