@@ -225,6 +225,10 @@ class Decider {
   bool Judge() {
     const Json& policy = spec_["failurePolicy"];
     if (const auto failures = FindFailures(current_); !failures.empty()) {
+      if (const auto due = CulpritDue(failures, static_cast<int>(current_.size()), now_)) {
+        LookAgainWhenDue(due);
+        return true;
+      }
       Restart(JudgeFailure(policy, failures));
       return true;
     }

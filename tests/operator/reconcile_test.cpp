@@ -162,6 +162,32 @@ TEST_F(Reconcile, ThePeerIsNotBlamed) {
   EXPECT_EQ(cluster.Get(kTrainJob, "movielens")["status"]["problems"][0]["rank"], 1);
 }
 
+TEST_F(Reconcile, ThePeersOwnEndIsWaitedForUntilItIsTold) {
+  Apply("configmap.yaml");
+  Apply("trainjob.yaml");
+  cluster.Settle();
+  // A node tells late how its worker ended; the other has noticed already.
+  cluster.End("movielens-r1-a1-w1", 76, R"({"message":"rank 0 does not answer"})");
+  cluster.Advance(5);
+  EXPECT_EQ(cluster.Get(kTrainJob, "movielens")["status"]["run"]["attempt"], 1);
+  cluster.End("movielens-r1-a1-w0", 64, R"({"message":"train_config is missing"})");
+  cluster.Settle();
+  const Json status = cluster.Get(kTrainJob, "movielens")["status"];
+  EXPECT_EQ(status["phase"], "Failed");
+  EXPECT_EQ(status["failure"]["reason"], "ConfigInvalid");
+}
+
+TEST_F(Reconcile, APeerThatTellsNothingIsNotWaitedForLong) {
+  Apply("configmap.yaml");
+  Apply("trainjob.yaml");
+  cluster.Settle();
+  cluster.End("movielens-r1-a1-w1", 76, R"({"message":"rank 0 does not answer"})");
+  cluster.Advance(20);
+  const Json status = cluster.Get(kTrainJob, "movielens")["status"];
+  EXPECT_EQ(status["problems"][0]["exitCode"], 76);
+  EXPECT_EQ(status["run"]["attempt"], 2);
+}
+
 TEST_F(Reconcile, AConfigErrorIsNeverRetried) {
   Apply("configmap.yaml");
   Apply("trainjob.yaml");

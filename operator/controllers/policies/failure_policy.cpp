@@ -80,6 +80,16 @@ const WorkerFailure& Blame(const std::vector<WorkerFailure>& failures) {
   });
 }
 
+std::optional<kube::Clock::Time> CulpritDue(const std::vector<WorkerFailure>& failures, int workers,
+                                            kube::Clock::Time now) {
+  constexpr std::chrono::seconds kKubeletTells{10};
+  const WorkerFailure& first = Blame(failures);
+  if (first.exit_code != static_cast<int>(ExitCode::kPeer) || static_cast<int>(failures.size()) >= workers) return {};
+  const auto ended = kube::ParseTime(first.finished_at);
+  if (!ended || *ended + kKubeletTells <= now) return {};
+  return *ended + kKubeletTells;
+}
+
 FailureVerdict JudgeFailure(const Json& failure_policy, const std::vector<WorkerFailure>& failures) {
   FailureVerdict verdict;
   verdict.blamed = Blame(failures);

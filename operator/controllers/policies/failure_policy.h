@@ -39,6 +39,11 @@ std::vector<WorkerFailure> FindFailures(const std::vector<kube::Json>& pods);
 /// The first to end with a code of its own is to blame; 76 says "a peer failed" and is blamed only when all say so.
 const WorkerFailure& Blame(const std::vector<WorkerFailure>& failures);
 
+/// Until when to wait before judging: when all that failed only say that a peer did (76) and others of the `workers`
+/// have not ended, the culprit's own end, which the rules are about, may be told seconds later. nullopt: judge now.
+std::optional<kube::Clock::Time> CulpritDue(const std::vector<WorkerFailure>& failures, int workers,
+                                            kube::Clock::Time now);
+
 /// Applies spec.failurePolicy.rules, then the built-in ones: a pod condition DisruptionTarget (drain, preemption,
 /// eviction), a pod deleted from outside or a lost node restart without counting; OOMKilled, 2, 64 and 78 fail; 143
 /// restarts without counting; anything else restarts.
