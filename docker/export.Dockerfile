@@ -24,8 +24,8 @@ FROM ${WHEELS} AS wheels
 
 FROM ${WORKER}
 USER 0:0
-# The compiler writes C++ and compiles it.
-RUN apt-get update && apt-get install -y --no-install-recommends g++ python3 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+# The compiler writes C++ and compiles it; torch finds its headers through setuptools.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ python3 python3-setuptools && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=wheels /image /opt/anneal
 LABEL org.opencontainers.image.title="anneal-export" \
       org.opencontainers.image.description="Exports TorchEasyRec models in every format"
