@@ -3,8 +3,8 @@
 #   docker build -f docker/worker.Dockerfile -t anneal-worker:0.1.0 .
 #   docker build -f docker/worker.Dockerfile --build-arg VARIANT=cuda -t anneal-worker:0.1.0-cuda .
 #
-# VARIANT: cpu, or cuda with NVIDIA's and FBGEMM's libraries (8 GB). PROGRAMS=prebuilt takes a folder that docker/collect has filled as the build
-# context, instead of compiling (tests/images).
+# VARIANT: cpu, or cuda with NVIDIA's and FBGEMM's libraries (6.2 GB). PROGRAMS=prebuilt takes a folder that docker/collect
+# has filled as the build context, instead of compiling (tests/images).
 ARG BASE=debian:12-slim
 ARG PROGRAMS=compiled
 

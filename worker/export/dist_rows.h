@@ -1,7 +1,4 @@
-// Rows of DIST_QUANT=INT8 (parity/export.md 10): D codes of one byte, then fp16 scale, then fp16 offset.
-//
-//   offset = fp16(min), scale = fp16((max - offset) / 255), 0 -> 1, code = clip(round_half_even((x - offset) / scale),
-//   0, 255)
+// Rows of DIST_QUANT=INT8 (parity/export.md 10), in the format of embedding/quantized_row.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -107,7 +107,7 @@ TEST_F(CheckpointTest, DamageToAnyFileIsFoundAndTheOneBeforeTaken) {
       std::ofstream(file, std::ios::binary) << bytes;
       EXPECT_THROW(Reader{newest}, DataError) << file << ", " << bytes.size() << " bytes";
     };
-    for (size_t at = 0; at<good.size(); at += good.size()> 200 ? 7 : 1) {
+    for (size_t at = 0; at < good.size(); at += good.size() > 200 ? 7 : 1) {
       std::string bytes = good;
       bytes[at] = static_cast<char>(bytes[at] ^ 0x10);
       damaged(bytes);
@@ -156,7 +156,7 @@ TEST_F(CheckpointTest, AFailedSaveLeavesNothingAndTheOldOneStays) {
   struct rlimit before {};
   getrlimit(RLIMIT_FSIZE, &before);
   for (const rlim_t bytes : {100, 250, 300, 350, 400}) {
-    const struct rlimit full { bytes, before.rlim_max };
+    const struct rlimit full {bytes, before.rlim_max};
     setrlimit(RLIMIT_FSIZE, &full);
     std::string problem;
     const std::string saved = Save(dir_, Make(2), {}, &problem);

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "worker/config/error.h"
+#include "worker/embedding/quantized_row.h"
 #include "worker/train/progress/log.h"
 
 namespace anneal::train {
@@ -30,7 +31,7 @@ DeltaDump::DeltaDump(const tzrec::protos::EasyRecConfig& config, const features:
       feature_names_[t] += (names.empty() ? "" : ",") + name;
       names.push_back(name);
     }
-    if (quantized() && (plan.tables[t].dim + kQuantizedRowExtra) % 2 != 0) {
+    if (quantized() && (plan.tables[t].dim + embedding::kQuantizedRowTail) % 2 != 0) {
       throw ConfigError(
           "train_config.delta_embedding_dump_config.quant_type: DELTA_EMBEDDING_QUANT_INT8 needs an even "
           "embedding_dim; table " +

@@ -9,16 +9,14 @@
 #include <arrow/record_batch.h>
 #include <arrow/scalar.h>
 #include <arrow/type.h>
-#include <c10/util/Half.h>
 #include <parquet/arrow/writer.h>
 #include <parquet/exception.h>
 #include <parquet/properties.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 
 #include "worker/config/error.h"
+#include "worker/embedding/quantized_row.h"
 #include "worker/train/checkpoint/files.h"
 
 namespace anneal::train {
@@ -65,12 +63,13 @@ std::shared_ptr<arrow::Schema> SchemaOf(const DeltaFile& file) {
 
 /// Rows [begin, begin + count) of `width` values each.
 std::shared_ptr<arrow::Array> Embeddings(const DeltaFile& file, const DeltaRows& table, int64_t begin, int64_t count) {
-  const int64_t width = table.dim + (file.quantized ? kQuantizedRowExtra : 0);
+  const int64_t width = table.dim + (file.quantized ? embedding::kQuantizedRowTail : 0);
   const float* values = table.values.data() + begin * table.dim;
   std::shared_ptr<arrow::Array> flat;
   if (file.quantized) {
     std::vector<uint8_t> codes(count * width);
-    for (int64_t i = 0; i < count; ++i) QuantizeRow(values + i * table.dim, table.dim, codes.data() + i * width);
+    for (int64_t i = 0; i < count; ++i)
+      embedding::QuantizeRow(values + i * table.dim, table.dim, codes.data() + i * width);
     flat = std::make_shared<arrow::UInt8Array>(count * width, arrow::Buffer::FromVector(std::move(codes)));
   } else {
     flat = std::make_shared<arrow::FloatArray>(count * width, arrow::Buffer::Wrap(values, count * width));
@@ -109,21 +108,6 @@ void WriteParquet(checkpoint::SyncedFile& out, const DeltaFile& file) {
 }
 
 }  // namespace
-
-void QuantizeRow(const float* row, int64_t dim, uint8_t* out) {
-  const auto [least, most] = std::minmax_element(row, row + dim);
-  // The codes are those for scale and offset as they are stored, so that rounding them costs nothing.
-  const c10::Half offset(*least);
-  const float range = *most - static_cast<float>(offset);
-  c10::Half scale(range == 0 ? 1.0f : range / 255.0f);
-  if (static_cast<float>(scale) == 0) scale = 1.0f;
-  for (int64_t i = 0; i < dim; ++i) {
-    const float code = std::nearbyint((row[i] - static_cast<float>(offset)) / static_cast<float>(scale));
-    out[i] = static_cast<uint8_t>(std::clamp(code, 0.0f, 255.0f));
-  }
-  std::memcpy(out + dim, &scale.x, sizeof(scale.x));
-  std::memcpy(out + dim + sizeof(scale.x), &offset.x, sizeof(offset.x));
-}
 
 void WriteDeltaFile(const std::string& path, const DeltaFile& file) {
   try {

@@ -20,19 +20,12 @@ struct DeltaRows {
 struct DeltaFile {
   int64_t global_step = 0;
   int rank = 0, world_size = 1;
-  /// The embedding is list<uint8>, see QuantizeRow.
+  /// The embedding is list<uint8>, rows of embedding/quantized_row.h.
   bool quantized = false;
   std::vector<DeltaRows> tables;
 };
 
 /// Replaces the file whole or not at all. Throws TemporaryError naming it when the disk is full or fails.
 void WriteDeltaFile(const std::string& path, const DeltaFile& file);
-
-/// Bytes that a quantised row has more than it has values.
-inline constexpr int64_t kQuantizedRowExtra = 4;
-
-/// QUint8RowwiseF16: `dim` codes, then scale and offset as little-endian float16. value = code * scale + offset, where
-/// the offset is the row's least value and 255 * scale its range. `out` has dim + kQuantizedRowExtra bytes.
-void QuantizeRow(const float* row, int64_t dim, uint8_t* out);
 
 }  // namespace anneal::train
