@@ -3,6 +3,7 @@ import array
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -383,6 +384,52 @@ class Options(Case):
         for step, passes in ((39, 2), (59, 3)):
             state = json.loads((self.dir / f"epochs/model.ckpt-{step}/dataloader_state.json").read_text())
             self.assertEqual(state["__epochs_completed__"], passes)
+
+    def test_checkpoints_by_event_time(self):
+        table = pyarrow.parquet.read_table(GOLDEN / "zoo/data/rank_train.parquet")
+        times = [1_700_000_000 + 40 * row // 256 - row % 7 for row in range(table.num_rows)]  # not in order inside a batch
+        dated = table.append_column("__data_timestamp__", pyarrow.array(times))
+        pyarrow.parquet.write_table(dated, self.dir / "dated.parquet")
+        interval, target = 150, 1_700_000_330
+
+        def due(ranks, steps, quorum=0.5):
+            """the steps at which the ranks' newest events have passed a boundary since the save before"""
+            share, size, saved, reference = len(times) // ranks, 256 // ranks, [], None
+            for step in range(steps):
+                newest = sorted(max(times[r * share + step * size:r * share + (step + 1) * size]) for r in range(ranks))
+                now = newest[ranks - math.ceil(quorum * ranks)]
+                if reference is None:
+                    reference = now
+                if now // interval > reference // interval or reference < target <= now:
+                    saved.append(step)
+                    reference = now
+            return sorted({*saved, steps - 1})
+
+        def saved(model):
+            return sorted(int(path.name.rsplit("-")[-1]) for path in (self.dir / model).glob("model.ckpt-*"))
+
+        config = {"train_config__save_checkpoints_steps": 0, "train_config__save_checkpoints_timestamp_interval": interval,
+                  "train_config__save_checkpoints_timestamps": [target], "eval_input_path": ""}
+        rows = ("--train_input_path", self.dir / "dated.parquet")
+        self.run_program(*self.zoo("m", *rows, train_config__num_steps=20, **config))
+        want = due(1, 20)
+        self.assertGreater(len(want), 5)
+        self.assertEqual(saved("m"), want)
+        state = json.loads((self.dir / f"m/model.ckpt-{want[2]}/dataloader_state.json").read_text())
+        self.assertEqual(state["__data_ts_watermark__"], max(times[want[2] * 256:(want[2] + 1) * 256]))
+        # Killed after the third and continued: the same ones come.
+        for step in want[3:]:
+            shutil.rmtree(self.dir / f"m/model.ckpt-{step}")
+        self.run_program(*self.zoo("m", *rows, "--continue_train", train_config__num_steps=20, **config))
+        self.assertEqual(saved("m"), want)
+        for quorum in (0.5, 1.0):
+            run = self.zoo(f"two-{quorum}", *rows, train_config__num_steps=20, data_config__batch_size=128,
+                           train_config__save_checkpoints_timestamp_quorum=quorum, **config)
+            self.run_program(ANNEAL, "launch", "--nproc-per-node", 2, "--", *run[1:])
+            self.assertEqual(saved(f"two-{quorum}"), due(2, 20, quorum))
+        text = self.run_program(*self.zoo("none", train_config__num_steps=20, **config))
+        self.assertIn("train_input_path has no column __data_timestamp__", text)
+        self.assertEqual(saved("none"), [19])
 
     def test_the_last_checkpoint_is_uploaded(self):
         message = self.dir / "message.json"

@@ -32,8 +32,6 @@ const std::map<std::string, std::set<std::string>>& SupportedMembers() {
 /// Fields that are refused when they are set to more than "off" (false, 0, empty, "none").
 const std::set<std::string>& UnsupportedFields() {
   static const std::set<std::string> fields = {
-      "TrainConfig.save_checkpoints_timestamp_interval",
-      "TrainConfig.save_checkpoints_timestamps",
       "DeltaEmbeddingDumpConfig.feature_store_config",
       "DataConfig.batch_cost_size",
       "DataConfig.sample_mask_prob",

@@ -93,6 +93,11 @@ class Validator {
       Fail("train_config.grad_clipping.clipping_type",
            "'" + train.grad_clipping().clipping_type() + "' is not one of norm, value, none");
     }
+    const float quorum = train.save_checkpoints_timestamp_quorum();
+    if ((train.save_checkpoints_timestamp_interval() > 0 || train.save_checkpoints_timestamps_size() > 0) &&
+        !(quorum > 0 && quorum <= 1)) {
+      Fail("train_config.save_checkpoints_timestamp_quorum", "must be more than 0 and at most 1");
+    }
     if (train.has_grad_scaler()) Scaler(train.grad_scaler());
     if (train.has_delta_embedding_dump_config()) DeltaDump(train.delta_embedding_dump_config());
     Constraints(train.global_embedding_constraints(), "train_config.global_embedding_constraints");

@@ -41,6 +41,8 @@ struct Batch {
   /// Highest consumed row per source ("<input_path>:<slice start>"), what dataloader_state.json stores
   /// (parity/data.md 2.2). Empty for sources without a position.
   std::map<std::string, int64_t> position;
+  /// Newest event of the rows in Unix seconds, see StreamOptions::event_times; -1: unknown.
+  int64_t data_timestamp = -1;
   /// The columns asked for by ReaderOptions::reserved_columns, `rows` long (predict); null otherwise.
   std::shared_ptr<arrow::RecordBatch> reserved;
 };

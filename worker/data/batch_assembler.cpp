@@ -67,6 +67,10 @@ BatchAssembler::BatchAssembler(features::FeatureProgram program, const BatchColu
     sample_weights_.push_back(Find(name, schema));
     if (!sample_weights_.back().floating) refuse("sample weight", sample_weights_.back(), "float");
   }
+  if (!columns.event_time.empty() && schema.GetFieldIndex(columns.event_time) >= 0) {
+    event_time_ = Find(columns.event_time, schema);
+    if (!event_time_->integer) refuse("event time", *event_time_, "int");
+  }
   for (const std::string& name : columns.reserved) reserved_.push_back(Find(name, schema).index);
 }
 
@@ -108,7 +112,17 @@ void BatchAssembler::Fill(std::span<const RowSlice> slices, Batch* out) const {
     last = std::max(last, slice.position + slice.count - 1);
   }
   std::erase_if(out->position, [](const auto& entry) { return entry.second < 0; });
+  out->data_timestamp = NewestEvent(slices);
   ReserveRows(slices, out);
+}
+
+int64_t BatchAssembler::NewestEvent(std::span<const RowSlice> slices) const {
+  int64_t newest = -1;
+  if (!event_time_) return newest;
+  Buffer<int64_t> times;
+  for (const RowSlice& slice : slices) AppendColumn(slice, event_time_->index, event_time_->name, &times);
+  for (const int64_t time : times) newest = std::max(newest, time);
+  return newest;
 }
 
 void BatchAssembler::ReserveRows(std::span<const RowSlice> slices, Batch* out) const {

@@ -1,6 +1,7 @@
 // Rows in, a whole batch out: features, labels, sample weights, reading position, reserved columns.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,14 +17,17 @@ struct BatchColumns {
   std::vector<std::string> labels;          ///< data_config.label_fields; empty in predict
   std::vector<std::string> sample_weights;  ///< data_config.sample_weight_fields; empty in predict
   std::vector<std::string> reserved;        ///< passed through in predict, in this order
+  std::string event_time;                   ///< of the rows, where the schema has it; empty: not asked for
 };
 
 /// Compiled once, shared by all reader threads.
 class BatchAssembler {
  public:
   /// Throws DataError for a label that is neither floating nor integer and for a weight that is not floating
-  /// (parity/data.md 4).
+  /// (parity/data.md 4), and for an event time that is no integer.
   BatchAssembler(features::FeatureProgram program, const BatchColumns& columns, const arrow::Schema& schema);
+
+  bool has_event_times() const { return event_time_.has_value(); }
 
   /// Overwrites `out`; its buffers are used again. Throws DataError naming file, row, column and text.
   void Fill(std::span<const RowSlice> slices, Batch* out) const;
@@ -36,11 +40,13 @@ class BatchAssembler {
   };
 
   Column Find(const std::string& name, const arrow::Schema& schema) const;
+  int64_t NewestEvent(std::span<const RowSlice> slices) const;
   void ReserveRows(std::span<const RowSlice> slices, Batch* out) const;
 
   features::FeatureProgram program_;
   std::vector<Column> labels_, sample_weights_;
   std::vector<int> reserved_;
+  std::optional<Column> event_time_;
 };
 
 }  // namespace anneal::data

@@ -104,6 +104,7 @@ class BatchStream::Impl {
   BatchPool& pool() { return pool_; }
   const StreamPlan& plan() const { return plan_; }
   const Dataset& dataset() const { return *dataset_; }
+  const BatchAssembler& assembler() const { return assembler_; }
   double wait_seconds() const { return wait_seconds_; }
 
  private:
@@ -204,6 +205,7 @@ void BatchStream::Recycle(std::unique_ptr<Batch> batch) {
 double BatchStream::wait_seconds() const { return impl_->wait_seconds(); }
 int64_t BatchStream::batch_size() const { return impl_->plan().batch_size; }
 int BatchStream::workers() const { return impl_->dataset().workers(); }
+bool BatchStream::has_event_times() const { return impl_->assembler().has_event_times(); }
 int64_t BatchStream::total_rows() const { return impl_->dataset().total_rows(); }
 
 }  // namespace anneal::data

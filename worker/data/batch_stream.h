@@ -29,7 +29,11 @@ struct StreamOptions {
   /// Reading position of a checkpoint (Batch::position merged by maximum over batches and ranks, and with the position
   /// resumed from). The first pass reads what it leaves; all later passes read everything. Parquet only.
   std::map<std::string, int64_t> resume;
+  /// Reads the events' times, integers in Unix seconds, from the column of that name where the files have it.
+  bool event_times = false;
 };
+
+inline constexpr const char* kEventTimeColumn = "__data_timestamp__";
 
 /// Threads start reading when the stream is made. Batches come in a fixed order: one of each worker in turn, workers
 /// that ended are left out; with one worker that is the order of the files.
@@ -56,7 +60,8 @@ class BatchStream {
 
   double wait_seconds() const;  ///< time that Next() was blocked, over all passes
   int64_t batch_size() const;
-  int workers() const;         ///< reader threads; CSV may have lowered num_workers
+  int workers() const;  ///< reader threads; CSV may have lowered num_workers
+  bool has_event_times() const;
   int64_t total_rows() const;  ///< of one full pass over all ranks; -1 when unknown (CSV)
 
  private:

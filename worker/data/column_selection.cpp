@@ -101,6 +101,9 @@ std::vector<int> SelectColumns(const arrow::Schema& schema, const ColumnSelectio
     if (found.empty()) ThrowMissingColumn(file, name, schema.field_names());
     columns.insert(found[0]);
   }
+  for (const std::string& name : selection.optional) {
+    if (const int found = schema.GetFieldIndex(name); found >= 0) columns.insert(found);
+  }
   for (const int i : columns) {
     const arrow::Field& field = *schema.field(i);
     if (!IsSupported(*field.type())) {

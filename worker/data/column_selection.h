@@ -13,7 +13,8 @@ namespace anneal::data {
 struct ColumnSelection {
   std::vector<std::string> names;
   bool all = false;
-  std::vector<std::string> numbers;  ///< of names, those that have to hold numbers: labels and weights
+  std::vector<std::string> optional;  ///< read where the file has them
+  std::vector<std::string> numbers;   ///< of names, those that have to hold numbers: labels and weights
 };
 
 /// Positions in `schema` of the selected columns, ascending: columns keep the file's order. Throws DataError naming

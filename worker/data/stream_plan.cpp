@@ -93,6 +93,10 @@ StreamPlan PlanStream(const tzrec::protos::DataConfig& config, const features::F
     numbers.insert(numbers.end(), plan.columns.sample_weights.begin(), plan.columns.sample_weights.end());
     read.insert(read.end(), numbers.begin(), numbers.end());
   }
+  if (options.event_times) {
+    dataset.columns.optional.push_back(kEventTimeColumn);
+    plan.columns.event_time = kEventTimeColumn;
+  }
   return plan;
 }
 

@@ -26,6 +26,8 @@ ReadingPosition ReadPosition(const checkpoint::Reader& reader) {
   for (const auto& [key, value] : state.items()) {
     if (key == "__epochs_completed__") {
       position.epochs_completed = value.get<int64_t>();
+    } else if (key == "__data_ts_watermark__") {
+      position.event_time = value.get<int64_t>();
     } else if (value.is_number_integer() && !key.starts_with("__")) {
       position.rows[key] = value;
     }
@@ -58,6 +60,7 @@ std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
     }
   }
   if (config_.train_config().num_epochs() > 0) state["__epochs_completed__"] = position.epochs_completed;
+  if (position.event_time) state["__data_ts_watermark__"] = *position.event_time;
   return state.dump(2);
 }
 

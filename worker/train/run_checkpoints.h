@@ -26,6 +26,7 @@ bool EpochCheckpointDue(const tzrec::protos::TrainConfig& config, int64_t step, 
 struct ReadingPosition {
   std::map<std::string, int64_t> rows;  ///< largest consumed row per source, of this rank
   int64_t epochs_completed = 0;
+  std::optional<int64_t> event_time;  ///< that the ranks had reached by the last save (event_time_saves.h)
 };
 
 /// A checkpoint's reading position. Throws DataError when the file is no JSON object.

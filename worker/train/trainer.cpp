@@ -62,6 +62,10 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
       resumed_ = true;
     }
   }
+  if (SavesByEventTime(config_.train_config())) {
+    event_saves_.emplace(config_.train_config());
+    event_saves_->set_reference(position_.event_time);
+  }
   checkpoints_ = std::make_unique<RunCheckpoints>(config_, topology_, *group_, *learner_, start.last_step);
   OpenStreams();
   progress_.phase = "train";
@@ -76,7 +80,13 @@ void Trainer::OpenStreams() {
   options.seed = SeedOf("PYTHON_RANDOM_SEED");
   options.resume = position_.rows;
   if (options.input_path.empty()) throw ConfigError("train_input_path is empty");
+  options.event_times = event_saves_.has_value();
   stream_ = std::make_unique<data::BatchStream>(config_, features_, options);
+  if (leader() && event_saves_ && !stream_->has_event_times()) {
+    LogWarning("train_input_path has no column " + std::string(data::kEventTimeColumn) +
+               ": save_checkpoints_timestamp_interval and save_checkpoints_timestamps save nothing");
+  }
+  options.event_times = false;
   if (config_.eval_input_path().empty()) return;
   options.input_path = config_.eval_input_path();
   options.mode = data::Mode::kEval;
@@ -207,6 +217,7 @@ bool Trainer::RunPass(int64_t epoch) {
         if (!inserted) found->second = std::max(found->second, row);
       }
       if (!result.losses.empty()) last_losses_ = result.losses;
+      newest_event_ = batch->data_timestamp;
       rows_since_report_ += learner_->tables().global_rows();
       progress_.samples += current.rows;
       stream_->Recycle(std::move(batch));
@@ -227,12 +238,22 @@ void Trainer::AfterStep(const StepResult& result, int64_t epoch) {
   if (log || std::chrono::steady_clock::now() - last_report_ > std::chrono::seconds(1)) Report(epoch);
   learner_->rates().FinishStep();
   if (delta_ && delta_->Due(step, result.dump_asked)) delta_->Dump(step);
-  if (StepCheckpointDue(config_.train_config(), step)) SaveAndEvaluate(epoch);
+  if (CheckpointDue(step)) SaveAndEvaluate(epoch);
+}
+
+// Collective where event times count: every rank asks after every step.
+bool Trainer::CheckpointDue(int64_t step) {
+  if (event_saves_) event_saves_->Observe(group_->AllGather(newest_event_));
+  return StepCheckpointDue(config_.train_config(), step) || (event_saves_ && event_saves_->Due());
 }
 
 void Trainer::BeginSave() {
   std::map<std::string, std::string> files;
   if (delta_) files[DeltaDump::kFile] = delta_->State();
+  if (event_saves_) {
+    event_saves_->Saved();
+    position_.event_time = event_saves_->reference();
+  }
   checkpoints_->Begin(step_ - 1, position_, std::move(files));
 }
 

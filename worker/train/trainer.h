@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "tzrec/pipeline.pb.h"
@@ -12,6 +13,7 @@
 #include "worker/dist/process_group.h"
 #include "worker/eval/evaluator.h"
 #include "worker/train/delta/delta_dump.h"
+#include "worker/train/event_time_saves.h"
 #include "worker/train/learner.h"
 #include "worker/train/profiler.h"
 #include "worker/train/progress/progress.h"
@@ -41,6 +43,7 @@ class Trainer {
   void WriteRunFiles();
 
   bool RunPass(int64_t epoch);
+  bool CheckpointDue(int64_t step);
   void AfterStep(const StepResult& result, int64_t epoch);
   void LogStep(const models::Losses& losses, int64_t epoch, bool last = false);
   models::Losses MeanLosses(const models::Losses& losses);
@@ -60,7 +63,8 @@ class Trainer {
   std::unique_ptr<dist::ProcessGroup> group_;
   features::FeatureSet features_;
   std::unique_ptr<Learner> learner_;
-  std::unique_ptr<DeltaDump> delta_;  ///< null: not configured
+  std::unique_ptr<DeltaDump> delta_;           ///< null: not configured
+  std::optional<EventTimeSaves> event_saves_;  ///< none: not configured
   std::unique_ptr<RunCheckpoints> checkpoints_;
   std::unique_ptr<data::BatchStream> stream_, eval_stream_;
   std::unique_ptr<StepLog> log_;
@@ -77,6 +81,7 @@ class Trainer {
   bool evaluated_ = false;  ///< the evaluation data has been read before
   int64_t last_logged_step_ = -1;
   ReadingPosition position_;
+  int64_t newest_event_ = -1;  ///< of this rank's last batch, see data::Batch
   models::Losses last_losses_;
   int64_t rows_since_report_ = 0;
   std::chrono::steady_clock::time_point last_report_ = std::chrono::steady_clock::now();

@@ -125,24 +125,28 @@ TEST(Validate, NamesFieldAndLine) {
     const char* edit;
     const char* message;
   };
-  for (const Case& c :
-       {Case{R"({"train_config.num_steps": 5})", "must not be set together"},
-        Case{R"({"model_config.feature_groups[0].feature_names[0]": "user_idd"})", "did you mean 'user_id'?"},
-        Case{R"({"model_config.use_pareto_loss_weight": true})", "use_pareto_loss_weight: not supported yet"},
-        Case{R"({"feature_configs[0].id_feature.embedding_dim": 0})", "embedding_dim must be more than 0"},
-        Case{R"({"data_config.dataset_type": "OdpsDataset"})", "OdpsDataset: not supported yet"},
-        Case{R"({"train_config.tensorboard_summaries": ["los"]})", "did you mean 'loss'?"},
-        Case{R"({"model_config.deepfm.deep.dropout_ratio": [0.1, 0.1, 0.1]})", "3 values for 2 hidden_units"},
-        Case{R"({"feature_configs[0].id_feature.num_buckets": 5})", "only one of hash_bucket_size"},
-        Case{R"({"train_config.delta_embedding_dump_config": "{ dump_interval_steps: 0 }"})",
-             "dump_interval_steps: must be at least 1"},
-        Case{R"({"train_config.delta_embedding_dump_config": "{ dump_interval_steps: 5 dump_interval_minutes: 5 }"})",
-             "dump_interval_steps and dump_interval_minutes must not be set together"},
-        Case{R"({"train_config.delta_embedding_dump_config": "{ file_prefix: 'a/b' }"})",
-             "file_prefix: must be the beginning of a file name"},
-        Case{R"({"train_config.delta_embedding_dump_config": "{ feature_store_config { } }"})",
-             "feature_store_config: not supported yet"},
-        Case{R"({"model_config.mind": ""})", "mind: not supported yet"}}) {
+  for (
+      const Case& c :
+      {Case{R"({"train_config.num_steps": 5})", "must not be set together"},
+       Case{R"({"model_config.feature_groups[0].feature_names[0]": "user_idd"})", "did you mean 'user_id'?"},
+       Case{R"({"model_config.use_pareto_loss_weight": true})", "use_pareto_loss_weight: not supported yet"},
+       Case{R"({"feature_configs[0].id_feature.embedding_dim": 0})", "embedding_dim must be more than 0"},
+       Case{R"({"data_config.dataset_type": "OdpsDataset"})", "OdpsDataset: not supported yet"},
+       Case{R"({"train_config.tensorboard_summaries": ["los"]})", "did you mean 'loss'?"},
+       Case{R"({"model_config.deepfm.deep.dropout_ratio": [0.1, 0.1, 0.1]})", "3 values for 2 hidden_units"},
+       Case{R"({"feature_configs[0].id_feature.num_buckets": 5})", "only one of hash_bucket_size"},
+       Case{R"({"train_config.delta_embedding_dump_config": "{ dump_interval_steps: 0 }"})",
+            "dump_interval_steps: must be at least 1"},
+       Case{R"({"train_config.delta_embedding_dump_config": "{ dump_interval_steps: 5 dump_interval_minutes: 5 }"})",
+            "dump_interval_steps and dump_interval_minutes must not be set together"},
+       Case{R"({"train_config.delta_embedding_dump_config": "{ file_prefix: 'a/b' }"})",
+            "file_prefix: must be the beginning of a file name"},
+       Case{R"({"train_config.delta_embedding_dump_config": "{ feature_store_config { } }"})",
+            "feature_store_config: not supported yet"},
+       Case{
+           R"({"train_config.save_checkpoints_timestamp_interval": 60, "train_config.save_checkpoints_timestamp_quorum": 0})",
+           "save_checkpoints_timestamp_quorum: must be more than 0 and at most 1"},
+       Case{R"({"model_config.mind": ""})", "mind: not supported yet"}}) {
     LoadedConfig edited = loaded;
     EditConfig(edited.config, c.edit);
     std::string all;
