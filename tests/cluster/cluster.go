@@ -31,7 +31,11 @@ type Cluster struct {
 	processes
 }
 
-type ports struct{ API, Etcd, EtcdPeer, Controllers, Scheduler, DNS int }
+// ports are those that the servers listen on; controller manager and scheduler serve nothing.
+type ports struct{ API, Etcd, EtcdPeer, DNS int }
+
+// tries is how often Up starts a cluster whose ports others take between their choice and the servers' start.
+const tries = 3
 
 // longestDir leaves room for the sockets below it: the kernel takes 107 characters.
 const longestDir = 60
@@ -62,6 +66,15 @@ func Up(builder Builder, options Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	for try := 1; ; try++ {
+		c, err := start(built, programs, options)
+		if try == tries || !errors.Is(err, errPortTaken) {
+			return c, err
+		}
+	}
+}
+
+func start(built string, programs []string, options Options) (*Cluster, error) {
 	if err := Down(options.Dir); err != nil {
 		return nil, err
 	}
@@ -93,12 +106,9 @@ func (c *Cluster) prepare(built string, programs []string) error {
 			return err
 		}
 	}
-	for _, port := range []*int{&c.Ports.API, &c.Ports.Etcd, &c.Ports.EtcdPeer, &c.Ports.Controllers, &c.Ports.Scheduler, &c.Ports.DNS} {
-		free, err := freePort()
-		if err != nil {
-			return err
-		}
-		*port = free
+	var err error
+	if c.Ports, err = choosePorts(); err != nil {
+		return err
 	}
 	if c.Tier == "node" {
 		net, err := claimNetwork()

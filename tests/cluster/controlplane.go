@@ -3,8 +3,6 @@ package cluster
 import (
 	_ "embed"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"strings"
 	"time"
@@ -65,6 +63,9 @@ func (c *Cluster) startControlPlane() error {
 		"--initial-advertise-peer-urls="+peer, "--initial-cluster=test="+peer); err != nil {
 		return err
 	}
+	if err := c.wait("etcd", time.Minute, func() error { return getOK(etcd + "/health") }); err != nil {
+		return err
+	}
 	flags := strings.Fields(fmt.Sprintf(`--etcd-servers=%s --secure-port=%d --bind-address=%s --advertise-address=%s
 		--service-cluster-ip-range=%s --authorization-mode=Node,RBAC --allow-privileged=true
 		--client-ca-file=PKI/ca.crt --tls-cert-file=PKI/apiserver.crt --tls-private-key-file=PKI/apiserver.key
@@ -97,15 +98,14 @@ func (c *Cluster) startControlPlane() error {
 		"--use-service-account-credentials=true", "--root-ca-file="+pki+"/ca.crt",
 		"--service-account-private-key-file="+pki+"/service-accounts.key",
 		"--cluster-signing-cert-file="+pki+"/ca.crt", "--cluster-signing-key-file="+pki+"/ca.key",
-		fmt.Sprintf("--secure-port=%d", c.Ports.Controllers), "--bind-address=127.0.0.1", "--cert-dir="+c.path("controllers-cert"),
-		"--kube-api-qps=300", "--kube-api-burst=600", "--node-monitor-grace-period=20s",
+		"--secure-port=0", "--kube-api-qps=300", "--kube-api-burst=600", "--node-monitor-grace-period=20s",
 		"--enable-hostpath-provisioner=true", "--v=1"); err != nil {
 		return err
 	}
 	config = c.path("scheduler.kubeconfig")
 	if err := c.start("scheduler", hyperkube, "kube-scheduler", "--kubeconfig="+config, "--authentication-kubeconfig="+config,
-		"--authorization-kubeconfig="+config, "--leader-elect=false", fmt.Sprintf("--secure-port=%d", c.Ports.Scheduler),
-		"--bind-address=127.0.0.1", "--cert-dir="+c.path("scheduler-cert"), "--kube-api-qps=300", "--kube-api-burst=600", "--v=1"); err != nil {
+		"--authorization-kubeconfig="+config, "--leader-elect=false", "--secure-port=0",
+		"--kube-api-qps=300", "--kube-api-burst=600", "--v=1"); err != nil {
 		return err
 	}
 	if err := os.WriteFile(c.path("base.yaml"), []byte(baseObjects), 0o644); err != nil {
@@ -133,17 +133,4 @@ func (c *Cluster) hostPathVolumes() []string {
 		}
 	}
 	return found
-}
-
-// freePort is below the range that the kernel gives to outgoing connections, so that it is still free when it is used.
-func freePort() (int, error) {
-	for range 100 {
-		port := 20000 + rand.IntN(12000)
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			listener.Close()
-			return port, nil
-		}
-	}
-	return 0, fmt.Errorf("no free port from 20000 to 32000")
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -96,6 +97,9 @@ func (p processes) wait(name string, limit time.Duration, ready func() error) er
 			state := fmt.Sprintf("not ready after %v", limit)
 			if dead {
 				state = "ended"
+			}
+			if dead && strings.Contains(string(log), errPortTaken.Error()) {
+				err = errors.Join(err, errPortTaken)
 			}
 			return fmt.Errorf("%s %s: %w\n%s", name, state, err, tail(string(log), 3000))
 		}

@@ -2,8 +2,10 @@
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import time
@@ -30,6 +32,18 @@ class Case(unittest.TestCase):
         text = done.stdout + done.stderr
         self.assertEqual(done.returncode, expect, text[-4000:])
         return text
+
+
+def free_port():
+    """Outside of the ports that the kernel gives to outgoing connections: nobody gets it by chance before it is used."""
+    first, last = map(int, pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    for port in random.sample([p for p in range(10000, 60000) if not first <= p <= last] or range(10000, 60000), 200):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
+        except OSError:
+            continue
+    raise AssertionError("no free port")
 
 
 def edits(**values):

@@ -3,7 +3,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 import unittest
@@ -11,7 +10,7 @@ import unittest
 import pyarrow.csv
 import pyarrow.parquet
 
-from harness import ANNEAL, GOLDEN, Case, edits
+from harness import ANNEAL, GOLDEN, Case, edits, free_port
 
 TRAIN = GOLDEN / "train"
 
@@ -20,8 +19,7 @@ TRAIN = GOLDEN / "train"
 class Peers(Case):
     def start(self, ranks, timeout, *more, train=None, **config):
         """One process per rank without the launcher, whose own stopping would hide what the ranks do by themselves."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         command = [ANNEAL, "train", "--pipeline_config_path", TRAIN / "deepfm_fused.config", "--model_dir", self.dir / "m",
                    "--train_input_path", train or TRAIN / "data/deepfm_train.parquet", "--edit_config_json",
                    edits(**{"eval_input_path": "", "data_config__batch_size": 64, "train_config__num_steps": 1000000,

@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import unittest
@@ -14,7 +13,7 @@ import urllib.request
 import pyarrow
 import pyarrow.parquet
 
-from harness import ANNEAL, GOLDEN, Case, edits, kill_when, processes, read_safetensors, scalars, weights
+from harness import ANNEAL, GOLDEN, Case, edits, free_port, kill_when, processes, read_safetensors, scalars, weights
 
 TRAIN = GOLDEN / "train"
 
@@ -38,8 +37,7 @@ class Ranks(Case):
 
     def launch(self, hosts, per_host, *command):
         """Hosts are launchers of one machine; they find each other by a port."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         runs = [subprocess.Popen([str(c) for c in (ANNEAL, "launch", "--nnodes", hosts, "--node-rank", host, "--master-port", port,
                                                    "--nproc-per-node", per_host, "--", *command)], cwd=self.dir,
                                  env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
@@ -156,8 +154,7 @@ class Resume(Case):
 
     def test_sigterm_writes_a_checkpoint_and_exits_143(self):
         note = self.dir / "note"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         command = [str(c) for c in train_command(self, "stopped", train_config__num_steps=1000000)]
         run = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={
             **os.environ, "OMP_NUM_THREADS": "1", "ANNEAL_TERMINATION_MESSAGE_PATH": str(note), "ANNEAL_PROGRESS_PORT": str(port)})
