@@ -7,6 +7,7 @@
 #include "operator/controllers/progress_poller.h"
 #include "operator/kube/child_cache.h"
 #include "operator/kube/event_recorder.h"
+#include "operator/kube/own_writes.h"
 #include "operator/kube/reconciler.h"
 
 namespace anneal::controllers {
@@ -17,6 +18,7 @@ struct Surroundings {
   const kube::Clock& clock;
   ProgressPoller& poller;
   kube::ChildCache* children = nullptr;     ///< fed by the manager's watches; null: pods are listed each time
+  kube::OwnWrites* own_writes = nullptr;    ///< read by the manager's watches; null: each write is looked at again
   kube::EventRecorder* recorder = nullptr;  ///< null: no Events are made
 };
 

@@ -318,6 +318,7 @@ class Decider {
     if (!problem.empty()) return Fail("ResultMissing", problem, {});
     Condition("Complete", true, "AllWorkersSucceeded", "");
     status().erase("problems");
+    LookAgain(milliseconds(50));  // a run that has waited for this end follows
   }
 
   void EndWhenLate(bool all_run) {

@@ -22,6 +22,7 @@ kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
   const auto found = kube::Find(api_, resource_, key.ns, key.name);
   if (!found) {
     poller_.Forget(resource_, key);
+    if (own_writes_) own_writes_->Forget(resource_, key);
     return {};
   }
   Json job;
@@ -53,10 +54,10 @@ kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json&
   observed.progress = poller_.Latest(resource_, key, observed.pods, job.value("status", Json::object()));
   const Decision decision = Decide(observed, Traits(job));
   Json next = job;
-  WriteStatus(found, decision.status, next);
+  const bool written = WriteStatus(found, decision.status, next);
   std::optional<std::chrono::milliseconds> look_again = decision.requeue_after;
   try {
-    if (!Act(next, decision, observed.inputs)) look_again = std::chrono::seconds(1);
+    if (!Act(next, written, decision, observed.inputs)) look_again = std::chrono::seconds(1);
   } catch (const ApiError& error) {
     // A conflict and what passes by itself are no news.
     if (!error.conflict() && error.status() < 500 && error.status() != 429 && error.status() != 0)
@@ -66,11 +67,12 @@ kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json&
   return {look_again};
 }
 
-// Status first, and on the version that was read: a decision from old facts is refused with a conflict.
-void JobReconciler::WriteStatus(const Json& found, const Json& next, Json& job) {
+// Status first, and on the version that was read: a decision from old facts is refused with a conflict. False: there was
+// nothing to write.
+bool JobReconciler::WriteStatus(const Json& found, const Json& next, Json& job) {
   const Json before = found.value("status", Json::object());
   job["status"] = next;
-  if (next == before) return;
+  if (next == before) return false;
   Json status = next;
   for (const auto& [field, value] : before.items()) {
     if (!status.contains(field)) status[field] = nullptr;
@@ -86,7 +88,12 @@ void JobReconciler::WriteStatus(const Json& found, const Json& next, Json& job) 
   const Json written =
       api_.MergePatchStatus(resource_, metadata.value("namespace", "default"), metadata["name"], patch);
   job["metadata"] = written["metadata"];
+  if (own_writes_) {
+    own_writes_->Wrote(resource_, {metadata.value("namespace", ""), metadata["name"]},
+                       job["metadata"].value("resourceVersion", ""));
+  }
   Tell(job, before, next);
+  return true;
 }
 
 void JobReconciler::Tell(const Json& job, const Json& before, const Json& after) {
@@ -166,29 +173,30 @@ void JobReconciler::Report(const Json& job, const PodProblem& problem) {
   }
 }
 
-// False: a pod that the list did not show was there already. The list was old, and its event may have come before.
-bool JobReconciler::Act(const Json& job, const Decision& decision, const RunInputs& inputs) {
+// `fresh`: the job was written on the version read, so it is the newest. False: a pod that the list did not show was
+// there already. The list was old, and its event may have come before.
+bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, const RunInputs& inputs) {
   const std::string ns = job["metadata"].value("namespace", "default");
   for (const Json& pod : decision.remove) Remove(resources::kPod, pod, decision.grace);
   for (const Json& pod : decision.force) Remove(resources::kPod, pod, 0);
   if (decision.remove_run_objects) ForgetRuns(job, job["status"]["run"]["number"].get<int>() + 1);
   if (decision.create.empty()) return true;
   // Pods follow from the job that was read: were it an old copy, they would be pods of an attempt that is over.
-  const auto now = kube::Find(api_, resource_, ns, job["metadata"]["name"]);
-  if (!now || (*now)["metadata"]["resourceVersion"] != job["metadata"]["resourceVersion"]) {
-    throw ApiError(409, "Conflict", "the job has been modified since it was read");
+  if (!fresh) {
+    const auto now = kube::Find(api_, resource_, ns, job["metadata"]["name"]);
+    if (!now || (*now)["metadata"]["resourceVersion"] != job["metadata"]["resourceVersion"])
+      throw ApiError(409, "Conflict", "the job has been modified since it was read");
   }
   Ensure(resources::kService, job, HeadlessService(job));
   const int run = job["status"]["run"]["number"];
   const std::string snapshot = SnapshotName(job["metadata"]["name"], run);
-  if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); !there || !Owns(job, *there)) {
-    const auto config = RunConfig(job, inputs);
-    if (!config) {
-      Report(job, {"ConfigLost", "the config of run " + std::to_string(run) + " was not kept and " +
-                                     (inputs.ready ? "is another by now" : "cannot be had: " + inputs.message)});
-      return true;
-    }
+  // A first attempt has none yet: it is made without asking.
+  if (const auto config = RunConfig(job, inputs)) {
     Ensure(resources::kConfigMap, job, ConfigSnapshot(job, *config));
+  } else if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); !there || !Owns(job, *there)) {
+    Report(job, {"ConfigLost", "the config of run " + std::to_string(run) + " was not kept and " +
+                                   (inputs.ready ? "is another by now" : "cannot be had: " + inputs.message)});
+    return true;
   }
   ForgetRuns(job, run - job["spec"].value("historyLimit", 5));
   PrepareMore(job);

@@ -21,6 +21,7 @@ class JobReconciler : public kube::Reconciler {
         clock_(surroundings.clock),
         poller_(surroundings.poller),
         children_(surroundings.children),
+        own_writes_(surroundings.own_writes),
         recorder_(surroundings.recorder),
         resource_(resource) {}
 
@@ -53,7 +54,7 @@ class JobReconciler : public kube::Reconciler {
   void ConfirmPods(Observed& observed);
   kube::Json OwnOne(const kube::Resource& resource, const kube::Json& job, const kube::Json& object);
   bool MakePod(const kube::Json& job, const kube::Json& pod);
-  void WriteStatus(const kube::Json& found, const kube::Json& status, kube::Json& job);
+  bool WriteStatus(const kube::Json& found, const kube::Json& status, kube::Json& job);
   void Tell(const kube::Json& job, const kube::Json& before, const kube::Json& after);
   void Report(const kube::Json& job, const PodProblem& problem);
   void RefuseSpec(const kube::Json& found, const std::string& faults);
@@ -61,10 +62,11 @@ class JobReconciler : public kube::Reconciler {
   void ForgetRuns(const kube::Json& job, int first);
   std::optional<std::string> RunConfig(const kube::Json& job, const RunInputs& inputs);
   static bool Owns(const kube::Json& job, const kube::Json& object);
-  bool Act(const kube::Json& job, const Decision& decision, const RunInputs& inputs);
+  bool Act(const kube::Json& job, bool fresh, const Decision& decision, const RunInputs& inputs);
 
   ProgressPoller& poller_;
   kube::ChildCache* children_;
+  kube::OwnWrites* own_writes_;
   kube::EventRecorder* recorder_;
   kube::Resource resource_;
 };

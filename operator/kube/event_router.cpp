@@ -6,8 +6,8 @@
 
 namespace anneal::kube {
 
-EventRouter::EventRouter(std::vector<const Reconciler*> reconcilers, ChildCache* children)
-    : reconcilers_(std::move(reconcilers)), children_(children) {
+EventRouter::EventRouter(std::vector<const Reconciler*> reconcilers, ChildCache* children, OwnWrites* own_writes)
+    : reconcilers_(std::move(reconcilers)), children_(children), own_writes_(own_writes) {
   for (const Reconciler* reconciler : reconcilers_) {
     SourceOf(reconciler->resource(), false);
     for (const Resource& child : reconciler->owns()) SourceOf(child, true);
@@ -39,6 +39,7 @@ EventRouter::Trace EventRouter::Read(size_t source, const Json& object) const {
       }
     }
     if (!(kind == sources_[source].resource) || sources_[source].child) continue;
+    trace.own = own_writes_ && own_writes_->Take(kind, trace.key, metadata.value("resourceVersion", ""));
     if (const auto status = object.find("status"); status != object.end() && status->is_object()) {
       if (const auto phase = status->find("phase"); phase != status->end() && phase->is_string()) trace.phase = *phase;
     }
@@ -64,7 +65,7 @@ EventRouter::Trace EventRouter::Read(size_t source, const Json& object) const {
 std::vector<EventRouter::Wake> EventRouter::WakesOf(size_t source, const Trace& trace) const {
   std::vector<Wake> wakes = trace.owners;
   for (size_t i = 0; i < reconcilers_.size(); ++i) {
-    if (!sources_[source].child && reconcilers_[i]->resource() == sources_[source].resource)
+    if (!trace.own && !sources_[source].child && reconcilers_[i]->resource() == sources_[source].resource)
       wakes.push_back({i, trace.key});
   }
   const auto found = followers_.find({source, trace.key});

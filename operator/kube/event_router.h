@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "operator/kube/child_cache.h"
+#include "operator/kube/own_writes.h"
 #include "operator/kube/reconciler.h"
 
 namespace anneal::kube {
@@ -37,10 +38,12 @@ class EventRouter {
     std::vector<std::pair<size_t, Key>> references;  ///< source number, key
     ChildCache::Child child;                         ///< its body is empty once it is in the cache
     std::string phase;                               ///< of a reconciler's own kind
+    bool own = false;                                ///< of that kind, and as its reconciler has just written it
   };
 
-  /// `children` may be null.
-  explicit EventRouter(std::vector<const Reconciler*> reconcilers, ChildCache* children = nullptr);
+  /// `children` and `own_writes` may be null. What a reconciler has written itself wakes only those who refer to it.
+  explicit EventRouter(std::vector<const Reconciler*> reconcilers, ChildCache* children = nullptr,
+                       OwnWrites* own_writes = nullptr);
 
   const std::vector<Source>& sources() const { return sources_; }
   Trace Read(size_t source, const Json& object) const;
@@ -64,6 +67,7 @@ class EventRouter {
 
   std::vector<const Reconciler*> reconcilers_;
   ChildCache* children_;
+  OwnWrites* own_writes_;
   std::vector<Source> sources_;
   mutable std::mutex mutex_;
   std::vector<std::map<Key, Trace>> known_;  ///< by source

@@ -29,7 +29,7 @@ Manager::Manager(Api& api, std::vector<Reconciler*> reconcilers, int workers,
       workers_(workers),
       log_(std::move(log)),
       options_(std::move(options)),
-      router_(Readers(reconcilers), options_.children) {
+      router_(Readers(reconcilers), options_.children, options_.own_writes) {
   for (Reconciler* reconciler : reconcilers) {
     controllers_.push_back(std::make_unique<Controller>());
     controllers_.back()->reconciler = reconciler;

@@ -21,7 +21,8 @@ struct ManagerOptions {
   std::vector<std::string> namespaces{""};  ///< "" = all
   /// Children are listed and watched by this label only: what others own costs nothing.
   std::string child_selector;
-  ChildCache* children = nullptr;  ///< is fed by the watches, if given
+  ChildCache* children = nullptr;   ///< is fed by the watches, if given
+  OwnWrites* own_writes = nullptr;  ///< what the reconcilers tell to have written, if given
   int64_t page = 250;              ///< objects of one list request; bounds the memory of a list
   std::chrono::milliseconds first_backoff{800}, longest_backoff{30'000};
   /// After each reconcile.

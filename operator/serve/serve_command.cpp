@@ -171,13 +171,15 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
                                          with_manager([&](kube::Manager& running) { running.Enqueue(kind, key); });
                                        });
     kube::ChildCache children;
+    kube::OwnWrites own_writes;
     kube::EventRecorder recorder(event_api, clock, lease.identity);
-    const auto reconcilers = controllers::MakeReconcilers({api, clock, poller, &children, &recorder});
+    const auto reconcilers = controllers::MakeReconcilers({api, clock, poller, &children, &own_writes, &recorder});
     std::vector<kube::Reconciler*> pointers;
     for (const auto& reconciler : reconcilers) pointers.push_back(reconciler.get());
     kube::ManagerOptions how;
     if (!options.namespaces.empty()) how.namespaces = options.namespaces;
     how.children = &children;
+    how.own_writes = &own_writes;
     how.child_selector = "app.kubernetes.io/managed-by=anneal-operator";
     how.reconciled = [&](const kube::ManagerOptions::Reconciled& done) { metrics.Reconciled(done); };
     how.reconnected = [&](const std::string& plural, const std::string& reason) {

@@ -12,10 +12,10 @@ SteppedOperator::SteppedOperator(kube::Api& api, const kube::Clock& clock)
     : api_(api),
       clock_(clock),
       poller_(milliseconds(0), [](const kube::Resource&, const kube::Key&) {}),
-      reconcilers_(controllers::MakeReconcilers({api, clock, poller_, &children_})) {
+      reconcilers_(controllers::MakeReconcilers({api, clock, poller_, &children_, &own_writes_})) {
   std::vector<const kube::Reconciler*> readers;
   for (const auto& reconciler : reconcilers_) readers.push_back(reconciler.get());
-  router_ = std::make_unique<kube::EventRouter>(readers, &children_);
+  router_ = std::make_unique<kube::EventRouter>(readers, &children_, &own_writes_);
   watches_.resize(router_->sources().size());
   listed_again_.resize(router_->sources().size());
 }

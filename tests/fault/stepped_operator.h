@@ -38,6 +38,7 @@ class SteppedOperator {
   const kube::Clock& clock_;
   controllers::ProgressPoller poller_;
   kube::ChildCache children_;
+  kube::OwnWrites own_writes_;
   std::vector<std::unique_ptr<kube::Reconciler>> reconcilers_;
   std::unique_ptr<kube::EventRouter> router_;
   std::vector<std::unique_ptr<kube::Watch>> watches_;  ///< by source; null: to be listed

@@ -502,6 +502,36 @@ TEST_F(Router, ANameThatPassesToAnotherOwnerUnseenIsTakenFromTheFirst) {
   EXPECT_TRUE(children.Of("a", now).known.empty());
 }
 
+TEST_F(Router, AReconcilersOwnWriteWakesOnlyThoseWhoReferToIt) {
+  OwnWrites own;
+  EventRouter router({&follower}, nullptr, &own);
+  const size_t jobs = SourceOf(resources::kEvalJob);
+  const auto changed = [&](const std::string& version) {
+    Json job = Job("a", "t");
+    job["metadata"]["resourceVersion"] = version;
+    return router.Changed(jobs, router.Read(jobs, job));
+  };
+  const Wakes itself = {{0, {"ns", "a"}}};
+  EXPECT_EQ(changed("1"), itself);
+  own.Wrote(resources::kEvalJob, {"ns", "a"}, "3");
+  EXPECT_EQ(changed("2"), itself);  // somebody else's, before
+  EXPECT_EQ(changed("3"), Wakes{});
+  EXPECT_EQ(changed("3"), itself);  // told twice
+  EXPECT_EQ(changed("4"), itself);
+  own.Wrote(resources::kEvalJob, {"ns", "a"}, "5");
+  own.Wrote(resources::kTrainJob, {"ns", "a"}, "6");  // another kind's
+  EXPECT_EQ(changed("6"), itself);
+  own.Forget(resources::kEvalJob, {"ns", "a"});
+  EXPECT_EQ(changed("5"), itself);
+
+  // Whoever is made from it sees it change all the same.
+  const size_t sources = SourceOf(resources::kTrainJob);
+  Json train = Job("t");
+  train["metadata"]["resourceVersion"] = "7";
+  own.Wrote(resources::kTrainJob, {"ns", "t"}, "7");
+  EXPECT_EQ(router.Changed(sources, router.Read(sources, train)), itself);
+}
+
 TEST_F(Router, AnObjectOfAnUnexpectedShapeStopsNoWatch) {
   EXPECT_EQ(Changed(resources::kEvalJob, Job("odd", Json{{"deep", 7}})), (Wakes{{0, {"ns", "odd"}}}));
   EXPECT_EQ(Changed(resources::kEvalJob, Job("odder", Json::array())), (Wakes{{0, {"ns", "odder"}}}));
