@@ -18,6 +18,9 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 namespace ssl = boost::asio::ssl;
 
+/// A TLS record. The default is four times as much, allocated, cleared and freed for every piece that is read.
+constexpr size_t kChunk = 16384;
+
 std::string Encode(const std::string& text) { return web::uri::encode_data_string(text); }
 
 std::string PathOf(const Resource& resource, const std::string& ns, const std::string& name = "",
@@ -165,6 +168,7 @@ std::shared_ptr<HttpsApi::Client> HttpsApi::Connection(bool watch) {
       auto make = [&](std::chrono::seconds timeout) {
         web::http::client::http_client_config http;
         http.set_timeout(timeout);
+        http.set_chunksize(kChunk);
         http.set_validate_certificates(!config_.insecure);
         http.set_ssl_context_callback([ca, cert, key](ssl::context& context) {
           context.set_options(ssl::context::default_workarounds | ssl::context::no_sslv2 | ssl::context::no_sslv3 |

@@ -87,8 +87,8 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   ::sigaddset(&signals, SIGINT);
   ::sigaddset(&signals, SIGUSR1);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread is made
-  // cpprestsdk's 40 spend more time on waking each other than on the bytes.
-  kube::SetConnectionThreads(4);
+  // One moves all bytes: of several, each hands on to another what it has just read. Nobody may wait in it.
+  kube::SetConnectionThreads(1);
 
   const kube::ClusterConfig cluster = kube::FindClusterConfig(options.kubeconfig, options.context);
   kube::Metrics metrics(options.workers);
