@@ -93,6 +93,7 @@ bool JobReconciler::WriteStatus(const Json& found, const Json& next, Json& job) 
                        job["metadata"].value("resourceVersion", ""));
   }
   Tell(job, before, next);
+  if (written_) written_(resource_, before, next);
   return true;
 }
 

@@ -23,6 +23,7 @@ class JobReconciler : public kube::Reconciler {
         children_(surroundings.children),
         own_writes_(surroundings.own_writes),
         recorder_(surroundings.recorder),
+        written_(surroundings.written),
         resource_(resource) {}
 
   const kube::Resource& resource() const override { return resource_; }
@@ -68,6 +69,7 @@ class JobReconciler : public kube::Reconciler {
   kube::ChildCache* children_;
   kube::OwnWrites* own_writes_;
   kube::EventRecorder* recorder_;
+  std::function<void(const kube::Resource&, const kube::Json&, const kube::Json&)> written_;
   kube::Resource resource_;
 };
 

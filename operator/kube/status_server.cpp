@@ -20,6 +20,11 @@ prometheus::Histogram::BucketBoundaries Buckets() {
   return {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60};
 }
 
+/// From seconds to days.
+prometheus::Histogram::BucketBoundaries RunBuckets() {
+  return {1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600, 7 * 24 * 3600};
+}
+
 double ResidentBytes() {
   std::ifstream file("/proc/self/statm");
   double total = 0, resident = 0;
@@ -60,8 +65,18 @@ Metrics::Metrics(int workers)
                         .Register(registry_)),
       request_seconds_(
           BuildHistogram().Name("rest_client_request_duration_seconds").Help("Time of a request").Register(registry_)),
+      phase_seconds_(BuildHistogram()
+                         .Name("anneal_job_phase_seconds")
+                         .Help("Time from a run's begin to a phase; Running: all workers run for the first time")
+                         .Register(registry_)),
       adds_(BuildCounter().Name("workqueue_adds_total").Help("Keys that became due").Register(registry_)),
       retries_(BuildCounter().Name("workqueue_retries_total").Help("Tries that were put off").Register(registry_)),
+      transitions_(
+          BuildCounter().Name("anneal_job_transitions_total").Help("Phases that jobs came to").Register(registry_)),
+      restarts_(BuildCounter()
+                    .Name("anneal_job_restarts_total")
+                    .Help("Restarts of all workers of a job, by what they follow from")
+                    .Register(registry_)),
       depth_(BuildGauge().Name("workqueue_depth").Help("Keys that wait").Register(registry_)),
       unfinished_(BuildGauge()
                       .Name("workqueue_unfinished_work_seconds")
@@ -120,6 +135,16 @@ void Metrics::Reconnected(const std::string& plural, const std::string& reason) 
   reconnects_.Add({{"kind", plural}, {"reason", reason}}).Increment();
 }
 
+void Metrics::PhaseReached(const std::string& kind, const std::string& phase, std::optional<double> seconds) {
+  const prometheus::Labels labels = {{"kind", kind}, {"phase", phase}};
+  transitions_.Add(labels).Increment();
+  if (seconds) phase_seconds_.Add(labels, RunBuckets()).Observe(*seconds);
+}
+
+void Metrics::Restarted(const std::string& kind, const std::string& reason) {
+  restarts_.Add({{"kind", kind}, {"reason", reason}}).Increment();
+}
+
 void Metrics::SetFollowed(size_t objects) { followed_.Add({}).Set(static_cast<double>(objects)); }
 
 void Metrics::SetLeader(bool leads) { leader_.Add({{"name", "anneal-operator"}}).Set(leads ? 1 : 0); }
@@ -129,26 +154,52 @@ std::string Metrics::Text() const {
   return prometheus::TextSerializer().Serialize(registry_.Collect());
 }
 
+namespace {
+
+struct Answer {
+  web::http::status_code code = 404;
+  std::string text = "there are /healthz, /livez, /readyz, each with ?verbose, and /metrics";
+};
+
+/// Of one check alone unless `name` is "".
+Answer Judge(const std::string& what, const StatusServer::Checks& checks, const std::string& name, bool verbose) {
+  std::string lines;
+  bool well = true, known = name.empty();
+  for (const auto& check : checks) {
+    if (!name.empty() && check.name != name) continue;
+    known = true;
+    const std::string fault = check.ask();
+    lines += fault.empty() ? "[+]" + check.name + " ok\n" : "[-]" + check.name + " failed: " + fault + "\n";
+    well = well && fault.empty();
+  }
+  if (!known) return {};
+  if (well && !verbose) return {200, "ok"};
+  return {static_cast<web::http::status_code>(well ? 200 : 503),
+          lines + what + " check " + (well ? "passed" : "failed") + "\n"};
+}
+
+}  // namespace
+
 struct StatusServer::Listener {
   explicit Listener(const web::uri& where) : http(where) {}
   web::http::experimental::listener::http_listener http;
 };
 
-StatusServer::StatusServer(const std::string& address, Check healthy, Check ready, std::function<std::string()> metrics)
+StatusServer::StatusServer(const std::string& address, Checks healthy, Checks ready,
+                           std::function<std::string()> metrics)
     : listener_(std::make_unique<Listener>(web::uri("http://" + address))) {
   listener_->http.support(web::http::methods::GET, [healthy, ready, metrics](const web::http::http_request& request) {
     const std::string path = request.relative_uri().path();
-    auto check = [&](const Check& test) {
-      const std::string fault = test ? test() : "";
-      request.reply(fault.empty() ? 200 : 503, fault.empty() ? "ok" : fault, "text/plain; charset=utf-8");
-    };
-    if (path == "/healthz" || path == "/livez") return check(healthy);
-    if (path == "/readyz") return check(ready);
     if (path == "/metrics" && metrics) {
       request.reply(200, metrics(), "text/plain; version=0.0.4; charset=utf-8");
       return;
     }
-    request.reply(404, "there are /healthz, /livez, /readyz and /metrics", "text/plain; charset=utf-8");
+    const size_t slash = path.find('/', 1);
+    const std::string what = path.substr(1, slash - 1), name = slash == std::string::npos ? "" : path.substr(slash + 1);
+    Answer answer;
+    if (what == "healthz" || what == "livez" || what == "readyz")
+      answer = Judge(what, what == "readyz" ? ready : healthy, name, request.relative_uri().query() == "verbose");
+    request.reply(answer.code, answer.text, "text/plain; charset=utf-8");
   });
   try {
     listener_->http.open().get();

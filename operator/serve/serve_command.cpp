@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "operator/controllers/controllers.h"
+#include "operator/controllers/policies/transitions.h"
 #include "operator/kube/https_api.h"
 #include "operator/kube/leader_election.h"
 #include "operator/kube/manager.h"
@@ -123,13 +124,15 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     const std::lock_guard lock(manager_mutex);
     if (manager) act(*manager);
   };
-  const auto healthy = [&] { return std::string(lost ? "the lease is lost" : ""); };
-  const auto ready = [&] {
-    if (stop) return std::string("stopping");
-    std::string fault;
-    with_manager([&](kube::Manager& running) { fault = running.synced() ? "" : "the first lists are not complete"; });
-    return fault;  // a standby is ready
-  };
+  const kube::StatusServer::Checks healthy = {
+      {"lease", [&] { return std::string(lost ? "the lease is lost" : ""); }}};
+  const kube::StatusServer::Checks ready = {
+      {"running", [&] { return std::string(stop ? "stopping" : ""); }}, {"lists", [&] {
+         std::string fault;  // a standby is ready
+         with_manager(
+             [&](kube::Manager& running) { fault = running.synced() ? "" : "the first lists are not complete"; });
+         return fault;
+       }}};
   const auto text = [&] {
     metrics.SetLeader(leads);
     with_manager([&](kube::Manager& running) {
@@ -173,7 +176,13 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     kube::ChildCache children;
     kube::OwnWrites own_writes;
     kube::EventRecorder recorder(event_api, clock, lease.identity);
-    const auto reconcilers = controllers::MakeReconcilers({api, clock, poller, &children, &own_writes, &recorder});
+    const auto count_transition = [&](const kube::Resource& kind, const Json& before, const Json& after) {
+      const auto transition = controllers::TransitionOf(before, after, clock.Now());
+      if (!transition) return;
+      metrics.PhaseReached(kind.kind, transition->phase, transition->seconds);
+      if (!transition->restart_reason.empty()) metrics.Restarted(kind.kind, transition->restart_reason);
+    };
+    const auto reconcilers = controllers::MakeReconcilers({api, clock, poller, &children, &own_writes, &recorder, count_transition});
     std::vector<kube::Reconciler*> pointers;
     for (const auto& reconciler : reconcilers) pointers.push_back(reconciler.get());
     kube::ManagerOptions how;

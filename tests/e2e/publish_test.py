@@ -231,6 +231,23 @@ class Publish(Case):
         self.publish(self.dir, expect=64)
         self.assertIsNone(self.pointer())
 
+    def test_what_has_changed_since_the_check_is_not_published(self):
+        folder = self.export(14, sizes=(10, 20))
+        part, kept = folder / "aoti/part1.bin", folder / "export_report.json"
+        report = json.loads(kept.read_text())
+        report["files"] = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+                           for path in folder.rglob("*") if path.is_file() and path != kept}
+        kept.write_text(json.dumps(report))
+        whole = part.read_bytes()
+        part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        self.assertIn("aoti/part1.bin has changed since it was checked: nothing is published", self.publish(folder, expect=78))
+        part.unlink()
+        self.assertIn("aoti/part1.bin is missing", self.publish(folder, expect=78))
+        self.assertEqual(self.stored(), {})
+        part.write_bytes(whole)
+        self.publish(folder)
+        self.check_published(folder, 14)
+
     def test_a_full_disk_leaves_the_old_version(self):
         """In a file system of 4 MiB that only this test sees."""
         old, new = self.export(12, sizes=(100,)), self.export(13, sizes=(100, 8 * MIB))

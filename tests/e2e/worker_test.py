@@ -91,6 +91,32 @@ class Ranks(Case):
     def test_grid_over_two_hosts(self):
         self.check("grid_shard", hosts=2)
 
+    def test_accumulation_scaler_and_clipping(self):
+        """Two ranks take the steps that one takes on the same global batches; the clipping bites and the scale grows."""
+        steps = {"train_config.num_steps": 60, "train_config.gradient_accumulation_steps": 4, "train_config.grad_scaler.init_scale": 1024,
+                 "train_config.grad_scaler.growth_interval": 3, "train_config.grad_clipping.clipping_type": "norm",
+                 "train_config.grad_clipping.max_gradient": 0.05}
+        free = {name: value for name, value in steps.items() if "clipping" not in name}
+        for model, config in (("one", steps), ("unclipped", free)):
+            self.run_program(*train_command(self, model, **config))
+        rows = self.interleaved(2)
+        for sharding in ("row_wise", "table_wise"):
+            command = train_command(self, sharding, **{
+                **steps, "data_config.batch_size": 512, "train_config.global_embedding_constraints.sharding_types": [sharding]})
+            command[command.index("--train_input_path") + 1] = rows
+            self.launch(1, 2, *command[1:])
+        seen = {model: scalars(self.dir / model) for model in ("one", "unclipped", "row_wise", "table_wise")}
+        names = [key for key in seen["one"] if key[0].startswith("loss/")]
+        self.assertEqual({step for _, step in names}, set(range(60)))
+        for sharding in ("row_wise", "table_wise"):
+            for name, step in names:
+                want = seen["one"][name, step]
+                self.assertLessEqual(abs(seen[sharding][name, step] - want), (1e-5 if step < 10 else 1e-4) * abs(want), f"{sharding}, step {step}")
+            states = [json.loads((self.dir / model / "model.ckpt-59/train_state.json").read_text())["grad_scaler"] for model in ("one", sharding)]
+            self.assertEqual(states[0], states[1])
+            self.assertGreater(states[0]["scale"], 1024)
+        self.assertGreater(max(abs(seen["one"][key] - seen["unclipped"][key]) / seen["one"][key] for key in names), 1e-3)
+
     def test_the_plan_command(self):
         config = TRAIN / "deepfm_fused.config"
         text = self.run_program(ANNEAL, "plan", "--pipeline_config_path", config, "--nnodes", 2, "--nproc-per-node", 4,
@@ -419,6 +445,18 @@ class Options(Case):
             shutil.rmtree(self.dir / f"m/model.ckpt-{step}")
         self.run_program(*self.zoo("m", *rows, "--continue_train", train_config__num_steps=20, **config))
         self.assertEqual(saved("m"), want)
+        # One whose evaluation was cut off is evaluated first.
+        rest = {**config, "eval_input_path": str(GOLDEN / "zoo/data/rank_eval.parquet")}
+        self.run_program(*self.zoo("judged", *rows, train_config__num_steps=20, **rest))
+        results = self.dir / "judged/train_eval_result_v2.txt"
+        whole = results.read_text()
+        self.assertEqual([json.loads(line)["global_step"] for line in whole.splitlines()], want)
+        results.write_text("".join(whole.splitlines(True)[:2]))
+        for step in want[3:]:
+            shutil.rmtree(self.dir / f"judged/model.ckpt-{step}")
+        text = self.run_program(*self.zoo("judged", *rows, "--continue_train", train_config__num_steps=20, **rest))
+        self.assertIn(f"Evaluating checkpoint of step {want[2]}, which has no result yet", text)
+        self.assertEqual(results.read_text(), whole)
         for quorum in (0.5, 1.0):
             run = self.zoo(f"two-{quorum}", *rows, train_config__num_steps=20, data_config__batch_size=128,
                            train_config__save_checkpoints_timestamp_quorum=quorum, **config)

@@ -2,6 +2,7 @@
 
 #include "operator/controllers/policies/failure_policy.h"
 #include "operator/controllers/policies/gates.h"
+#include "operator/controllers/policies/transitions.h"
 #include "operator/local/pod_command.h"
 
 namespace anneal::controllers {
@@ -91,6 +92,31 @@ TEST(Gates, Operators) {
   }
   EXPECT_TRUE(JudgeGates(Json::array(), metrics).passed);
   EXPECT_FALSE(JudgeGates(Json::array({{{"metric", "x"}, {"op", "GTE"}, {"threshold", "0"}}}), metrics).passed);
+}
+
+TEST(Transition, TimesToPhasesAndWhyWorkersRestart) {
+  const auto status = [](const char* phase, int run, int restarts, bool has_run) {
+    Json status = {{"phase", phase}, {"run", {{"number", run}, {"startTime", "2026-01-01T00:00:00Z"}, {"restarts", restarts}}}};
+    if (has_run) status["run"]["runningTime"] = "2026-01-01T00:00:20Z";
+    return status;
+  };
+  const auto now = *kube::ParseTime("2026-01-01T00:00:30Z");
+  EXPECT_FALSE(TransitionOf(status("Running", 1, 0, true), status("Running", 1, 0, true), now));
+  auto told = TransitionOf(Json::object(), {{"phase", "Pending"}}, now);  // waits for its source: no run yet
+  EXPECT_EQ(told->phase, "Pending");
+  EXPECT_FALSE(told->seconds);
+  told = TransitionOf(status("Starting", 1, 0, false), status("Running", 1, 0, true), now);
+  EXPECT_EQ(told->seconds, 30);
+  EXPECT_EQ(told->restart_reason, "");
+  Json restarts = status("Restarting", 1, 1, true);
+  restarts["problems"] = {{{"reason", "OOMKilled"}}};
+  EXPECT_EQ(TransitionOf(status("Running", 1, 0, true), restarts, now)->restart_reason, "OOMKilled");
+  told = TransitionOf(restarts, status("Running", 1, 1, true), now);
+  EXPECT_EQ(told->phase, "Running");
+  EXPECT_FALSE(told->seconds);  // not the first time
+  told = TransitionOf(status("Running", 1, 3, true), status("Running", 2, 0, true), now);  // a run of its own
+  EXPECT_EQ(told->seconds, 30);
+  EXPECT_EQ(told->restart_reason, "");
 }
 
 TEST(PodCommand, PathsAtBoundariesOnly) {

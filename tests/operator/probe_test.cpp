@@ -11,8 +11,7 @@ constexpr const char* kAddress = "127.0.0.1:18431";
 TEST(Probe, WaitsUntilAllUrlsAnswer) {
   int asked = 0;
   kube::StatusServer server(
-      kAddress, [] { return std::string(); },
-      [&] { return std::string(++asked < 3 ? "the first lists are not complete" : ""); },
+      kAddress, {}, {{"lists", [&] { return std::string(++asked < 3 ? "the first lists are not complete" : ""); }}},
       [] { return std::string("workqueue_depth 0\n"); });
   const std::string base = std::string("http://") + kAddress;
   testing::internal::CaptureStdout();
@@ -23,10 +22,10 @@ TEST(Probe, WaitsUntilAllUrlsAnswer) {
 
 TEST(Probe, SaysWhatWasAnsweredLast) {
   kube::StatusServer server(
-      kAddress, nullptr, [] { return std::string("stopping"); }, nullptr);
+      kAddress, {}, {{"running", [] { return std::string("stopping"); }}}, nullptr);
   testing::internal::CaptureStderr();
   EXPECT_EQ(serve::ProbeCommand({std::string("http://") + kAddress + "/readyz"}, std::chrono::seconds(0)), 1);
-  EXPECT_NE(testing::internal::GetCapturedStderr().find("/readyz: 503 stopping"), std::string::npos);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("/readyz: 503 [-]running failed: stopping"), std::string::npos);
 }
 
 }  // namespace

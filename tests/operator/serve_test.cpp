@@ -77,6 +77,11 @@ TEST_F(Serve, ALifeFromTheFirstLeaseToSigterm) {
   ASSERT_TRUE(Eventually([&] { return Pods("default") == 2; })) << one.process->log();
   for (const char* path : {"/healthz", "/livez", "/readyz"}) EXPECT_EQ(one.Ask(one.health, path).first, 200) << path;
   EXPECT_EQ(one.Ask(one.health, "/metrics").first, 404);  // on an address of its own
+  const auto answers = [&](const char* path) { return one.Ask(one.health, path); };
+  EXPECT_EQ(answers("/healthz").second, "ok");
+  EXPECT_EQ(answers("/readyz?verbose").second, "[+]running ok\n[+]lists ok\nreadyz check passed\n");
+  EXPECT_EQ(answers("/readyz/lists").second, "ok");
+  EXPECT_EQ(answers("/readyz/other").first, 404);
 
   // Names and labels are those of Go operators' dashboards; no label holds a job's name.
   std::string metrics;
@@ -89,7 +94,10 @@ TEST_F(Serve, ALifeFromTheFirstLeaseToSigterm) {
         "workqueue_unfinished_work_seconds{controller=\"TrainJob\",name=\"TrainJob\"} ",
         "controller_runtime_active_workers{controller=\"TrainJob\"} ",
         "controller_runtime_max_concurrent_reconciles{controller=\"TrainJob\"} 4",
-        "anneal_jobs{kind=\"TrainJob\",phase=\"", "rest_client_requests_total{code=\"200\",method=\"POST\"}",
+        "anneal_jobs{kind=\"TrainJob\",phase=\"",
+        "anneal_job_transitions_total{kind=\"TrainJob\",phase=\"Starting\"} 1",
+        "anneal_job_phase_seconds_count{kind=\"TrainJob\",phase=\"Starting\"} 1",
+        "rest_client_requests_total{code=\"200\",method=\"POST\"}",
         "rest_client_requests_total{code=\"200\",method=\"WATCH\"}",
         "rest_client_request_duration_seconds_count{verb=\"GET\"}",
         "leader_election_master_status{name=\"anneal-operator\"} 1", "anneal_followed_objects ",

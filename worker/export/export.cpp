@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -22,6 +23,7 @@
 #include "worker/export/verify.h"
 #include "worker/features/fg_json.h"
 #include "worker/io/digest.h"
+#include "worker/io/publish.h"
 #include "worker/train/checkpoint/files.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
@@ -102,6 +104,8 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
     LogInfo(text.str());
     expected = rounded;
   }
+  // What is published later has to be what is checked now.
+  auto hashing = std::async(std::launch::async, [&] { return io::HashFiles(folder.path()); });
   const Difference difference =
       VerifyInFreshProcess(options.program, folder.path(), rows, expected, settings.compiler_python);
   const bool passed = difference.max <= options.verify_max_abs_diff;
@@ -113,6 +117,8 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
   report["mean_abs_diff"] = number(difference.mean);
   report["limit"] = options.verify_max_abs_diff;
   report["passed"] = passed;
+  report["files"] = hashing.get();
+  if (settings.format == Format::kRtp) report["files"].erase("pipeline.config");  // was there for the check only
   const std::string rejected = folder.target().string() + ".rejected.json";
   checkpoint::WriteFileSynced(passed ? (folder.path() / "export_report.json").string() : rejected, report.dump(2));
   std::ostringstream text;

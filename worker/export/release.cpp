@@ -11,6 +11,18 @@
 
 namespace anneal::exporting {
 
+namespace {
+
+/// What the files were when they were checked; a report of an older version does not tell.
+io::FileHashes CheckedFiles(const nlohmann::ordered_json& report) {
+  io::FileHashes files;
+  if (!report.contains("files")) return files;
+  for (const auto& [name, sha256] : report["files"].items()) files[name] = sha256.is_string() ? sha256 : "";
+  return files;
+}
+
+}  // namespace
+
 io::Published Release(const std::string& folder, io::ObjectStore& store) {
   const std::string path = folder + "/export_report.json";
   if (!std::filesystem::exists(path)) throw ConfigError(folder + " is no export: there is no export_report.json");
@@ -24,7 +36,7 @@ io::Published Release(const std::string& folder, io::ObjectStore& store) {
     about[key] = report.value(key, nlohmann::ordered_json());
   }
   about["torch"] = TORCH_VERSION;
-  const io::Published published = io::Publish(folder, store, about);
+  const io::Published published = io::Publish(folder, store, about, CheckedFiles(report));
   LogInfo("Published " + published.uri + " (" + std::to_string(published.bytes) + " bytes, " +
           std::to_string(published.sent) + " sent)");
   return published;

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "worker/config/error.h"
 #include "worker/io/digest.h"
 #include "worker/train/progress/log.h"
 
@@ -27,18 +28,6 @@ struct File {
   std::string name, path, sha256;
   int64_t bytes = 0;
 };
-
-std::vector<File> FilesOf(const std::string& folder) {
-  std::vector<File> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (!entry.is_regular_file()) continue;
-    const std::string path = entry.path();
-    files.push_back({entry.path().lexically_relative(folder).string(), path, FileSha256(path),
-                     static_cast<int64_t>(fs::file_size(path))});
-  }
-  std::sort(files.begin(), files.end(), [](const File& a, const File& b) { return a.name < b.name; });
-  return files;
-}
 
 /// Lines about the bytes that are done, at most one in two seconds.
 class ProgressLine {
@@ -109,13 +98,32 @@ int64_t Send(std::vector<File> files, ObjectStore& store, const std::string& ver
 
 }  // namespace
 
-Published Publish(const std::string& folder, ObjectStore& store, const ordered_json& about) {
-  const std::vector<File> files = FilesOf(folder);
+FileHashes HashFiles(const std::string& folder) {
+  FileHashes hashes;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file())
+      hashes[entry.path().lexically_relative(folder).string()] = FileSha256(entry.path());
+  }
+  return hashes;
+}
+
+Published Publish(const std::string& folder, ObjectStore& store, const ordered_json& about,
+                  const FileHashes& expected) {
+  const FileHashes hashes = HashFiles(folder);
+  for (const auto& [name, sha256] : expected) {
+    const auto found = hashes.find(name);
+    if (found != hashes.end() && found->second == sha256) continue;
+    throw DataError((fs::path(folder) / name).string() + (found == hashes.end() ? " is missing" : " has changed") +
+                    " since it was checked: nothing is published");
+  }
+  std::vector<File> files;
   ordered_json list = ordered_json::array();
   Published published;
-  for (const File& file : files) {
-    list.push_back({{"path", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
-    published.bytes += file.bytes;
+  for (const auto& [name, sha256] : hashes) {
+    const fs::path path = fs::path(folder) / name;
+    files.push_back({name, path, sha256, static_cast<int64_t>(fs::file_size(path))});
+    list.push_back({{"path", name}, {"bytes", files.back().bytes}, {"sha256", sha256}});
+    published.bytes += files.back().bytes;
   }
   const std::string name =
       about.at("step").dump() + "-" + TextSha256(list.dump() + about.dump()).substr(0, kDigestLength);

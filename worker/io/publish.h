@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
@@ -30,8 +31,15 @@ struct Published {
   int64_t sent = 0;    ///< of these, not found in the store
 };
 
+/// SHA-256 by path below a folder.
+using FileHashes = std::map<std::string, std::string>;
+/// Of every file in `folder`. Throws TemporaryError when one cannot be read.
+FileHashes HashFiles(const std::string& folder);
+
 /// Publishes `folder` (flat or nested) with `about` as further keys of the manifest; about["step"] is required.
-/// Several files travel at once; progress goes to the log. Throws what the store throws.
-Published Publish(const std::string& folder, ObjectStore& store, const nlohmann::ordered_json& about);
+/// Several files travel at once; progress goes to the log. Throws what the store throws, and, before anything is sent,
+/// DataError naming a file that is missing or another than `expected` says.
+Published Publish(const std::string& folder, ObjectStore& store, const nlohmann::ordered_json& about,
+                  const FileHashes& expected = {});
 
 }  // namespace anneal::io

@@ -9,6 +9,8 @@ namespace anneal::train {
 
 using nlohmann::json;
 
+constexpr const char* kDueByEventTime = "__due_by_event_time__";
+
 bool StepCheckpointDue(const tzrec::protos::TrainConfig& config, int64_t step) {
   return config.save_checkpoints_epochs() == 0 && config.save_checkpoints_steps() > 0 && step > 0 &&
          step % config.save_checkpoints_steps() == 0;
@@ -24,10 +26,16 @@ ReadingPosition ReadPosition(const checkpoint::Reader& reader) {
   const json state = json::parse(reader.file("dataloader_state.json").value_or("{}"), nullptr, false);
   if (!state.is_object()) throw DataError(reader.path() + "/dataloader_state.json is not a JSON object");
   for (const auto& [key, value] : state.items()) {
+    const auto number = [&, key = key, value = value] {
+      if (value.is_number_integer()) return value.get<int64_t>();
+      throw DataError(reader.path() + "/dataloader_state.json: " + key + " is no whole number");
+    };
     if (key == "__epochs_completed__") {
-      position.epochs_completed = value.get<int64_t>();
+      position.epochs_completed = number();
     } else if (key == "__data_ts_watermark__") {
-      position.event_time = value.get<int64_t>();
+      position.event_time = number();
+    } else if (key == kDueByEventTime) {
+      position.due_by_event_time = number() != 0;
     } else if (value.is_number_integer() && !key.starts_with("__")) {
       position.rows[key] = value;
     }
@@ -61,6 +69,7 @@ std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
   }
   if (config_.train_config().num_epochs() > 0) state["__epochs_completed__"] = position.epochs_completed;
   if (position.event_time) state["__data_ts_watermark__"] = *position.event_time;
+  if (position.due_by_event_time) state[kDueByEventTime] = 1;
   return state.dump(2);
 }
 

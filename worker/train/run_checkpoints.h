@@ -27,9 +27,10 @@ struct ReadingPosition {
   std::map<std::string, int64_t> rows;  ///< largest consumed row per source, of this rank
   int64_t epochs_completed = 0;
   std::optional<int64_t> event_time;  ///< that the ranks had reached by the last save (event_time_saves.h)
+  bool due_by_event_time = false;     ///< that save was: an evaluation of it belongs to the run
 };
 
-/// A checkpoint's reading position. Throws DataError when the file is no JSON object.
+/// A checkpoint's reading position. Throws DataError naming the file, and the key, when it is not what Begin wrote.
 ReadingPosition ReadPosition(const checkpoint::Reader& reader);
 
 /// A checkpoint is written by a thread of its own while training goes on: Begin freezes the state, Finish makes the

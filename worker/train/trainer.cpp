@@ -250,6 +250,7 @@ bool Trainer::CheckpointDue(int64_t step) {
 void Trainer::BeginSave() {
   std::map<std::string, std::string> files;
   if (delta_) files[DeltaDump::kFile] = delta_->State();
+  position_.due_by_event_time = event_saves_ && event_saves_->Due();
   if (event_saves_) {
     event_saves_->Saved();
     position_.event_time = event_saves_->reference();
@@ -331,7 +332,7 @@ void Trainer::EvaluateWhatWasNot() {
   const bool pass_ended = passes > 0 && position_.rows.empty();
   const int64_t epoch = pass_ended ? passes - 1 : passes;
   const bool last = (num_steps_ > 0 && step_ >= num_steps_) || (num_epochs_ > 0 && passes >= num_epochs_);
-  const bool due = last || StepCheckpointDue(config_.train_config(), step) ||
+  const bool due = last || position_.due_by_event_time || StepCheckpointDue(config_.train_config(), step) ||
                    (pass_ended && EpochCheckpointDue(config_.train_config(), step, epoch));
   if (!eval_stream_ || !due) return;
   at::Tensor missing = at::zeros({1}, at::kLong);
