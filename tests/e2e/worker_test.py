@@ -408,6 +408,31 @@ class Options(Case):
             state = json.loads((self.dir / f"epochs/model.ckpt-{step}/dataloader_state.json").read_text())
             self.assertEqual(state["__epochs_completed__"], passes)
 
+    def test_fp16_overflows_and_recovers(self):
+        """Float16 ends at 65504: a scale that is too large costs steps, of tables too, until it is halved often enough."""
+        def train(model, scale, kind):
+            self.run_program(*self.zoo(model, train_config__num_steps=20, train_config__mixed_precision=kind, train_config__use_tensorboard=True,
+                                       train_config__log_step_count_steps=1, eval_input_path="", train_config__grad_scaler__init_scale=scale))
+            state = json.loads((self.dir / f"{model}/model.ckpt-19/train_state.json").read_text())["grad_scaler"]
+            seen = scalars(self.dir / model)
+            return state, [seen["loss/binary_cross_entropy", step] for step in range(20)]
+
+        whole, exact = train("fp32", 1024, "")
+        state, losses = train("fp16", 1024, "FP16")
+        self.assertEqual((whole["scale"], state), (1024, whole))
+        self.assertNotEqual(losses, exact)
+        for step in range(20):
+            self.assertAlmostEqual(losses[step], exact[step], delta=2e-3)
+        state, late = train("high", 2.0 ** 30, "FP16")
+        halved = round(30 - math.log2(state["scale"]))
+        self.assertTrue(3 < halved < 20, state)
+        self.assertEqual(state["growth_tracker"], 20 - halved)
+        # Nothing was learnt meanwhile, of the tables until their own gradients were finite.
+        _, never = train("never", 2.0 ** 60, "FP16")
+        learnt = next(step for step in range(20) if late[step] != never[step])
+        self.assertTrue(3 < learnt <= halved + 1, (learnt, halved))
+        self.assertEqual(train("high bf16", 2.0 ** 30, "BF16")[0]["scale"], 2.0 ** 30)  # as wide as float32
+
     def test_checkpoints_by_event_time(self):
         table = pyarrow.parquet.read_table(GOLDEN / "zoo/data/rank_train.parquet")
         times = [1_700_000_000 + 40 * row // 256 - row % 7 for row in range(table.num_rows)]  # not in order inside a batch
