@@ -67,8 +67,8 @@ kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json&
   return {look_again};
 }
 
-// Status first, and on the version that was read: a decision from old facts is refused with a conflict. False: there was
-// nothing to write.
+// Status first, and on the version that was read: a decision from old facts is refused with a conflict. False: there
+// was nothing to write.
 bool JobReconciler::WriteStatus(const Json& found, const Json& next, Json& job) {
   const Json before = found.value("status", Json::object());
   job["status"] = next;
@@ -191,13 +191,14 @@ bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, c
   Ensure(resources::kService, job, HeadlessService(job));
   const int run = job["status"]["run"]["number"];
   const std::string snapshot = SnapshotName(job["metadata"]["name"], run);
-  // A first attempt has none yet: it is made without asking.
-  if (const auto config = RunConfig(job, inputs)) {
+  if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); !there || !Owns(job, *there)) {
+    const auto config = RunConfig(job, inputs);
+    if (!config) {
+      Report(job, {"ConfigLost", "the config of run " + std::to_string(run) + " was not kept and " +
+                                     (inputs.ready ? "is another by now" : "cannot be had: " + inputs.message)});
+      return true;
+    }
     Ensure(resources::kConfigMap, job, ConfigSnapshot(job, *config));
-  } else if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); !there || !Owns(job, *there)) {
-    Report(job, {"ConfigLost", "the config of run " + std::to_string(run) + " was not kept and " +
-                                   (inputs.ready ? "is another by now" : "cannot be had: " + inputs.message)});
-    return true;
   }
   ForgetRuns(job, run - job["spec"].value("historyLimit", 5));
   PrepareMore(job);

@@ -94,6 +94,7 @@ void EventRouter::Keep(size_t source, Trace trace) {
     children_->Put(trace.key, {trace.child.uid, trace.child.owner, std::exchange(trace.child.body, {})});
   if (other) ForgetChild(*other);
   const Key key = trace.key;
+  trace.own = false;  // of this event only
   known_[source].emplace(key, std::move(trace));
 }
 

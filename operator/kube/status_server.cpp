@@ -67,7 +67,7 @@ Metrics::Metrics(int workers)
           BuildHistogram().Name("rest_client_request_duration_seconds").Help("Time of a request").Register(registry_)),
       phase_seconds_(BuildHistogram()
                          .Name("anneal_job_phase_seconds")
-                         .Help("Time from a run's begin to a phase; Running: all workers run for the first time")
+                         .Help("Time from a run's begin until all workers run for the first time, or to its end")
                          .Register(registry_)),
       adds_(BuildCounter().Name("workqueue_adds_total").Help("Keys that became due").Register(registry_)),
       retries_(BuildCounter().Name("workqueue_retries_total").Help("Tries that were put off").Register(registry_)),
@@ -198,7 +198,8 @@ StatusServer::StatusServer(const std::string& address, Checks healthy, Checks re
     const std::string what = path.substr(1, slash - 1), name = slash == std::string::npos ? "" : path.substr(slash + 1);
     Answer answer;
     if (what == "healthz" || what == "livez" || what == "readyz")
-      answer = Judge(what, what == "readyz" ? ready : healthy, name, request.relative_uri().query() == "verbose");
+      answer = Judge(what, what == "readyz" ? ready : healthy, name,
+                     ("&" + request.relative_uri().query()).find("&verbose") != std::string::npos);
     request.reply(answer.code, answer.text, "text/plain; charset=utf-8");
   });
   try {

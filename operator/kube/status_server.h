@@ -26,7 +26,7 @@ class Metrics {
   void Reconciled(const ManagerOptions::Reconciled& reconciled);
   void Requested(const std::string& code, const std::string& method, double seconds);
   void Reconnected(const std::string& plural, const std::string& reason);
-  /// A job of a kind has come to a phase, `seconds` after its run began, unless that is not known.
+  /// A job of a kind has come to a phase, `seconds` after its run began if that is told.
   void PhaseReached(const std::string& kind, const std::string& phase, std::optional<double> seconds);
   void Restarted(const std::string& kind, const std::string& reason);
   void SetKind(const Manager::KindState& kind);

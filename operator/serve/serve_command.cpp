@@ -88,8 +88,9 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   ::sigaddset(&signals, SIGINT);
   ::sigaddset(&signals, SIGUSR1);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread is made
-  // One moves all bytes: of several, each hands on to another what it has just read. Nobody may wait in it.
-  kube::SetConnectionThreads(1);
+  // As few as can be: each hands on to another what it has just read. Two, for closing a listener waits in one of them
+  // for what the other does.
+  kube::SetConnectionThreads(2);
 
   const kube::ClusterConfig cluster = kube::FindClusterConfig(options.kubeconfig, options.context);
   kube::Metrics metrics(options.workers);
@@ -124,15 +125,15 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     const std::lock_guard lock(manager_mutex);
     if (manager) act(*manager);
   };
-  const kube::StatusServer::Checks healthy = {
-      {"lease", [&] { return std::string(lost ? "the lease is lost" : ""); }}};
-  const kube::StatusServer::Checks ready = {
-      {"running", [&] { return std::string(stop ? "stopping" : ""); }}, {"lists", [&] {
-         std::string fault;  // a standby is ready
-         with_manager(
-             [&](kube::Manager& running) { fault = running.synced() ? "" : "the first lists are not complete"; });
-         return fault;
-       }}};
+  const kube::StatusServer::Checks healthy = {{"lease", [&] { return std::string(lost ? "the lease is lost" : ""); }}};
+  const kube::StatusServer::Checks ready = {{"running", [&] { return std::string(stop ? "stopping" : ""); }},
+                                            {"lists", [&] {
+                                               std::string fault;  // a standby is ready
+                                               with_manager([&](kube::Manager& running) {
+                                                 fault = running.synced() ? "" : "the first lists are not complete";
+                                               });
+                                               return fault;
+                                             }}};
   const auto text = [&] {
     metrics.SetLeader(leads);
     with_manager([&](kube::Manager& running) {
@@ -182,7 +183,8 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
       metrics.PhaseReached(kind.kind, transition->phase, transition->seconds);
       if (!transition->restart_reason.empty()) metrics.Restarted(kind.kind, transition->restart_reason);
     };
-    const auto reconcilers = controllers::MakeReconcilers({api, clock, poller, &children, &own_writes, &recorder, count_transition});
+    const auto reconcilers =
+        controllers::MakeReconcilers({api, clock, poller, &children, &own_writes, &recorder, count_transition});
     std::vector<kube::Reconciler*> pointers;
     for (const auto& reconciler : reconcilers) pointers.push_back(reconciler.get());
     kube::ManagerOptions how;

@@ -88,10 +88,13 @@ func (p processes) wait(name string, limit time.Duration, ready func() error) er
 	end := time.Now().Add(limit)
 	for {
 		err := ready()
-		if err == nil {
+		dead := p.pid(name) == 0
+		if err == nil && !dead {
 			return nil
 		}
-		dead := p.pid(name) == 0
+		if err == nil {
+			err = errors.New("somebody else answers in its place")
+		}
 		if dead || time.Now().After(end) {
 			log, _ := os.ReadFile(filepath.Join(p.Dir, "log", name+".log"))
 			state := fmt.Sprintf("not ready after %v", limit)

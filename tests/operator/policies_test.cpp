@@ -114,6 +114,8 @@ TEST(Transition, TimesToPhasesAndWhyWorkersRestart) {
   told = TransitionOf(restarts, status("Running", 1, 1, true), now);
   EXPECT_EQ(told->phase, "Running");
   EXPECT_FALSE(told->seconds);  // not the first time
+  EXPECT_FALSE(TransitionOf(Json::object(), status("Starting", 1, 0, false), now)->seconds);
+  EXPECT_EQ(TransitionOf(status("Running", 1, 1, true), status("Failed", 1, 1, true), now)->seconds, 30);
   told = TransitionOf(status("Running", 1, 3, true), status("Running", 2, 0, true), now);  // a run of its own
   EXPECT_EQ(told->seconds, 30);
   EXPECT_EQ(told->restart_reason, "");

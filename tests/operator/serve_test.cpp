@@ -13,9 +13,19 @@ using anneal::testing::ServedCluster;
 using kube::Json;
 namespace resources = kube::resources;
 
+/// Below those that the kernel gives to outgoing connections: nobody gets it by chance before it is used.
 int FreePort() {
+  static std::minstd_rand random(std::random_device{}());
   boost::asio::io_context io;
-  return boost::asio::ip::tcp::acceptor(io, {boost::asio::ip::address_v4::loopback(), 0}).local_endpoint().port();
+  for (;;) {
+    const auto port = static_cast<uint16_t>(10000 + random() % 6000);
+    try {
+      return boost::asio::ip::tcp::acceptor(io, {boost::asio::ip::address_v4::loopback(), port})
+          .local_endpoint()
+          .port();
+    } catch (const boost::system::system_error&) {
+    }
+  }
 }
 
 bool Eventually(const std::function<bool()>& test) {
@@ -80,28 +90,27 @@ TEST_F(Serve, ALifeFromTheFirstLeaseToSigterm) {
   const auto answers = [&](const char* path) { return one.Ask(one.health, path); };
   EXPECT_EQ(answers("/healthz").second, "ok");
   EXPECT_EQ(answers("/readyz?verbose").second, "[+]running ok\n[+]lists ok\nreadyz check passed\n");
+  EXPECT_EQ(answers("/livez?verbose=1&timeout=3s").second, "[+]lease ok\nlivez check passed\n");
   EXPECT_EQ(answers("/readyz/lists").second, "ok");
   EXPECT_EQ(answers("/readyz/other").first, 404);
 
   // Names and labels are those of Go operators' dashboards; no label holds a job's name.
   std::string metrics;
-  for (const char* series :
-       {"controller_runtime_reconcile_total{controller=\"TrainJob\",result=\"",
-        "controller_runtime_reconcile_time_seconds_bucket{controller=\"TrainJob\",le=\"",
-        "workqueue_depth{controller=\"TrainJob\",name=\"TrainJob\"}",
-        "workqueue_adds_total{controller=\"TrainJob\",name=\"TrainJob\"} ",
-        "workqueue_queue_duration_seconds_bucket{controller=\"TrainJob\",name=\"TrainJob\",le=\"",
-        "workqueue_unfinished_work_seconds{controller=\"TrainJob\",name=\"TrainJob\"} ",
-        "controller_runtime_active_workers{controller=\"TrainJob\"} ",
-        "controller_runtime_max_concurrent_reconciles{controller=\"TrainJob\"} 4",
-        "anneal_jobs{kind=\"TrainJob\",phase=\"",
-        "anneal_job_transitions_total{kind=\"TrainJob\",phase=\"Starting\"} 1",
-        "anneal_job_phase_seconds_count{kind=\"TrainJob\",phase=\"Starting\"} 1",
-        "rest_client_requests_total{code=\"200\",method=\"POST\"}",
-        "rest_client_requests_total{code=\"200\",method=\"WATCH\"}",
-        "rest_client_request_duration_seconds_count{verb=\"GET\"}",
-        "leader_election_master_status{name=\"anneal-operator\"} 1", "anneal_followed_objects ",
-        "process_resident_memory_bytes "}) {
+  for (const char* series : {"controller_runtime_reconcile_total{controller=\"TrainJob\",result=\"",
+                             "controller_runtime_reconcile_time_seconds_bucket{controller=\"TrainJob\",le=\"",
+                             "workqueue_depth{controller=\"TrainJob\",name=\"TrainJob\"}",
+                             "workqueue_adds_total{controller=\"TrainJob\",name=\"TrainJob\"} ",
+                             "workqueue_queue_duration_seconds_bucket{controller=\"TrainJob\",name=\"TrainJob\",le=\"",
+                             "workqueue_unfinished_work_seconds{controller=\"TrainJob\",name=\"TrainJob\"} ",
+                             "controller_runtime_active_workers{controller=\"TrainJob\"} ",
+                             "controller_runtime_max_concurrent_reconciles{controller=\"TrainJob\"} 4",
+                             "anneal_jobs{kind=\"TrainJob\",phase=\"",
+                             "anneal_job_transitions_total{kind=\"TrainJob\",phase=\"Starting\"} 1",
+                             "rest_client_requests_total{code=\"200\",method=\"POST\"}",
+                             "rest_client_requests_total{code=\"200\",method=\"WATCH\"}",
+                             "rest_client_request_duration_seconds_count{verb=\"GET\"}",
+                             "leader_election_master_status{name=\"anneal-operator\"} 1", "anneal_followed_objects ",
+                             "process_resident_memory_bytes "}) {
     // Each comes with the first thing that it counts: a watch begins after the first list, and that may be after a
     // reconcile.
     EXPECT_TRUE(Eventually([&] {
@@ -137,6 +146,27 @@ TEST_F(Serve, ALifeFromTheFirstLeaseToSigterm) {
   EXPECT_EQ(said.front(), "starting");
   EXPECT_EQ(said.back(), "stopped");
   EXPECT_EQ(one.process->log().find("s3cr3t"), std::string::npos);
+}
+
+/// Somebody who asks once and keeps the connection.
+struct KeptConnection {
+  explicit KeptConnection(const std::string& address) {
+    socket.connect({boost::asio::ip::address_v4::loopback(),
+                    static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1)))});
+    boost::asio::write(socket, boost::asio::buffer(std::string("GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n")));
+    char answer[512];
+    EXPECT_GT(socket.read_some(boost::asio::buffer(answer)), 0u);
+  }
+  boost::asio::io_context io;
+  boost::asio::ip::tcp::socket socket{io};
+};
+
+TEST_F(Serve, ConnectionsThatOthersKeepDoNotDelayTheEnd) {
+  Operator one = Start("one.log");
+  ASSERT_TRUE(Eventually([&] { return one.Ask(one.health, "/readyz").first == 200; })) << one.process->log();
+  const KeptConnection probe(one.health), scraper(one.metrics), other(one.metrics);
+  one.process->Signal(SIGTERM);
+  EXPECT_EQ(one.process->Wait(), 0);
 }
 
 TEST_F(Serve, AStandbyIsReadyWritesNothingAndTakesOver) {

@@ -119,9 +119,16 @@ void BatchAssembler::Fill(std::span<const RowSlice> slices, Batch* out) const {
 int64_t BatchAssembler::NewestEvent(std::span<const RowSlice> slices) const {
   int64_t newest = -1;
   if (!event_time_) return newest;
-  Buffer<int64_t> times;
-  for (const RowSlice& slice : slices) AppendColumn(slice, event_time_->index, event_time_->name, &times);
-  for (const int64_t time : times) newest = std::max(newest, time);
+  for (const RowSlice& slice : slices) {
+    const arrow::ArrayData& cells = *slice.rows->column_data(event_time_->index);
+    const Validity valid(cells);
+    const auto take = [&](const auto numbers) {
+      for (int64_t row = slice.begin; row < slice.begin + slice.count; ++row) {
+        if (valid[row]) newest = std::max(newest, static_cast<int64_t>(numbers[row]));
+      }
+    };
+    cells.type->id() == arrow::Type::INT32 ? take(Numbers<int32_t>(cells)) : take(Numbers<int64_t>(cells));
+  }
   return newest;
 }
 

@@ -13,7 +13,7 @@ namespace anneal::data {
 struct ColumnSelection {
   std::vector<std::string> names;
   bool all = false;
-  std::vector<std::string> optional;  ///< read where the file has them
+  std::vector<std::string> optional;  ///< read if the first file has them; then every file needs them
   std::vector<std::string> numbers;   ///< of names, those that have to hold numbers: labels and weights
 };
 

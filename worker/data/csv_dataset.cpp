@@ -24,8 +24,9 @@ bool IsStated(const std::string& name, const std::vector<InputField>& fields) {
 
 /// True when the config states the type of every column to read.
 bool AllTypesStated(const ColumnSelection& selection, const std::vector<InputField>& fields) {
-  return !selection.all && std::all_of(selection.names.begin(), selection.names.end(),
-                                       [&](const std::string& name) { return IsStated(name, fields); });
+  const auto stated = [&](const std::string& name) { return IsStated(name, fields); };
+  return !selection.all && std::all_of(selection.names.begin(), selection.names.end(), stated) &&
+         std::all_of(selection.optional.begin(), selection.optional.end(), stated);
 }
 
 /// `schema` with numbers where only cells of text made Arrow guess otherwise: reading then names the row of such a

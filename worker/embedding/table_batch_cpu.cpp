@@ -3,8 +3,10 @@
 // Forward: threads take runs of rows; each bag's table rows are summed with the next ids prefetched.
 // Backward: a table belongs to one thread per step (or, with fewer tables than threads, a slice of its rows does), so
 // no two threads touch one row and the gradients of a row are always summed in batch order: results do not depend on
-// the number of threads. Duplicates are found by a stamp per row: the first touch in a step gives the row a slot in a
-// dense buffer, later touches add to that slot; then every slot gets one optimizer step.
+// the number of threads. Duplicates are found as in a sparse set: the first touch in a step gives the row a slot in a
+// dense buffer and notes it beside the row; later touches find there a slot that holds this very row, and add to it.
+// What earlier steps have noted needs no clearing: it leads to a slot of another row, or to none. Then every slot gets
+// one optimizer step.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -95,12 +97,6 @@ int64_t StateWidth(StateShape shape, int64_t dim) {
   return shape == StateShape::kNone ? 0 : shape == StateShape::kRow ? 1 : dim;
 }
 
-/// When a row was last touched, and its slot in that step.
-struct Touch {
-  uint32_t stamp = 0;
-  int32_t slot = 0;
-};
-
 struct Table {
   Table(const TableSpec& spec, const OptimizerSpec& optimizer)
       : spec(spec),
@@ -108,12 +104,12 @@ struct Table {
         weights(spec.rows * spec.dim, 0.f),
         state1(spec.rows * StateWidth(shapes.first, spec.dim), optimizer.initial_accumulator),
         state2(spec.rows * StateWidth(shapes.second, spec.dim), 0.f),
-        touches(spec.trainable ? spec.rows : 0) {}
+        slots(spec.trainable ? spec.rows : 0) {}
 
   TableSpec spec;
   std::pair<StateShape, StateShape> shapes;
   Rows weights, state1, state2;
-  ZeroPages<Touch> touches;  ///< one per row of a trainable table
+  ZeroPages<uint32_t> slots;  ///< of each row of a trainable table when it was last touched
   std::vector<int> features;
   std::unique_ptr<RowKeeper> keeper;  ///< while there is a snapshot
 };
@@ -164,12 +160,6 @@ class CpuTableBatch : public TableBatch {
   void BackwardUpdate(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
                       float grad_scale, float lr, const AddOverColumnShards& add) override {
     ++iteration_;
-    if (++stamp_ == 0) {  // wrapped after 2^32 steps: forget all stamps
-      for (Table& table : tables_) {
-        if (table.spec.trainable) std::fill_n(table.touches.data(), table.spec.rows, Touch{});
-      }
-      stamp_ = 1;
-    }
     StepConstants step{optimizer_, lr};
     const double t = static_cast<double>(iteration_);
     step.correction1 = static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(optimizer_.beta1), t)));
@@ -307,17 +297,17 @@ class CpuTableBatch : public TableBatch {
         const float mean = feature.pooling == Pooling::kMean && to > from ? 1.f / static_cast<float>(to - from) : 1.f;
         for (int64_t i = from; i < to; ++i) {
           if (i + kPrefetch < end) {
-            __builtin_prefetch(&table.touches[Clamp(ids.values[i + kPrefetch], table.spec.rows)], 1);
+            __builtin_prefetch(&table.slots[Clamp(ids.values[i + kPrefetch], table.spec.rows)], 1);
           }
           const int64_t row = Clamp(ids.values[i], table.spec.rows);
           if (row < first || row >= last) continue;
-          Touch& touch = table.touches[row];
-          if (touch.stamp != stamp_) {
-            touch = {stamp_, static_cast<int32_t>(scratch.rows.size())};
+          uint32_t& slot = table.slots[row];
+          if (slot >= scratch.rows.size() || scratch.rows[slot] != row) {
+            slot = static_cast<uint32_t>(scratch.rows.size());
             std::memset(gradients + scratch.rows.size() * dim, 0, sizeof(float) * dim);
             scratch.rows.push_back(row);
           }
-          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(touch.slot) * dim, source, gradient.scale,
+          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(slot) * dim, source, gradient.scale,
                                        optimizer_.max_gradient, ids.weights ? mean * ids.weights[i] : mean, dim);
         }
       }
@@ -422,7 +412,6 @@ class CpuTableBatch : public TableBatch {
   std::vector<ShardScratch> shard_scratch_;
   std::vector<Table> tables_;
   int64_t iteration_ = 0;
-  uint32_t stamp_ = 0;
   std::atomic<int64_t> out_of_range_{0};
 };
 

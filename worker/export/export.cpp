@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <filesystem>
-#include <future>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -104,8 +103,8 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
     LogInfo(text.str());
     expected = rounded;
   }
-  // What is published later has to be what is checked now.
-  auto hashing = std::async(std::launch::async, [&] { return io::HashFiles(folder.path()); });
+  // What is published later has to be what is checked now; hashed before, or a file could be damaged in between.
+  report["files"] = io::HashFiles(folder.path());
   const Difference difference =
       VerifyInFreshProcess(options.program, folder.path(), rows, expected, settings.compiler_python);
   const bool passed = difference.max <= options.verify_max_abs_diff;
@@ -117,7 +116,6 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
   report["mean_abs_diff"] = number(difference.mean);
   report["limit"] = options.verify_max_abs_diff;
   report["passed"] = passed;
-  report["files"] = hashing.get();
   if (settings.format == Format::kRtp) report["files"].erase("pipeline.config");  // was there for the check only
   const std::string rejected = folder.target().string() + ".rejected.json";
   checkpoint::WriteFileSynced(passed ? (folder.path() / "export_report.json").string() : rejected, report.dump(2));

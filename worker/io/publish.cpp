@@ -101,8 +101,7 @@ int64_t Send(std::vector<File> files, ObjectStore& store, const std::string& ver
 FileHashes HashFiles(const std::string& folder) {
   FileHashes hashes;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file())
-      hashes[entry.path().lexically_relative(folder).string()] = FileSha256(entry.path());
+    if (entry.is_regular_file()) hashes[entry.path().lexically_relative(folder).string()] = FileSha256(entry.path());
   }
   return hashes;
 }

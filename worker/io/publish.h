@@ -33,7 +33,7 @@ struct Published {
 
 /// SHA-256 by path below a folder.
 using FileHashes = std::map<std::string, std::string>;
-/// Of every file in `folder`. Throws TemporaryError when one cannot be read.
+/// Of every file in `folder`. Throws TemporaryError when one cannot be read, filesystem_error for the folder itself.
 FileHashes HashFiles(const std::string& folder);
 
 /// Publishes `folder` (flat or nested) with `about` as further keys of the manifest; about["step"] is required.

@@ -15,8 +15,9 @@ std::optional<Transition> TransitionOf(const Json& before, const Json& after, ku
   }
   if (same_run && transition.phase == before.value("phase", "") && transition.restart_reason.empty())
     return std::nullopt;
-  const bool again = transition.phase == "Running" && same_run && then.contains("runningTime");
-  if (const auto began = kube::ParseTime(run.value("startTime", "")); began && !again)
+  const bool runs_first = transition.phase == "Running" && !(same_run && then.contains("runningTime"));
+  const bool ends = transition.phase == "Complete" || transition.phase == "Failed";
+  if (const auto began = kube::ParseTime(run.value("startTime", "")); began && (runs_first || ends))
     transition.seconds = std::chrono::duration<double>(now - *began).count();
   return transition;
 }

@@ -11,7 +11,7 @@ namespace anneal::controllers {
 struct Transition {
   std::string phase;           ///< that the job has come to
   std::string restart_reason;  ///< why its workers start again; "" unless they do
-  /// Since the run began; none where the run has come back to that phase (Running after a restart), or there is none.
+  /// From the begin of the run to its first Running, or to its end (Complete, Failed); none for other phases.
   std::optional<double> seconds;
 };
 

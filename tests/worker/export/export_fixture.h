@@ -73,8 +73,15 @@ inline ExportOptions Options(const std::string& folder) {
   return options;
 }
 
+/// Most tests read the folder "exported": an export of float32 tables that the first of them finds made.
 class ExportTest : public testing::Test {
  protected:
+  static void SetUpTestSuite() {
+    if (!fs::exists(kGolden)) return;
+    setenv("QUANT_EMB", "0", 1);
+    fs::remove_all("exported");
+    ASSERT_EQ(RunExport(Options("exported")), 0);
+  }
   void SetUp() override {
     if (!fs::exists(kGolden)) GTEST_SKIP() << "the golden files are not on this machine";
     setenv("QUANT_EMB", "0", 1);

