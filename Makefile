@@ -40,11 +40,11 @@ bench-export: build
 	@OMP_WAIT_POLICY=passive tests/run_python tests/bench/export_bench.py --scale $(SCALE)
 
 # The operator beside a minimal one of controller-runtime, on a real control plane with kwok: build/reports/operator.json.
-# Half an hour; SCALE=0.1 for less.
+# Hours; SCALE=0.1 for less, ONLY=anneal/many for one operator and one scenario.
 bench-operator:
 	@cmake --preset cpu >/dev/null
 	@cmake --build --preset cpu -j $(JOBS) --target anneal-operator
-	@tests/bench/operator/run --scale $(SCALE)
+	@tests/bench/operator/run --scale $(SCALE) $(if $(ONLY),--only $(ONLY))
 
 # Every fault plan, a table, and build/reports/fault.json: docs/reliability.md.
 fault:

@@ -148,6 +148,9 @@ int main(int argc, char** argv) {
   api_docs->callback([&] { status = WriteApiDocs(docs_folder); });
 
   try {
+    if (argc > 1 && argv[1][0] != '-' &&
+        app.get_subcommands([&](CLI::App* command) { return command->check_name(argv[1]); }).empty())
+      throw anneal::ConfigError("there is no command '" + std::string(argv[1]) + "'; see anneal-operator --help");
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);

@@ -20,7 +20,8 @@ namespace {
 
 /// TorchEasyRec's entry points ignore unknown arguments; so that a typo is not lost, they are named.
 void WarnAboutExtras(const CLI::App* command) {
-  for (const std::string& extra : command->remaining()) anneal::LogWarning("argument '" + extra + "' is not known and ignored");
+  for (const std::string& extra : command->remaining())
+    anneal::LogWarning("argument '" + extra + "' is not known and ignored");
 }
 
 /// A flag that is given twice: the last one counts, as with Python's argparse.
@@ -31,7 +32,8 @@ void AddEdits(CLI::App* command, std::string& edits) {
 }
 
 void AddStore(CLI::App* command, anneal::io::S3Settings& s3) {
-  command->add_option("--s3_endpoint", s3.endpoint, "http(s)://host[:port] of an S3-compatible store (default: $AWS_ENDPOINT_URL_S3)");
+  command->add_option("--s3_endpoint", s3.endpoint,
+                      "http(s)://host[:port] of an S3-compatible store (default: $AWS_ENDPOINT_URL_S3)");
   command->add_option("--s3_region", s3.region, "default: $AWS_REGION, us-east-1");
 }
 
@@ -75,12 +77,16 @@ int main(int argc, char** argv) {
   train_command->add_option("--model_dir", train.model_dir, "overrides model_dir");
   train_command->add_option("--train_input_path", train.train_input_path, "overrides train_input_path");
   train_command->add_option("--eval_input_path", train.eval_input_path, "overrides eval_input_path");
-  train_command->add_option("--fine_tune_checkpoint", train.fine_tune_checkpoint, "checkpoint, model_dir or .safetensors file to start from");
+  train_command->add_option("--fine_tune_checkpoint", train.fine_tune_checkpoint,
+                            "checkpoint, model_dir or .safetensors file to start from");
   AddEdits(train_command, train.edit_config_json);
   train_command->add_flag("--continue_train", train.continue_train, "go on from model_dir's newest checkpoint");
-  train_command->add_flag("--ignore_restore_optimizer", train.ignore_restore_optimizer, "restore the model without optimizer state");
-  train_command->add_option("--sharding_plan", train.sharding_plan, "plan file (a checkpoint's `plan`) instead of the planner");
-  train_command->add_option("--upload_uri", train.upload.uri, "file:///folder or s3://bucket/prefix to publish the last checkpoint to");
+  train_command->add_flag("--ignore_restore_optimizer", train.ignore_restore_optimizer,
+                          "restore the model without optimizer state");
+  train_command->add_option("--sharding_plan", train.sharding_plan,
+                            "plan file (a checkpoint's `plan`) instead of the planner");
+  train_command->add_option("--upload_uri", train.upload.uri,
+                            "file:///folder or s3://bucket/prefix to publish the last checkpoint to");
 
   anneal::eval::EvalOptions eval;
   auto* eval_command = app.add_subcommand("eval", "evaluate a checkpoint (tzrec.eval)");
@@ -92,35 +98,49 @@ int main(int argc, char** argv) {
   AddEdits(eval_command, eval.edit_config_json);
 
   std::string publish_folder;
-  auto* publish_command = app.add_subcommand("publish", "publish an export that is already there (export does it itself)");
+  auto* publish_command =
+      app.add_subcommand("publish", "publish an export that is already there (export does it itself)");
   publish_command->add_option("FOLDER", publish_folder, "the export")->required();
 
   anneal::exporting::ExportOptions exporting;
   auto* export_command = app.add_subcommand("export", "export a checkpoint (tzrec.export)");
   LastWins(export_command);
   export_command->add_option("--pipeline_config_path", exporting.pipeline_config_path, "the config")->required();
-  export_command->add_option("--checkpoint_path", exporting.checkpoint_path, "default: as export_config.exporter_type says");
+  export_command->add_option("--checkpoint_path", exporting.checkpoint_path,
+                             "default: as export_config.exporter_type says");
   export_command->add_option("--export_dir", exporting.export_dir, "folder to make")->required();
   export_command->add_option("--asset_files", exporting.asset_files, "comma list of files to put beside the model");
-  export_command->add_option("--additional_export_config", exporting.additional_export_config, "JSON object merged into model_acc.json");
+  export_command->add_option("--additional_export_config", exporting.additional_export_config,
+                             "JSON object merged into model_acc.json");
   AddEdits(export_command, exporting.edit_config_json);
-  export_command->add_option("--format", exporting.settings.format, "TorchScript | AOT | AOTUnified | ONNX | TensorRT | RTP | Distributed (default: ENABLE_AOT, ENABLE_TRT, USE_RTP, ...)");
-  export_command->add_option("--quantization", exporting.settings.quantization, "pooled tables: FP32 | FP16 | INT8 | INT4 | INT2 (default: $QUANT_EMB, INT8)");
-  export_command->add_option("--sequence_quantization", exporting.settings.sequence_quantization, "sequence tables (default: $QUANT_EC_EMB, FP32)");
+  export_command->add_option("--format", exporting.settings.format,
+                             "TorchScript | AOT | AOTUnified | ONNX | TensorRT | RTP | Distributed (default: "
+                             "ENABLE_AOT, ENABLE_TRT, USE_RTP, ...)");
+  export_command->add_option("--quantization", exporting.settings.quantization,
+                             "pooled tables: FP32 | FP16 | INT8 | INT4 | INT2 (default: $QUANT_EMB, INT8)");
+  export_command->add_option("--sequence_quantization", exporting.settings.sequence_quantization,
+                             "sequence tables (default: $QUANT_EC_EMB, FP32)");
   export_command->add_option("--input_tile", exporting.settings.input_tile, "0 | 2 | 3 (default: $INPUT_TILE, 0)");
-  export_command->add_option("--compiler_python", exporting.settings.compiler_python, "Python with torch that compiles AOT and ONNX models (default: $ANNEAL_COMPILER_PYTHON, python3)");
-  export_command->add_option("--device", exporting.settings.device, "AOT packages are compiled for: cpu | cuda (default: cpu)");
-  export_command->add_option("--verify_input_path", exporting.verify_input_path, "rows to compare on (default: eval_input_path)");
-  export_command->add_option("--verify_max_abs_diff", exporting.verify_max_abs_diff, "largest difference allowed")->capture_default_str();
+  export_command->add_option(
+      "--compiler_python", exporting.settings.compiler_python,
+      "Python with torch that compiles AOT and ONNX models (default: $ANNEAL_COMPILER_PYTHON, python3)");
+  export_command->add_option("--device", exporting.settings.device,
+                             "AOT packages are compiled for: cpu | cuda (default: cpu)");
+  export_command->add_option("--verify_input_path", exporting.verify_input_path,
+                             "rows to compare on (default: eval_input_path)");
+  export_command->add_option("--verify_max_abs_diff", exporting.verify_max_abs_diff, "largest difference allowed")
+      ->capture_default_str();
   anneal::exporting::Destination& destination = exporting.publish;
   for (auto* command : {export_command, publish_command}) {
-    command->add_option("--publish_uri", destination.uri, "file:///folder or s3://bucket/prefix to publish a version to");
+    command->add_option("--publish_uri", destination.uri,
+                        "file:///folder or s3://bucket/prefix to publish a version to");
     AddStore(command, destination.s3);
   }
   AddStore(train_command, train.upload.s3);
 
   anneal::exporting::VerifyOptions verify;
-  auto* verify_command = app.add_subcommand("verify-export", "compare an export with the answers of its model (run by export)");
+  auto* verify_command =
+      app.add_subcommand("verify-export", "compare an export with the answers of its model (run by export)");
   verify_command->add_option("FOLDER", verify.folder, "the export")->required();
   verify_command->add_option("--input_path", verify.input_path, "rows")->required();
   verify_command->add_option("--expected", verify.expected, "safetensors file of the expected outputs")->required();
@@ -131,20 +151,26 @@ int main(int argc, char** argv) {
   auto* bench_command = app.add_subcommand("bench-serve", "measure latency and throughput of an exported model");
   bench_command->add_option("FOLDER", bench.folder, "the export")->required();
   bench_command->add_option("--input_path", bench.input_path, "rows to ask (default: eval_input_path of its config)");
-  bench_command->add_option("--batch_sizes", bench.batch_sizes, "rows of a call")->delimiter(',')->capture_default_str();
+  bench_command->add_option("--batch_sizes", bench.batch_sizes, "rows of a call")
+      ->delimiter(',')
+      ->capture_default_str();
   bench_command->add_option("--threads", bench.threads, "callers at once")->delimiter(',')->capture_default_str();
   bench_command->add_option("--seconds", bench.seconds, "of each measurement")->capture_default_str();
   bench_command->add_option("--report", bench.report, "JSON file to write");
 
   anneal::predict::PredictOptions predict;
-  auto* predict_command = app.add_subcommand("predict", "predict with an exported model or a checkpoint (tzrec.predict)");
+  auto* predict_command =
+      app.add_subcommand("predict", "predict with an exported model or a checkpoint (tzrec.predict)");
   LastWins(predict_command);
   predict_command->add_option("--scripted_model_path", predict.scripted_model_path, "folder of an exported model");
-  predict_command->add_option("--pipeline_config_path", predict.pipeline_config_path, "config: predict with a checkpoint");
+  predict_command->add_option("--pipeline_config_path", predict.pipeline_config_path,
+                              "config: predict with a checkpoint");
   predict_command->add_option("--checkpoint_path", predict.checkpoint_path, "default: model_dir's newest checkpoint");
   predict_command->add_option("--predict_input_path", predict.predict_input_path, "rows")->required();
-  predict_command->add_option("--predict_output_path", predict.predict_output_path, "folder for part-<rank> files")->required();
-  predict_command->add_option("--reserved_columns", predict.reserved_columns, "input columns to pass through, or ALL_COLUMNS");
+  predict_command->add_option("--predict_output_path", predict.predict_output_path, "folder for part-<rank> files")
+      ->required();
+  predict_command->add_option("--reserved_columns", predict.reserved_columns,
+                              "input columns to pass through, or ALL_COLUMNS");
   predict_command->add_option("--output_columns", predict.output_columns, "outputs to write (default: all)");
   predict_command->add_option("--batch_size", predict.batch_size, "rows per batch");
   predict_command->add_option("--predict_threads", predict.predict_threads, "accepted");
@@ -158,8 +184,12 @@ int main(int argc, char** argv) {
   anneal::checkpoint::ConvertOptions convert;
   auto* checkpoint_command = app.add_subcommand("checkpoint", "work on checkpoints");
   checkpoint_command->require_subcommand(1);
-  auto* convert_command = checkpoint_command->add_subcommand("convert", "to TorchEasyRec's format (torch.distributed.checkpoint) or from it");
-  convert_command->add_option("SOURCE", convert.source, "model.ckpt-<step> of either kind, a model_dir (its newest), or a .safetensors file")->required();
+  auto* convert_command = checkpoint_command->add_subcommand(
+      "convert", "to TorchEasyRec's format (torch.distributed.checkpoint) or from it");
+  convert_command
+      ->add_option("SOURCE", convert.source,
+                   "model.ckpt-<step> of either kind, a model_dir (its newest), or a .safetensors file")
+      ->required();
   convert_command->add_option("TARGET", convert.target, "model_dir in which model.ckpt-<step> is made")->required();
   convert_command->add_option("--to", convert.to, "dcp | safetensors")->required();
 
@@ -177,21 +207,28 @@ int main(int argc, char** argv) {
   plan_command->add_option("--nnodes", plan.nnodes, "nodes")->capture_default_str();
   plan_command->add_option("--nproc-per-node", plan.nproc_per_node, "processes of each node")->capture_default_str();
   plan_command->add_option("--memory-gib", plan.memory_gib, "memory of one process (default: this machine's share)");
-  plan_command->add_option("--sharding_plan", plan.sharding_plan, "a plan file to judge instead of the planner's choice");
+  plan_command->add_option("--sharding_plan", plan.sharding_plan,
+                           "a plan file to judge instead of the planner's choice");
   plan_command->add_option("--output", plan.output, "plan file to write, for train --sharding_plan");
 
   anneal::dist::LaunchOptions launch;
-  auto* launch_command = app.add_subcommand("launch", "run a command once per process of this node, e.g. launch --nproc-per-node 2 -- train ...");
+  auto* launch_command = app.add_subcommand(
+      "launch", "run a command once per process of this node, e.g. launch --nproc-per-node 2 -- train ...");
   launch_command->add_option("--nnodes", launch.nnodes, "nodes (default: $NNODES, 1)");
   launch_command->add_option("--node-rank", launch.node_rank, "this node (default: $NODE_RANK, 0)");
-  launch_command->add_option("--nproc-per-node", launch.nproc_per_node, "processes of this node")->capture_default_str();
+  launch_command->add_option("--nproc-per-node", launch.nproc_per_node, "processes of this node")
+      ->capture_default_str();
   launch_command->add_option("--master-addr", launch.master_addr, "host of rank 0 (default: $MASTER_ADDR, 127.0.0.1)");
-  launch_command->add_option("--master-port", launch.master_port, "port of rank 0 (default: $MASTER_PORT; one node: a free one)");
+  launch_command->add_option("--master-port", launch.master_port,
+                             "port of rank 0 (default: $MASTER_PORT; one node: a free one)");
   launch_command->add_option("COMMAND", launch.command, "-- train ...");
 
   for (auto* command : {train_command, eval_command, export_command, predict_command}) command->allow_extras();
   try {
     launch = anneal::dist::LaunchDefaults();
+    if (argc > 1 && argv[1][0] != '-' &&
+        app.get_subcommands([&](CLI::App* command) { return command->check_name(argv[1]); }).empty())
+      throw anneal::ConfigError("there is no command '" + std::string(argv[1]) + "'; see anneal --help");
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);

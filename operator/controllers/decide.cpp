@@ -21,7 +21,8 @@ using kube::Json;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-/// A run is looked at again at the latest then: an event that came before what it told could be read costs minutes.
+/// A run is looked at again at the latest then, and one that has ended once more so long after its end: an event that
+/// came before what it told could be read costs minutes.
 constexpr std::chrono::minutes kNet{10};
 
 const char* kRunRequested = "anneal.dev/run-requested-at";
@@ -41,6 +42,8 @@ class Decider {
     if (!StartRun()) return std::move(decision_);
     SplitPods();
     if (Ended()) {
+      if (const auto end = kube::ParseTime(run().value("completionTime", "")); end && now_ < *end + kNet)
+        LookAgain(std::chrono::duration_cast<milliseconds>(*end + kNet - now_));
       Cleanup();
     } else if (spec_.value("suspend", false)) {
       Suspend();

@@ -248,6 +248,44 @@ class Publish(Case):
         self.publish(folder)
         self.check_published(folder, 14)
 
+    def test_a_report_whose_hashes_cannot_be_read_is_refused(self):
+        folder = self.export(15, sizes=(10,))
+        kept = folder / "export_report.json"
+        report = json.loads(kept.read_text())
+        for files in (None, {}, [1], "x", {"part0.bin": 5}):
+            kept.write_text(json.dumps({**report, "files": files}))
+            self.assertIn("export_report.json: files has to hold the SHA-256 of each checked file", self.publish(folder, expect=64))
+        self.assertEqual(self.stored(), {})
+
+    def test_what_changes_on_the_way_is_not_published(self):
+        """The change comes while the largest file is sent: of a file that has been hashed and not sent yet."""
+        old, new = self.export(16, sizes=(10,)), self.export(17)
+        self.publish(old)
+        changed = threading.Event()
+
+        def change(_):
+            if not changed.is_set():
+                changed.set()
+                (new / "part4.bin").write_bytes(b"other")
+        self.s3.fault = lambda request: change(request) if request.method in ("PUT", "POST") else None
+        self.assertIn("has changed while it was published", self.publish(new, expect=78))
+        self.s3.fault = None
+        self.assertTrue(changed.is_set())
+        self.check_published(old, 16)
+
+    def test_two_publishers_of_one_version(self):
+        """One waits for the other, file by file; both end well."""
+        folder, store = self.export(18, sizes=(60 * MIB, 2000)), self.dir / "store"
+        runs = [subprocess.Popen(self.command(folder, f"file://{store}"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)]
+        for run in runs:
+            text, _ = run.communicate(timeout=240)
+            self.assertEqual(run.returncode, 0, text)
+        version = store / json.loads((store / "latest").read_text())["path"]
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.assertEqual((version / path.relative_to(folder)).read_bytes(), path.read_bytes())
+        self.assertEqual(list(store.rglob("*.part")), [])
+
     def test_a_full_disk_leaves_the_old_version(self):
         """In a file system of 4 MiB that only this test sees."""
         old, new = self.export(12, sizes=(100,)), self.export(13, sizes=(100, 8 * MIB))

@@ -1,5 +1,7 @@
 #include "worker/export/export.h"
 
+#include <ATen/ATen.h>
+
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -77,6 +79,18 @@ ordered_json Metrics(eval::TrainedModel& model, const std::string& rows, dist::P
   return metrics;
 }
 
+/// An artefact that answers as its model does is of no use where that answers NaN.
+void RefuseWhatIsNoNumber(const Answers& answers, const std::string& rows) {
+  for (const auto& [name, values] : answers.values) {
+    const int64_t bad = values.numel() - at::isfinite(values).sum().item<int64_t>();
+    if (bad == 0) continue;
+    const std::string what = "the trained model's output " + name + " is no finite number in " + std::to_string(bad) +
+                             " of " + std::to_string(values.numel()) + " places on " + rows;
+    if (bad == values.numel()) throw DataError(what + ": it is not exported");
+    LogWarning(what);
+  }
+}
+
 /// Compares the artefact with the model and writes export_report.json. Throws when they are further apart than allowed;
 /// the report is then all that stays, as <export_dir>.rejected.json.
 ///
@@ -85,6 +99,7 @@ ordered_json Metrics(eval::TrainedModel& model, const std::string& rows, dist::P
 Difference Check(eval::TrainedModel& model, const Settings& settings, const ExportOptions& options,
                  const ExportFolder& folder, const std::string& rows, dist::ProcessGroup& group, ordered_json& report) {
   Answers expected = Ask(model, rows, kVerifyBatches);
+  RefuseWhatIsNoNumber(expected, rows);
   ordered_json metrics = Metrics(model, rows, group);
   if (settings.pooled != TableType::kFp32 || settings.dist_quant) {
     const char* type = settings.dist_quant ? "INT8" : TableTypeName(settings.pooled);

@@ -14,10 +14,18 @@ namespace anneal::exporting {
 namespace {
 
 /// What the files were when they were checked; a report of an older version does not tell.
-io::FileHashes CheckedFiles(const nlohmann::ordered_json& report) {
+io::FileHashes CheckedFiles(const nlohmann::ordered_json& report, const std::string& path) {
   io::FileHashes files;
-  if (!report.contains("files")) return files;
-  for (const auto& [name, sha256] : report["files"].items()) files[name] = sha256.is_string() ? sha256 : "";
+  if (!report.contains("files")) {
+    LogWarning(path + " does not say what the checked files were: they are published as they are");
+    return files;
+  }
+  bool good = report["files"].is_object() && !report["files"].empty();
+  for (const auto& [name, sha256] : report["files"].items()) {
+    good = good && sha256.is_string();
+    if (good) files[name] = sha256;
+  }
+  if (!good) throw ConfigError(path + ": files has to hold the SHA-256 of each checked file");
   return files;
 }
 
@@ -36,7 +44,7 @@ io::Published Release(const std::string& folder, io::ObjectStore& store) {
     about[key] = report.value(key, nlohmann::ordered_json());
   }
   about["torch"] = TORCH_VERSION;
-  const io::Published published = io::Publish(folder, store, about, CheckedFiles(report));
+  const io::Published published = io::Publish(folder, store, about, CheckedFiles(report, path));
   LogInfo("Published " + published.uri + " (" + std::to_string(published.bytes) + " bytes, " +
           std::to_string(published.sent) + " sent)");
   return published;

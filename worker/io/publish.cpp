@@ -29,6 +29,16 @@ struct File {
   int64_t bytes = 0;
 };
 
+/// Size and time of the last change of each file, by path.
+using Stamps = std::map<std::string, std::pair<uintmax_t, fs::file_time_type>>;
+Stamps StampsOf(const std::string& folder) {
+  Stamps stamps;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) stamps[entry.path()] = {entry.file_size(), entry.last_write_time()};
+  }
+  return stamps;
+}
+
 /// Lines about the bytes that are done, at most one in two seconds.
 class ProgressLine {
  public:
@@ -108,6 +118,7 @@ FileHashes HashFiles(const std::string& folder) {
 
 Published Publish(const std::string& folder, ObjectStore& store, const ordered_json& about,
                   const FileHashes& expected) {
+  const Stamps before = StampsOf(folder);
   const FileHashes hashes = HashFiles(folder);
   for (const auto& [name, sha256] : expected) {
     const auto found = hashes.find(name);
@@ -135,6 +146,9 @@ Published Publish(const std::string& folder, ObjectStore& store, const ordered_j
   published.uri = store.Uri(version);
   ProgressLine line(published.bytes);
   published.sent = Send(files, store, version, line);
+  // What was sent is what was hashed, or the version stays without a manifest.
+  if (StampsOf(folder) != before)
+    throw DataError(folder + " has changed while it was published: the pointer stays where it was");
   store.PutText(version + "/MANIFEST.json", text);
   store.PutText("latest",
                 ordered_json{{"version", name}, {"path", version}, {"sha256", published.sha256}}.dump(1) + "\n");

@@ -38,7 +38,7 @@ FileHashes HashFiles(const std::string& folder);
 
 /// Publishes `folder` (flat or nested) with `about` as further keys of the manifest; about["step"] is required.
 /// Several files travel at once; progress goes to the log. Throws what the store throws, and, before anything is sent,
-/// DataError naming a file that is missing or another than `expected` says.
+/// DataError naming a file that is missing or another than `expected` says; also when the folder changes meanwhile.
 Published Publish(const std::string& folder, ObjectStore& store, const nlohmann::ordered_json& about,
                   const FileHashes& expected = {});
 

@@ -3,12 +3,19 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <string>
 
 #include "worker/config/error.h"
 #include "worker/optim/shortest_decimal.h"
+#include "worker/train/progress/log.h"
 
 namespace anneal::optim {
+
+constexpr float kSmallestScale = std::numeric_limits<float>::min();  // its inverse is finite
+constexpr int kManyOverflows = 50;
 
 GradScaler::GradScaler(const tzrec::protos::GradScaler& config)
     : scale_(config.init_scale()),
@@ -16,7 +23,8 @@ GradScaler::GradScaler(const tzrec::protos::GradScaler& config)
       backoff_factor_(ShortestDecimal(config.backoff_factor())),
       growth_interval_(static_cast<int>(config.growth_interval())) {
   const std::string where = "train_config.grad_scaler.";
-  if (!(scale_ > 0) || !std::isfinite(scale_)) throw ConfigError(where + "init_scale must be more than 0");
+  if (!(scale_ >= kSmallestScale) || !std::isfinite(scale_))
+    throw ConfigError(where + "init_scale must be from 1.2e-38 to 3.4e38");
   if (!(growth_factor_ > 1)) throw ConfigError(where + "growth_factor must be more than 1");
   if (!(backoff_factor_ > 0 && backoff_factor_ < 1)) {
     throw ConfigError(where + "backoff_factor must be more than 0 and less than 1");
@@ -38,10 +46,17 @@ bool GradScaler::Unscale(const std::vector<nn::NamedTensor>& parameters) const {
 
 void GradScaler::Update(bool found_inf) {
   if (found_inf) {
-    scale_ = static_cast<float>(scale_ * backoff_factor_);
+    // torch's may reach 0, by which the next good gradients are divided.
+    scale_ = std::max(static_cast<float>(scale_ * backoff_factor_), kSmallestScale);
     growth_tracker_ = 0;
+    if (++overflows_ % kManyOverflows == 0) {
+      LogWarning("train_config.grad_scaler: " + std::to_string(overflows_) +
+                 " updates in a row had gradients that are not finite and were left out; the scale is " +
+                 std::to_string(scale_));
+    }
     return;
   }
+  overflows_ = 0;
   if (++growth_tracker_ < growth_interval_) return;
   const float grown = static_cast<float>(scale_ * growth_factor_);
   if (std::isfinite(grown)) scale_ = grown;

@@ -21,7 +21,8 @@ class GradScaler {
   /// Divides all gradients by the scale, in place. True when one of them has a value that is not finite.
   bool Unscale(const std::vector<nn::NamedTensor>& parameters) const;
 
-  /// After a step: backs the scale off when a value was not finite, else grows it every growth_interval good steps.
+  /// After a step: backs the scale off when a value was not finite, else grows it every growth_interval good steps. It
+  /// never leaves the normal numbers; a long row of overflows is told in the log.
   void Update(bool found_inf);
 
   int growth_tracker() const { return growth_tracker_; }
@@ -31,6 +32,7 @@ class GradScaler {
   float scale_;
   double growth_factor_, backoff_factor_;
   int growth_interval_, growth_tracker_ = 0;
+  int overflows_ = 0;  ///< in a row
 };
 
 /// True when every value of the tensor is finite.

@@ -83,7 +83,7 @@ void Trainer::OpenStreams() {
   options.event_times = event_saves_.has_value();
   stream_ = std::make_unique<data::BatchStream>(config_, features_, options);
   if (leader() && event_saves_ && !stream_->has_event_times()) {
-    LogWarning("train_input_path has no column " + std::string(data::kEventTimeColumn) +
+    LogWarning("the first file of train_input_path has no column " + std::string(data::kEventTimeColumn) +
                ": save_checkpoints_timestamp_interval and save_checkpoints_timestamps save nothing");
   }
   options.event_times = false;

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -118,7 +119,8 @@ func many(ctx context.Context, b *bed, o operator, s scale, f *figures) (err err
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func measure(ctx context.Context, root, dir string, o operator, s scale) (figures, error) {
+// measure runs all scenarios, or only that of the name.
+func measure(ctx context.Context, root, dir string, o operator, s scale, only string) (figures, error) {
 	var f figures
 	scenarios := []struct {
 		name string
@@ -128,6 +130,9 @@ func measure(ctx context.Context, root, dir string, o operator, s scale) (figure
 		{"many", func(b *bed) error { return many(ctx, b, o, s, &f) }},
 	}
 	for _, scenario := range scenarios {
+		if only != "" && only != scenario.name {
+			continue
+		}
 		fmt.Fprintf(os.Stderr, "%s: %s\n", o.name, scenario.name)
 		b, err := newBed(ctx, root, dir)
 		if err != nil {
@@ -171,7 +176,7 @@ func run() error {
 	dir := flag.String("dir", "build/bench-operator/cluster", "folder of the control plane")
 	factor := flag.Float64("scale", 1, "share of the jobs and pods")
 	report := flag.String("report", "build/reports/operator.json", "where the figures go")
-	only := flag.String("only", "", "one operator alone: anneal or go; prints its figures, writes no report")
+	only := flag.String("only", "", "one operator alone, anneal or go, or one of its scenarios, anneal/wide or anneal/many; prints its figures, writes no report")
 	flag.Parse()
 	part := func(n int) int { return max(1, int(float64(n)**factor)) }
 	s := scale{part(1000), 8, part(10000), part(10000)}
@@ -185,11 +190,12 @@ func run() error {
 		paths[i] = absolute
 	}
 	found := map[string]figures{}
+	name, scenario, _ := strings.Cut(*only, "/")
 	for _, o := range operators(paths[0]) {
-		if *only != "" && *only != o.name {
+		if name != "" && name != o.name {
 			continue
 		}
-		f, err := measure(ctx, paths[0], paths[1], o, s)
+		f, err := measure(ctx, paths[0], paths[1], o, s, scenario)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 #include "worker/train/checkpoint/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,8 +9,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,6 +24,37 @@ namespace {
 [[noreturn]] void FailWrite(const std::string& path) {
   throw TemporaryError("cannot write " + path + ": " + std::strerror(errno));
 }
+
+/// The right to write a temporary file and to move it to its place; whoever else wants to waits. Where the file system
+/// has no locks there is none.
+class Turn {
+ public:
+  explicit Turn(const std::string& path) {
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    for (;;) {
+      fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+      if (fd_ < 0) FailWrite(path);
+      if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 ? IsStill(path) : errno != EWOULDBLOCK) return;
+      ::close(fd_);
+      if (std::chrono::steady_clock::now() > patience)
+        throw TemporaryError("cannot write " + path + ": another process has been writing it for a minute");
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+  ~Turn() { ::close(fd_); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  /// Not moved or removed by the one before.
+  bool IsStill(const std::string& path) const {
+    struct stat mine {
+    }, there{};
+    return ::fstat(fd_, &mine) == 0 && ::stat(path.c_str(), &there) == 0 && mine.st_ino == there.st_ino &&
+           mine.st_dev == there.st_dev;
+  }
+  int fd_;
+};
 
 }  // namespace
 
@@ -61,6 +95,7 @@ FileDigest WriteFileSynced(const std::string& path, const std::string& bytes) {
 
 void ReplaceFile(const std::string& path, const std::function<void(SyncedFile&)>& write) {
   const std::string temporary = path + ".part";
+  const Turn turn(temporary);
   try {
     SyncedFile file(temporary);
     write(file);
