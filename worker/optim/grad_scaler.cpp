@@ -64,7 +64,7 @@ void GradScaler::Update(bool found_inf) {
 }
 
 void GradScaler::Restore(float scale, int growth_tracker) {
-  scale_ = scale;
+  scale_ = std::max(scale, kSmallestScale);
   growth_tracker_ = growth_tracker;
 }
 

@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <map>
 
 #include "tests/worker/export/export_fixture.h"
@@ -79,6 +80,15 @@ TEST_F(ExportTest, CheckpointsOfAnotherConfigAreRefused) {
   EXPECT_NE(Refusal(options).find("checkpoint path should be specified."), std::string::npos);
   EXPECT_FALSE(fs::exists("foreign"));
   EXPECT_FALSE(fs::exists(".foreign.unfinished"));
+}
+
+/// The artefact would answer as its model does: with nothing.
+TEST_F(ExportTest, AModelThatAnswersNoNumberIsRefused) {
+  auto options = Options("nan");
+  options.checkpoint_path = Checkpoint(
+      "nan.safetensors", [](auto& state) { state[kLastBias].fill_(std::numeric_limits<float>::quiet_NaN()); });
+  EXPECT_NE(Refusal(options).find("output logits is no finite number in"), std::string::npos);
+  EXPECT_FALSE(fs::exists("nan"));
 }
 
 /// The check judges the artefact, in another process: what happens to the file between writing and publishing is seen.

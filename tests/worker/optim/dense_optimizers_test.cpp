@@ -163,6 +163,16 @@ TEST(GradScaler, GrowsAndBacksOff) {
   scaler.Update(true);
   EXPECT_EQ(scaler.scale(), 8);
   EXPECT_EQ(scaler.growth_tracker(), 0);
+  // However long it lasts, the next good gradients survive it.
+  for (int i = 0; i < 400; ++i) scaler.Update(true);
+  EXPECT_TRUE(std::isfinite(scaler.inverse_scale()));
+  parameters = WithGradients({{0}});
+  EXPECT_FALSE(scaler.Unscale(parameters));
+  EXPECT_EQ(parameters[0].tensor.grad().item<float>(), 0);
+  scaler.Restore(0, 0);
+  EXPECT_TRUE(std::isfinite(scaler.inverse_scale()));
+  config.set_init_scale(1e-45f);
+  EXPECT_THROW(GradScaler{config}, ConfigError);
 }
 
 TEST(DenseEma, CopiesFirstThenAveragesAndSwaps) {
