@@ -12,6 +12,11 @@ function(anneal_library name)
   target_link_libraries(${name} PUBLIC ${arg_DEPS})
 endfunction()
 
+# anneal_openmp(SOURCES...)   for files of this folder that use at::parallel_for (worker/nn/parallel.h)
+function(anneal_openmp)
+  set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS ${OpenMP_CXX_FLAGS})
+endfunction()
+
 function(anneal_program name)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
@@ -30,6 +35,10 @@ function(anneal_test name)
   target_compile_definitions(${name} PRIVATE
     ANNEAL_SOURCE_DIR="${PROJECT_SOURCE_DIR}" ANNEAL_BINARY_DIR="${PROJECT_BINARY_DIR}")
   target_link_libraries(${name} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main)
+  if(ANNEAL_CUDA)  # is looked for beside the program
+    add_custom_command(TARGET ${name} POST_BUILD COMMAND "${CMAKE_COMMAND}" -E create_symlink
+      "${PROJECT_BINARY_DIR}/bin/libanneal_cuda.so" "$<TARGET_FILE_DIR:${name}>/libanneal_cuda.so")
+  endif()
   set(work "${PROJECT_BINARY_DIR}/test-work/${name}")
   file(MAKE_DIRECTORY "${work}")
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${work}")

@@ -3,9 +3,11 @@ it for speed in Python: all tables in one table-batched embedding with the optim
 ahead by a thread. Writes the CSV of ANNEAL_STEP_TIMES.
 
 Usage: baseline.py SPEC.json    fields: mode (train|eval), model, labels, floats, ids, dim, batch, files, steps, threads,
-                                times (CSV to write), checkpoint (folder to save to at the end, optional), dtype (bf16, optional)
+                                times (CSV to write), checkpoint (folder to save to at the end, optional), dtype (bf16, optional),
+                                device (cuda, optional: the batches are then read before the first step and used in turn)
 """
 import glob
+import itertools
 import json
 import queue
 import sys
@@ -73,6 +75,16 @@ def batches(spec):
     return iter(ready.get, None)
 
 
+def on_device(spec):
+    """Batches as CUDA tensors. Python could not read as fast as the device computes: pinned ones in turn."""
+    kept = [[tensor.pin_memory() for tensor in (ids, dense, *labels) if tensor is not None]
+            for ids, dense, labels in batches({**spec, "steps": min(spec["steps"], 32)})]
+    for pinned in itertools.islice(itertools.cycle(kept), spec["steps"]):
+        ids, *others = [tensor.to("cuda", non_blocking=True) for tensor in pinned]
+        dense = others.pop(0) if spec["floats"] else None
+        yield ids, dense, others
+
+
 def mlp(width, units):
     layers = []
     for unit in units:
@@ -81,11 +93,12 @@ def mlp(width, units):
     return torch.nn.Sequential(*layers)
 
 
-def tables(rows, dims):
+def tables(rows, dims, device):
+    place = (EmbeddingLocation.DEVICE, ComputeDevice.CUDA) if device == "cuda" else (EmbeddingLocation.HOST, ComputeDevice.CPU)
     return SplitTableBatchedEmbeddingBagsCodegen(
-        [(count, dim, EmbeddingLocation.HOST, ComputeDevice.CPU) for count, dim in zip(rows, dims)],
+        [(count, dim, *place) for count, dim in zip(rows, dims)],
         optimizer=EmbOptimType.EXACT_ADAGRAD, learning_rate=0.001, eps=1e-8, pooling_mode=PoolingMode.SUM,
-        device=torch.device("cpu"))
+        device=torch.device(device))
 
 
 class DeepFm(torch.nn.Module):
@@ -96,7 +109,7 @@ class DeepFm(torch.nn.Module):
         self.final = mlp(1 + self.dim + 128, (64,))
         self.output = torch.nn.Linear(64, 1)
         rows = list(spec["ids"].values())
-        self.embedding = [tables(rows + rows, [self.dim] * self.fields + [WIDE_DIM] * self.fields)]
+        self.embedding = [tables(rows + rows, [self.dim] * self.fields + [WIDE_DIM] * self.fields, spec["device"])]
         self.copies = 2
 
     def forward(self, looked_up, dense):
@@ -115,7 +128,7 @@ class Mmoe(torch.nn.Module):
         self.gates = torch.nn.ModuleList(torch.nn.Linear(width, 3) for _ in spec["labels"])
         self.towers = torch.nn.ModuleList(torch.nn.Sequential(mlp(128, (256, 128, 64)), torch.nn.Linear(64, 1)) for _ in spec["labels"])
         rows = list(spec["ids"].values())
-        self.embedding = [tables(rows, [spec["dim"]] * len(rows))]
+        self.embedding = [tables(rows, [spec["dim"]] * len(rows), spec["device"])]
         self.copies = 1
 
     def forward(self, looked_up, dense):
@@ -150,25 +163,26 @@ def save(model, optimizer, folder):
 
 
 def main():
-    spec = json.load(open(sys.argv[1]))
+    spec = {"device": "cpu", **json.load(open(sys.argv[1]))}
+    device = spec["device"]
     torch.set_num_threads(spec["threads"])
     torch.manual_seed(1)
     clock = Clock(spec["times"])
-    model = {"deepfm": DeepFm, "mmoe": Mmoe}[spec["model"]](spec)
+    model = {"deepfm": DeepFm, "mmoe": Mmoe}[spec["model"]](spec).to(device)
     embedding = model.embedding[0]
     for rows, weight in zip(list(spec["ids"].values()) * model.copies, embedding.split_embedding_weights()):
         weight.uniform_(-rows ** -0.5, rows ** -0.5)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
-    offsets = torch.arange(0, len(spec["ids"]) * model.copies * spec["batch"] + 1, dtype=torch.long)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, **({"fused": True} if device == "cuda" else {}))
+    offsets = torch.arange(0, len(spec["ids"]) * model.copies * spec["batch"] + 1, dtype=torch.long, device=device)
     training = spec["mode"] == "train"
     metrics = [Auc() for _ in spec["labels"]]
     loss_function = torch.nn.functional.binary_cross_entropy_with_logits
     with torch.set_grad_enabled(training):
-        for step, (ids, dense, labels) in enumerate(batches(spec)):
+        for step, (ids, dense, labels) in enumerate(on_device(spec) if device == "cuda" else batches(spec)):
             clock.end("wait")
             looked_up = embedding(ids.repeat(model.copies), offsets)
             clock.end("lookup")
-            with torch.autocast("cpu", torch.bfloat16, enabled=spec.get("dtype") == "bf16"):
+            with torch.autocast(device, torch.bfloat16, enabled=spec.get("dtype") == "bf16"):
                 outputs = model(looked_up, dense)
             loss = sum(loss_function(output.float(), label) for output, label in zip(outputs, labels))
             clock.end("forward")

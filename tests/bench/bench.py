@@ -200,4 +200,5 @@ def main():
     (reports / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,7 @@ def _mlp(field, units):
     return f"{field} {{ {' '.join(f'hidden_units: {u}' for u in units)} }}"
 
 
-def pipeline_config(workload, model_dir, train, evaluation, **train_config):
+def pipeline_config(workload, model_dir, train, evaluation, num_workers=1, **train_config):
     """The text of a pipeline.config. `train_config`: further fields of it, JSON scalars."""
     floats = [f"int_{i}" for i in range(workload.floats)]
     features = [f'feature_configs {{ raw_feature {{ feature_name: "{name}" fg_encoded_default_value: "0" }} }}' for name in floats]
@@ -87,7 +87,7 @@ data_config {{
   batch_size: {workload.batch}
   dataset_type: ParquetDataset
   fg_mode: FG_NONE
-  num_workers: 1
+  num_workers: {num_workers}
   {labels}
 }}
 {newline.join(features)}

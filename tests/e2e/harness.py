@@ -16,6 +16,9 @@ BUILD = pathlib.Path(os.environ["ANNEAL_BUILD"])
 ANNEAL = BUILD / "bin/anneal"
 OPERATOR = BUILD / "bin/anneal-operator"
 GOLDEN = ROOT / "../shared/golden"
+ON_GPU = os.environ.get("ANNEAL_DEVICE") == "cuda"
+# Hosts and ranks of each. On GPUs two hosts with one rank: NCCL takes a device once per host, and there may be but one.
+TWO_RANKS = (2, 1) if ON_GPU else (1, 2)
 
 
 class Case(unittest.TestCase):
@@ -32,6 +35,19 @@ class Case(unittest.TestCase):
         text = done.stdout + done.stderr
         self.assertEqual(done.returncode, expect, text[-4000:])
         return text
+
+    def launch(self, hosts, per_host, *command):
+        """Ranks of `anneal` on hosts, which are launchers of one machine: they find each other by a port, and NCCL tells
+        them apart by its HOSTID. Returns what the first wrote."""
+        port = free_port()
+        runs = [subprocess.Popen([str(c) for c in (ANNEAL, "launch", "--nnodes", hosts, "--node-rank", host, "--master-port", port,
+                                                   "--nproc-per-node", per_host, "--", *command)], cwd=self.dir,
+                                 env={**os.environ, "OMP_NUM_THREADS": "1", "NCCL_HOSTID": f"host-{host}"},
+                                 stderr=subprocess.PIPE, text=True)
+                for host in range(hosts)]
+        texts = [run.communicate(timeout=300)[1] for run in runs]
+        self.assertEqual([run.returncode for run in runs], [0] * hosts, texts[0][-3000:])
+        return texts[0]
 
 
 def free_port():

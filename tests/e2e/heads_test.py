@@ -7,7 +7,7 @@ import unittest
 import numpy
 import pyarrow.parquet
 
-from harness import ANNEAL, GOLDEN, Case, edits, scalars
+from harness import ANNEAL, GOLDEN, TWO_RANKS, Case, edits, scalars
 
 ZOO = GOLDEN / "zoo"
 ROWS = ZOO / "data/rank_eval.parquet"
@@ -40,7 +40,7 @@ class Heads(Case):
         self.run_program(*evaluate)
         if ranks:  # 1,024 rows in batches of 100: rank 0 has more than rank 1
             uneven = edits(**{**more, "data_config.eval_batch_size": 100})
-            self.run_program(ANNEAL, "launch", "--nproc-per-node", "2", "--", "eval", *common, "--edit_config_json", uneven)
+            self.launch(*TWO_RANKS, "eval", *common, "--edit_config_json", uneven)
         lines = [json.loads(line) for line in (self.dir / "m/eval_result.txt").read_text().splitlines()]
         during = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text().splitlines()[-1])
         for line in lines:

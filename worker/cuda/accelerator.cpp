@@ -1,6 +1,8 @@
 // libanneal_cuda.so: CUDA devices and NCCL for a program that is linked to neither (worker/dist/device.h).
 #include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
 
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
@@ -8,6 +10,22 @@
 
 namespace anneal::dist {
 namespace {
+
+class CudaGraph : public Graph {
+ public:
+  void Record(const std::function<void()>& work) override {
+    c10::cuda::device_synchronize();
+    const c10::cuda::CUDAStreamGuard stream(c10::cuda::getStreamFromPool());
+    // Other threads go on meanwhile, with copies of the next batch, say.
+    graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    work();
+    graph_.capture_end();
+  }
+  void Replay() override { graph_.replay(); }
+
+ private:
+  at::cuda::CUDAGraph graph_;
+};
 
 class Cuda : public Accelerator {
  public:
@@ -18,6 +36,8 @@ class Cuda : public Accelerator {
   }
 
   void Use(int device) const override { c10::cuda::set_device(static_cast<c10::DeviceIndex>(device)); }
+
+  std::unique_ptr<Graph> MakeGraph() const override { return std::make_unique<CudaGraph>(); }
 
   c10::intrusive_ptr<c10d::Backend> MakeNccl(const c10::intrusive_ptr<c10d::Store>& store,
                                              const Topology& topology) const override {

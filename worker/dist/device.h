@@ -5,6 +5,10 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/intrusive_ptr.h>
 
+#include <functional>
+#include <memory>
+#include <string>
+
 #include "worker/dist/topology.h"
 
 namespace c10d {
@@ -14,6 +18,16 @@ class Store;
 
 namespace anneal::dist {
 
+/// Work of a device that is recorded once and then started as a whole.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  /// Records what `work` starts on this process's device; runs none of it. Tensors that it reads and makes keep their
+  /// memory: every Replay reads and writes the same. To be called once.
+  virtual void Record(const std::function<void()>& work) = 0;
+  virtual void Replay() = 0;
+};
+
 /// What libanneal_cuda.so gives.
 class Accelerator {
  public:
@@ -21,6 +35,7 @@ class Accelerator {
   virtual int device_count() const = 0;
   virtual int64_t memory_bytes(int device) const = 0;  ///< in all
   virtual void Use(int device) const = 0;              ///< the current device of this thread
+  virtual std::unique_ptr<Graph> MakeGraph() const = 0;
   /// Collectives of CUDA tensors.
   virtual c10::intrusive_ptr<c10d::Backend> MakeNccl(const c10::intrusive_ptr<c10d::Store>& store,
                                                      const Topology& topology) const = 0;

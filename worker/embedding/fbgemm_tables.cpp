@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -19,6 +20,7 @@
 
 #include "worker/config/error.h"
 #include "worker/dist/device_copy.h"
+#include "worker/nn/parallel.h"
 
 namespace anneal::embedding {
 namespace {
@@ -339,23 +341,35 @@ class FbgemmTableBatch : public TableBatch {
     auto ids = copy_.Stage<int64_t>(count);
     auto offsets = copy_.Stage<int64_t>(static_cast<int64_t>(group.features.size()) * rows + 1);
     auto weights = copy_.Stage<float>(weighted ? count : 0);
-    int64_t at = 0, bag = 0;
     group.first_id.clear();
+    int64_t next = 0;
     for (const int f : group.features) {
-      const Jagged& source = jagged[f];
-      const auto table_rows = static_cast<uint64_t>(specs_[features_[f].table].rows);
-      const int64_t begin = source.offsets[0], end = source.offsets[rows];
-      group.first_id.push_back(at);
-      for (int64_t b = 0; b < rows; ++b) offsets.data[bag++] = at + source.offsets[b] - begin;
-      for (int64_t i = begin; i < end; ++i) {
-        const bool inside = static_cast<uint64_t>(source.values[i]) < table_rows;
-        out_of_range_ += !inside;
-        ids.data[at + i - begin] = inside ? source.values[i] : 0;
-      }
-      if (weighted) std::copy(source.weights + begin, source.weights + end, weights.data + at);
-      at += end - begin;
+      group.first_id.push_back(next);
+      next += jagged[f].offsets[rows] - jagged[f].offsets[0];
     }
-    offsets.data[bag] = at;
+    std::atomic<int64_t> outside = 0;
+    at::parallel_for(0, static_cast<int64_t>(group.features.size()), 1, [&](int64_t first, int64_t last) {
+      int64_t outside_here = 0;
+      for (int64_t i = first; i < last; ++i) {
+        const Jagged& source = jagged[group.features[i]];
+        const auto table_rows = static_cast<uint64_t>(specs_[features_[group.features[i]].table].rows);
+        const int64_t begin = source.offsets[0], length = source.offsets[rows] - begin,
+                      shift = group.first_id[i] - begin;
+        int64_t* const bags = offsets.data + i * rows;
+        for (int64_t b = 0; b < rows; ++b) bags[b] = source.offsets[b] + shift;
+        const int64_t* const from = source.values + begin;
+        int64_t* const to = ids.data + group.first_id[i];
+        for (int64_t n = 0; n < length; ++n) {
+          const bool inside = static_cast<uint64_t>(from[n]) < table_rows;
+          outside_here += !inside;
+          to[n] = inside ? from[n] : 0;
+        }
+        if (weighted) std::copy_n(source.weights + begin, length, weights.data + group.first_id[i]);
+      }
+      outside += outside_here;
+    });
+    out_of_range_ += outside;
+    offsets.data[group.features.size() * rows] = count;
     group.ids = copy_.Send(ids);
     group.offsets = copy_.Send(offsets);
     group.id_weights = weighted ? copy_.Send(weights) : at::Tensor();

@@ -1,6 +1,5 @@
 #include "worker/embedding/initializer.h"
 
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +7,7 @@
 #include <numbers>
 
 #include "worker/config/error.h"
+#include "worker/nn/parallel.h"
 
 namespace anneal::embedding {
 namespace {

@@ -45,7 +45,7 @@ Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, 
     if (tables.global_rows() == 0) break;
     if (batch) {
       const c10::AutoGradMode no_grad(false);
-      metrics.Update(predictions, network.ComputeLosses(predictions, current), current);
+      metrics.Update(predictions, network.ComputeLosses(predictions, network.MakeTargets(current)), current);
       rows += current.rows;
       stream.Recycle(std::move(batch));
     }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "worker/config/error.h"
+#include "worker/dist/device.h"
 
 namespace anneal::exporting {
 namespace {
@@ -27,6 +28,18 @@ std::vector<std::string> Keys(const json& tree) {
   return {};
 }
 
+/// Where a package computes. One for CUDA is loaded by LibTorch's CUDA half, which has to be here before.
+at::Device DeviceOf(const std::string& path) {
+  const auto metadata = torch::inductor::AOTIModelPackageLoader::load_metadata_from_package(path, "model");
+  const auto device = metadata.find("AOTI_DEVICE_KEY");
+  if (device == metadata.end() || device->second != "cuda") return at::kCPU;
+  std::string why;
+  const dist::Accelerator* accelerator = dist::FindAccelerator(&why);
+  if (accelerator && accelerator->device_count() == 0) why = "no CUDA device is visible to this process";
+  if (!why.empty()) throw ConfigError("it is compiled for CUDA: " + why);
+  return at::kCUDA;
+}
+
 }  // namespace
 
 AotPackage::AotPackage(const std::string& path, int runners) {
@@ -35,6 +48,7 @@ AotPackage::AotPackage(const std::string& path, int runners) {
   // run path comes first.
   ::dlopen("libtorch.so", RTLD_NOW | RTLD_GLOBAL);
   try {
+    device_ = DeviceOf(path);
     loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, "model", false, runners);
     const auto call = loader_->get_call_spec();
     inputs_ = Keys(json::parse(call.at(0)));
@@ -52,11 +66,11 @@ c10::Dict<std::string, at::Tensor> AotPackage::Run(const c10::Dict<std::string, 
   for (const std::string& name : inputs_) {
     const auto found = data.find(name);
     if (found == data.end()) throw ConfigError("the compiled model needs the input '" + name + "'");
-    arguments.push_back(found->value());
+    arguments.push_back(found->value().to(device_));
   }
   const auto results = loader_->boxed_run(std::move(arguments));
   c10::Dict<std::string, at::Tensor> outputs;
-  for (size_t i = 0; i < results.size(); ++i) outputs.insert(outputs_.at(i), results[i]);
+  for (size_t i = 0; i < results.size(); ++i) outputs.insert(outputs_.at(i), results[i].to(at::kCPU));
   return outputs;
 }
 

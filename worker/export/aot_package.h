@@ -3,6 +3,7 @@
 
 #include <ATen/core/Dict.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <memory>
 #include <string>
@@ -20,11 +21,12 @@ class AotPackage {
   AotPackage(const std::string& path, int runners);
   ~AotPackage();
 
-  /// Dictionary in, dictionary out. Other keys than the package asks for are ignored. Throws ConfigError naming a key
-  /// that is missing.
+  /// Dictionary in, dictionary out, on the host. Other keys than the package asks for are ignored. Throws ConfigError
+  /// naming a key that is missing.
   c10::Dict<std::string, at::Tensor> Run(const c10::Dict<std::string, at::Tensor>& data) const;
 
  private:
+  at::Device device_ = at::kCPU;
   std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader_;
   std::vector<std::string> inputs_, outputs_;  ///< in the order of its call
 };

@@ -1,7 +1,6 @@
 #include "worker/export/table_type.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/util/Half.h>
 
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "worker/config/error.h"
+#include "worker/nn/parallel.h"
 
 namespace anneal::exporting {
 namespace {

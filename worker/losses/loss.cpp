@@ -30,16 +30,7 @@ at::Tensor BinaryFocalLoss(const tzrec::protos::BinaryFocalLoss& config, const I
 }
 
 at::Tensor SoftmaxCrossEntropy(const Input& input, double smoothing) {
-  const at::Tensor& label = input.label;
-  const int64_t classes = input.output.size(1);
-  const at::Tensor wrong = at::logical_not((label >= 0).logical_and(label < classes));
-  if (wrong.any().item<bool>()) {
-    std::ostringstream text;
-    text << "label column " << input.label_name << " holds " << label.masked_select(wrong)[0].item<float>()
-         << "; num_class " << classes << " allows 0 to " << classes - 1;
-    throw DataError(text.str());
-  }
-  return at::cross_entropy_loss(input.output.to(at::kFloat), label.to(at::kLong), {}, at::Reduction::None, -100,
+  return at::cross_entropy_loss(input.output.to(at::kFloat), input.label.to(at::kLong), {}, at::Reduction::None, -100,
                                 smoothing);
 }
 
@@ -101,6 +92,16 @@ void Check(const LossConfig& config, int num_class) {
     throw ConfigError("losses." + Name(config) + ": num_class must be " + needed + ", it is " +
                       std::to_string(num_class));
   }
+}
+
+void CheckLabels(const LossConfig& config, const at::Tensor& label, int num_class, const std::string& column) {
+  if (OutputOf(config) != Output::kClasses) return;
+  const at::Tensor wrong = at::logical_not((label >= 0).logical_and(label < num_class));
+  if (!wrong.any().item<bool>()) return;
+  std::ostringstream text;
+  text << "label column " << column << " holds " << label.masked_select(wrong)[0].item<float>() << "; num_class "
+       << num_class << " allows 0 to " << num_class - 1;
+  throw DataError(text.str());
 }
 
 std::string SessionName(const LossConfig& config) {

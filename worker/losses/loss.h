@@ -27,16 +27,20 @@ void Check(const tzrec::protos::LossConfig& config, int num_class);
 /// The sparse feature whose first id is the session of a row (jrc_loss); empty for the others.
 std::string SessionName(const tzrec::protos::LossConfig& config);
 
+/// Throws DataError for a label that is no class of a head of num_class outputs, naming the label's column. `label`:
+/// [B] float32 on the host.
+void CheckLabels(const tzrec::protos::LossConfig& config, const at::Tensor& label, int num_class,
+                 const std::string& column);
+
 /// What a loss is computed from.
 struct Input {
-  at::Tensor output;       ///< [B] or, of several classes, [B, num_class]
-  at::Tensor label;        ///< [B] float32: 0 or 1, the index of a class, or the value
-  at::Tensor weights;      ///< [B] float32 or undefined
-  at::Tensor sessions;     ///< [B] int64, for a loss with a SessionName
-  std::string label_name;  ///< column, for messages
+  at::Tensor output;    ///< [B] or, of several classes, [B, num_class]
+  at::Tensor label;     ///< [B] float32: 0 or 1, the index of a class (CheckLabels), or the value
+  at::Tensor weights;   ///< [B] float32 or undefined
+  at::Tensor sessions;  ///< [B] int64, for a loss with a SessionName: NumberSessions of its ids
 };
 
-/// Scalar: the mean over rows of (row loss * weight). Throws DataError for a label that is no class of the head.
+/// Scalar: the mean over rows of (row loss * weight). On a device nothing waits for it.
 at::Tensor Compute(const tzrec::protos::LossConfig& config, const Input& input);
 
 }  // namespace anneal::losses

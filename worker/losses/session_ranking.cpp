@@ -10,7 +10,8 @@ namespace {
 /// For rows of `mine`: log(1 + sum over rows of `others` in the same session of exp(their logit - my logit)), which is
 /// the cross entropy of the row among them. 0 for rows that are not `mine` or have no others.
 at::Tensor AgainstOthers(const at::Tensor& logits, const at::Tensor& mine, const at::Tensor& others,
-                         const at::Tensor& session, int64_t count) {
+                         const at::Tensor& session) {
+  const int64_t count = logits.size(0);  // no more sessions than rows
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   // Exponents are taken relative to the session's largest logit.
   const at::Tensor largest = at::full({count}, kNone, logits.options())
@@ -26,11 +27,14 @@ at::Tensor AgainstOthers(const at::Tensor& logits, const at::Tensor& mine, const
 
 }  // namespace
 
+at::Tensor NumberSessions(const at::Tensor& ids) {
+  return std::get<1>(at::_unique(ids, /*sorted=*/true, /*return_inverse=*/true));
+}
+
 at::Tensor SessionRanking(const at::Tensor& logits, const at::Tensor& label, const at::Tensor& sessions) {
-  const auto [unique, session] = at::_unique(sessions, /*sorted=*/true, /*return_inverse=*/true);
   const at::Tensor positive = label == 1, negative = positive.logical_not();
-  return AgainstOthers(logits.select(1, 1), positive, negative, session, unique.numel()) +
-         AgainstOthers(logits.select(1, 0), negative, positive, session, unique.numel());
+  return AgainstOthers(logits.select(1, 1), positive, negative, sessions) +
+         AgainstOthers(logits.select(1, 0), negative, positive, sessions);
 }
 
 }  // namespace anneal::losses

@@ -1,11 +1,12 @@
 #include "worker/models/group_assembly.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstring>
+
+#include "worker/nn/parallel.h"
 
 namespace anneal::models {
 namespace {
@@ -102,7 +103,8 @@ struct Assembly : torch::autograd::Function<Assembly> {
 }  // namespace
 
 std::vector<at::Tensor> AssembleGroups(const EmbeddingPlan& plan, const at::Tensor& pooled, const at::Tensor& dense) {
-  if (c10::GradMode::is_enabled() && pooled.requires_grad() && pooled.is_cpu()) return Assembly::apply(pooled, dense, &plan);
+  if (c10::GradMode::is_enabled() && pooled.requires_grad() && pooled.is_cpu())
+    return Assembly::apply(pooled, dense, &plan);
   std::vector<at::Tensor> groups;
   for (const Group& group : plan.groups) groups.push_back(Assemble(group, pooled, dense));
   return groups;

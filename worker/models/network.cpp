@@ -6,6 +6,7 @@
 
 #include "worker/config/error.h"
 #include "worker/losses/loss.h"
+#include "worker/losses/session_ranking.h"
 #include "worker/models/group_assembly.h"
 
 namespace anneal::models {
@@ -98,21 +99,43 @@ Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) 
   return predictions;
 }
 
-Losses Network::ComputeLosses(const Predictions& predictions, const data::Batch& batch) const {
-  const at::Device device = predictions.values.front().second.device();
-  const nn::Autocast autocast(autocast_, device.type());
-  Losses losses;
+Targets Targets::Map(const std::function<at::Tensor(const at::Tensor&)>& change) const {
+  const auto map = [&](const at::Tensor& tensor) { return tensor.defined() ? change(tensor) : tensor; };
+  Targets mapped;
+  for (const OfHead& head : heads) {
+    mapped.heads.push_back({map(head.label), map(head.weights), {}});
+    for (const at::Tensor& sessions : head.sessions) mapped.heads.back().sessions.push_back(map(sessions));
+  }
+  return mapped;
+}
+
+Targets Network::MakeTargets(const data::Batch& batch) const {
+  Targets targets;
   for (const Head& head : model_->heads()) {
-    losses::Input input;
-    input.label = LabelTensor(batch.labels.at(LabelIndex(head.label))).to(device);
-    input.label_name = head.label;
-    input.weights = RowWeights(head, batch, *this, sample_weight_fields_);
-    if (input.weights.defined()) input.weights = input.weights.to(device);
+    const at::Tensor label = LabelTensor(batch.labels.at(LabelIndex(head.label)));
+    targets.heads.push_back({label, RowWeights(head, batch, *this, sample_weight_fields_), {}});
     for (const auto& config : head.losses) {
-      input.output = LossInput(head, config, predictions);
+      losses::CheckLabels(config, label, head.num_class, head.label);
       const std::string session = losses::SessionName(config);
-      if (!session.empty()) input.sessions = FirstIds(batch, SparseIndex(session, "session_name")).to(device);
-      losses.emplace_back(losses::Name(config) + head.suffix, losses::Compute(config, input));
+      targets.heads.back().sessions.push_back(
+          session.empty() ? at::Tensor()
+                          : losses::NumberSessions(FirstIds(batch, SparseIndex(session, "session_name"))));
+    }
+  }
+  return targets;
+}
+
+Losses Network::ComputeLosses(const Predictions& predictions, const Targets& targets) const {
+  const nn::Autocast autocast(autocast_, predictions.values.front().second.device().type());
+  Losses losses;
+  for (size_t h = 0; h < targets.heads.size(); ++h) {
+    const Head& head = model_->heads()[h];
+    const Targets::OfHead& target = targets.heads[h];
+    for (size_t l = 0; l < head.losses.size(); ++l) {
+      const auto& config = head.losses[l];
+      losses.emplace_back(losses::Name(config) + head.suffix,
+                          losses::Compute(config, {LossInput(head, config, predictions), target.label, target.weights,
+                                                   target.sessions[l]}));
     }
   }
   return losses;

@@ -2,6 +2,7 @@
 // and export all use it.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,6 +17,19 @@ namespace anneal::models {
 
 /// Losses by name ("binary_cross_entropy_ctr") in the order of the heads.
 using Losses = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// What losses are computed from besides the predictions.
+struct Targets {
+  struct OfHead {
+    at::Tensor label;                  ///< [B] float32
+    at::Tensor weights;                ///< [B] float32, undefined when the head is not weighted
+    std::vector<at::Tensor> sessions;  ///< per loss [B] int64: losses::Input's, undefined where it needs none
+  };
+  std::vector<OfHead> heads;
+
+  /// The same with `change` applied to every tensor that is defined.
+  Targets Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;
+};
 
 class Network {
  public:
@@ -38,8 +52,10 @@ class Network {
 
   /// pooled [B, plan().pooled_width], dense [B, plan().dense_width] -> predictions.
   Predictions Forward(const at::Tensor& pooled, const at::Tensor& dense);
-  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3. Throws DataError for a label that is no class.
-  Losses ComputeLosses(const Predictions& predictions, const data::Batch& batch) const;
+  /// On the host; may share memory with the batch. Throws DataError for a label that is no class.
+  Targets MakeTargets(const data::Batch& batch) const;
+  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3. `targets` where the predictions are.
+  Losses ComputeLosses(const Predictions& predictions, const Targets& targets) const;
 
   /// Trainable dense parameters and buffers under their complete state names ("model.deep_mlp...").
   std::vector<nn::NamedTensor> DenseParameters() const { return model_->NamedParameters("model"); }

@@ -1,13 +1,13 @@
 #include "worker/nn/expert_mixture.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 
 #include <algorithm>
 
 #include "worker/nn/arithmetic.h"
+#include "worker/nn/parallel.h"
 
 namespace anneal::nn {
 namespace {

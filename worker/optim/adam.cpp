@@ -23,23 +23,27 @@ class Adam : public DenseOptimizer {
         averages_(StateLike(parameters_, 0)),
         squares_(StateLike(parameters_, 0)),
         steps_(StepCounters(parameters_)) {
+    if (config.fused()) {  // the fused kernels read the counters where the parameters are
+      for (size_t i = 0; i < steps_.size(); ++i) steps_[i] = steps_[i].to(parameters_[i].tensor.device());
+    }
     if (config.amsgrad()) maxima_ = StateLike(parameters_, 0);
   }
 
   void Step(double learning_rate) override {
-    if (config_.fused()) return StepFused(learning_rate);
-    // The operations of torch.optim's single-tensor path in its order: equal to the last bit, which the fused kernels
-    // are not, and small beside the matrix products.
-    ForEachTouched(parameters_, kDecoupled ? 0 : decay_, [&](size_t i, at::Tensor& parameter, at::Tensor& gradient) {
-      const double step = steps_[i].add_(1).template item<float>();
-      if (kDecoupled && decay_ != 0) parameter.mul_(1 - learning_rate * decay_);
-      averages_[i].lerp_(gradient, 1 - beta1_);
-      squares_[i].mul_(beta2_).addcmul_(gradient, gradient, 1 - beta2_);
-      const double correction1 = 1 - std::pow(beta1_, step), correction2 = std::sqrt(1 - std::pow(beta2_, step));
-      at::Tensor squares = squares_[i];
-      if (config_.amsgrad()) squares = at::maximum_out(maxima_[i], maxima_[i], squares);
-      parameter.addcdiv_(averages_[i], squares.sqrt().div_(correction2).add_(eps_), -learning_rate / correction1);
+    Touched touched;
+    ForEachTouched(parameters_, 0, [&](size_t i, at::Tensor& parameter, at::Tensor& gradient) {
+      touched.parameters.push_back(parameter);
+      touched.gradients.push_back(gradient);
+      touched.averages.push_back(averages_[i]);
+      touched.squares.push_back(squares_[i]);
+      if (!maxima_.empty()) touched.maxima.push_back(maxima_[i]);
+      touched.steps.push_back(steps_[i]);
     });
+    if (touched.parameters.empty()) return;
+    const c10::AutoGradMode no_grad(false);
+    at::_foreach_add_(touched.steps, 1);
+    if (config_.fused()) return StepFused(touched, learning_rate);
+    StepForEach(touched, learning_rate);
   }
 
   std::vector<NamedTensor> State() override {
@@ -51,20 +55,42 @@ class Adam : public DenseOptimizer {
   double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }
 
  private:
-  void StepFused(double learning_rate) {
-    ForEachTouched(parameters_, 0, [&](size_t i, at::Tensor& parameter, at::Tensor& gradient) {
-      steps_[i].add_(1);
-      const auto maxima = maxima_.empty() ? std::vector<at::Tensor>() : std::vector<at::Tensor>{maxima_[i]};
-      const std::vector<at::Tensor> parameters{parameter}, gradients{gradient}, averages{averages_[i]},
-          squares{squares_[i]}, steps{steps_[i]};
-      if constexpr (kDecoupled) {
-        at::_fused_adamw_(parameters, gradients, averages, squares, maxima, steps, learning_rate, beta1_, beta2_,
-                          decay_, eps_, config_.amsgrad(), /*maximize=*/false);
-      } else {
-        at::_fused_adam_(parameters, gradients, averages, squares, maxima, steps, learning_rate, beta1_, beta2_, decay_,
-                         eps_, config_.amsgrad(), /*maximize=*/false);
-      }
-    });
+  /// What a step changes: the parameters with a gradient and their state.
+  struct Touched {
+    std::vector<at::Tensor> parameters, gradients, averages, squares, maxima, steps;
+  };
+
+  // The operations of torch.optim's single-tensor and foreach paths in their order: equal to the last bit, which the
+  // fused kernels are not. On a device each is one kernel for all parameters.
+  void StepForEach(Touched& touched, double learning_rate) {
+    auto& [parameters, gradients, averages, squares, maxima, steps] = touched;
+    if (decay_ != 0 && kDecoupled) at::_foreach_mul_(parameters, 1 - learning_rate * decay_);
+    if (decay_ != 0 && !kDecoupled) gradients = at::_foreach_add(gradients, parameters, decay_);
+    at::_foreach_lerp_(averages, gradients, 1 - beta1_);
+    at::_foreach_mul_(squares, beta2_);
+    at::_foreach_addcmul_(squares, gradients, gradients, 1 - beta2_);
+    if (!maxima.empty()) at::_foreach_maximum_(maxima, squares);
+    std::vector<at::Scalar> rates, corrections;
+    for (const at::Tensor& counter : steps) {
+      const double step = counter.item<float>();
+      rates.emplace_back(-learning_rate / (1 - std::pow(beta1_, step)));
+      corrections.emplace_back(std::sqrt(1 - std::pow(beta2_, step)));
+    }
+    const std::vector<at::Tensor> divisors = at::_foreach_sqrt(maxima.empty() ? squares : maxima);
+    at::_foreach_div_(divisors, corrections);
+    at::_foreach_add_(divisors, eps_);
+    at::_foreach_addcdiv_(parameters, averages, divisors, rates);
+  }
+
+  void StepFused(const Touched& touched, double learning_rate) {
+    const auto& [parameters, gradients, averages, squares, maxima, steps] = touched;
+    if constexpr (kDecoupled) {
+      at::_fused_adamw_(parameters, gradients, averages, squares, maxima, steps, learning_rate, beta1_, beta2_, decay_,
+                        eps_, config_.amsgrad(), /*maximize=*/false);
+    } else {
+      at::_fused_adam_(parameters, gradients, averages, squares, maxima, steps, learning_rate, beta1_, beta2_, decay_,
+                       eps_, config_.amsgrad(), /*maximize=*/false);
+    }
   }
 
   const Config config_;

@@ -34,14 +34,14 @@ GradScaler::GradScaler(const tzrec::protos::GradScaler& config)
 
 bool GradScaler::Unscale(const std::vector<nn::NamedTensor>& parameters) const {
   const c10::AutoGradMode no_grad(false);
-  bool found = false;
+  std::vector<at::Tensor> finite;  // asked all together: a device is waited for once
   for (const auto& parameter : parameters) {
     at::Tensor gradient = parameter.tensor.grad();
     if (!gradient.defined()) continue;
-    found = !AllFinite(gradient) || found;
+    finite.push_back(at::isfinite(gradient).all());
     gradient.mul_(inverse_scale());
   }
-  return found;
+  return !finite.empty() && !at::stack(finite).all().item<bool>();
 }
 
 void GradScaler::Update(bool found_inf) {

@@ -24,6 +24,7 @@ Engine::Engine(models::Network& network, embedding::ShardedEmbedding& tables, op
       group_(group),
       accumulation_(std::max<int64_t>(config.gradient_accumulation_steps(), 1)),
       clipping_(config.grad_clipping()),
+      dense_pass_(network, optimizers.parameters(), accumulation_, group.device()),
       copy_(group.device()),
       seed_(seed) {
   network_.set_autocast(nn::MixedPrecisionType(config.mixed_precision(), "train_config.mixed_precision"));
@@ -43,7 +44,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   at::manual_seed(seed_ * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(step) * 1000003ULL +
                   static_cast<uint64_t>(group_.rank()));
   tables_.set_learning_rate(rates.sparse);
-  at::Tensor pooled = tables_.Forward(batch);
+  const at::Tensor pooled = tables_.Forward(batch);
   if (next) tables_.Prefetch(*next);
   times.End(Phase::kLookup);
   if (tables_.global_rows() == 0) {
@@ -53,22 +54,18 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   if (accumulated_steps_ % accumulation_ == 0) optimizers_.ZeroGradients();
   at::Tensor pooled_gradient;
   if (batch.rows > 0) {
-    pooled.set_requires_grad(true);
-    const at::Tensor dense = copy_.Send(eval::DenseTensor(batch, network_.plan().dense_width));
+    DensePass::Input input{pooled,
+                           copy_.Send(eval::DenseTensor(batch, network_.plan().dense_width)),
+                           network_.MakeTargets(batch).Map([this](const at::Tensor& t) { return copy_.Send(t); }),
+                           {}};
     copy_.Await();
-    result.predictions = network_.Forward(pooled, dense);
-    result.losses = network_.ComputeLosses(result.predictions, batch);
-    at::Tensor total = result.losses.front().second;
-    for (size_t i = 1; i < result.losses.size(); ++i) total = total + result.losses[i].second;
-    if (accumulation_ > 1) total = total / accumulation_;
-    if (scaler_) total = total * scaler_->scale();
-    times.End(Phase::kForward);
-    if (average_) average_->Start();
-    total.backward();
-    times.End(Phase::kBackward);
-    for (auto& [name, loss] : result.losses) loss = loss.detach();
-    for (auto& [name, value] : result.predictions.values) value = value.detach();
-    pooled_gradient = pooled.grad();
+    if (scaler_) input.scale = at::full({}, scaler_->scale(), pooled.options());
+    DensePass::Result dense = dense_pass_.Run(input, [this] {
+      if (average_) average_->Start();
+    });
+    result.losses = std::move(dense.losses);
+    result.predictions = std::move(dense.predictions);
+    pooled_gradient = dense.pooled_gradient;
   }
   if (!pooled_gradient.defined()) pooled_gradient = at::zeros_like(pooled.detach());
   tables_.AccumulateDenseGradients(pooled_gradient);

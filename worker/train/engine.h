@@ -17,6 +17,7 @@
 #include "worker/optim/grad_scaler.h"
 #include "worker/optim/gradient_clipping.h"
 #include "worker/optim/optimizer_groups.h"
+#include "worker/train/dense_pass.h"
 #include "worker/train/gradient_average.h"
 #include "worker/train/learning_rates.h"
 
@@ -29,14 +30,15 @@ struct Votes {
   bool dump = false;   ///< by its clock a delta embedding dump is due
 };
 
-/// What a step leaves behind. Gradients of the dense parameters stay in .grad() until the next step.
+/// What a step leaves behind, valid until the next. Gradients of the dense parameters stay in .grad() until the next
+/// step.
 struct StepResult {
   bool ended = false;               ///< no rank had a row: the pass is over, nothing was trained
   bool stop_asked = false;          ///< some rank asked to stop: every rank sees this after the same step
   bool all_saved = false;           ///< every rank has written its part: the same
   bool dump_asked = false;          ///< some rank finds a dump due: the same
-  models::Losses losses;            ///< scalars of this rank, detached; empty when this rank had no rows
-  models::Predictions predictions;  ///< of this rank's rows before the update, detached
+  models::Losses losses;            ///< scalars of this rank; empty when this rank had no rows
+  models::Predictions predictions;  ///< of this rank's rows before the update
 };
 
 /// Runs on every rank in step: each call is collective. A rank whose data ended takes part with an empty batch until
@@ -79,6 +81,7 @@ class Engine {
   optim::GradientClipping clipping_;
   std::optional<optim::GradScaler> scaler_;
   std::optional<optim::DenseEma> ema_;
+  DensePass dense_pass_;
   dist::DeviceCopy copy_;
   std::unique_ptr<GradientAverage> average_;  ///< null on one rank
   uint64_t seed_;

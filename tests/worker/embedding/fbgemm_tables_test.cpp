@@ -115,8 +115,8 @@ class FbgemmTables : public testing::Test {
         for (size_t s = 0; s < a.size(); ++s) {
           EXPECT_EQ(a[s].name, b[s].name);
           ASSERT_EQ(a[s].dim, b[s].dim);
-          ExpectNear(a[s].data, b[s].data, a[s].rows * std::max<int64_t>(a[s].dim, 1),
-                     tables_[t].name + "." + a[s].name);
+          const int64_t values = a[s].rows * std::max<int64_t>(a[s].dim, 1);
+          ExpectNear(Host(a[s].data, values).data_ptr<float>(), b[s].data, values, tables_[t].name + "." + a[s].name);
         }
       }
       EXPECT_EQ(theirs->out_of_range(), ours->out_of_range());
@@ -158,20 +158,24 @@ TEST_F(FbgemmTables, GradientsForTheDenseOptimizer) {
   const auto ours = MakeCpuTableBatch(tables_, features_, {}, 1);
   for (const bool weighted : {false, true}) {
     const Input input = MakeInput(weighted);
-    std::vector<float> out(kRows * kWidth);
-    theirs->Forward(input.jagged, kRows, out.data(), kWidth);
-    const auto grad = Random(kRows * kWidth);
-    std::vector<std::vector<float>> a(4), b(4);
+    std::vector<float> out(kRows * kWidth), grad = Random(kRows * kWidth);
+    const at::Tensor their_out = OnDevice(out), their_grad = OnDevice(grad);
+    theirs->Forward(input.jagged, kRows, their_out.data_ptr<float>(), kWidth);
+    std::vector<at::Tensor> a(4);
+    std::vector<std::vector<float>> b(4);
     std::vector<float*> to_a, to_b;
     for (int t = 0; t < 4; ++t) {
-      a[t] = b[t] = Random(tables_[t].rows * tables_[t].dim);
-      to_a.push_back(t == 1 ? nullptr : a[t].data());
+      b[t] = Random(tables_[t].rows * tables_[t].dim);
+      a[t] = OnDevice(b[t]);
+      to_a.push_back(t == 1 ? nullptr : a[t].data_ptr<float>());
       to_b.push_back(t == 1 ? nullptr : b[t].data());
     }
-    theirs->AccumulateGradients(input.jagged, kRows, grad.data(), kWidth, to_a);
+    theirs->AccumulateGradients(input.jagged, kRows, their_grad.data_ptr<float>(), kWidth, to_a);
     ours->AccumulateGradients(input.jagged, kRows, grad.data(), kWidth, to_b);
-    for (int t = 0; t < 4; ++t)
-      ExpectNear(a[t].data(), b[t].data(), static_cast<int64_t>(a[t].size()), tables_[t].name);
+    for (int t = 0; t < 4; ++t) {
+      const at::Tensor got = a[t].to(at::kCPU);
+      ExpectNear(got.const_data_ptr<float>(), b[t].data(), got.numel(), tables_[t].name);
+    }
   }
 }
 

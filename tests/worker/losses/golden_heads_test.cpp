@@ -15,6 +15,7 @@
 
 #include "tzrec/pipeline.pb.h"
 #include "worker/losses/loss.h"
+#include "worker/losses/session_ranking.h"
 #include "worker/metrics/metric.h"
 #include "worker/train/checkpoint/safetensors.h"
 
@@ -73,7 +74,7 @@ TEST_P(GoldenHeads, LossesAndMetricsAgree) {
       losses::Input input;
       input.output = output.slice(0, b * kBatch, (b + 1) * kBatch);
       input.label = label.slice(0, b * kBatch, (b + 1) * kBatch);
-      if (sessions.defined()) input.sessions = sessions.slice(0, b * kBatch, (b + 1) * kBatch);
+      if (sessions.defined()) input.sessions = losses::NumberSessions(sessions.slice(0, b * kBatch, (b + 1) * kBatch));
       const double expected = want[b].item<double>();
       EXPECT_NEAR(losses::Compute(loss, input).item<double>(), expected, 2e-6 * std::abs(expected)) << name;
     }

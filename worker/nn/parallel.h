@@ -1,0 +1,9 @@
+// at::parallel_for, which runs on one thread, without a word, in files that are compiled without OpenMP. Files that
+// include this are named to anneal_openmp in their CMakeLists.txt.
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#ifndef INTRA_OP_PARALLEL
+#error "compiled without OpenMP: name this file to anneal_openmp"
+#endif

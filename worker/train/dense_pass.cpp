@@ -1,0 +1,106 @@
+#include "worker/train/dense_pass.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include "worker/config/environment.h"
+#include "worker/train/progress/log.h"
+#include "worker/train/progress/step_times.h"
+
+namespace anneal::train {
+namespace {
+
+/// Batches of one size before it is recorded: LibTorch loads kernels and makes handles at their first use.
+constexpr int64_t kBeforeRecording = 3;
+
+bool AsksForGraphs(at::Device device) {
+  const bool asked = config::EnvironmentInt("ANNEAL_CUDA_GRAPHS", 0, 0, 1) == 1;
+  if (asked && device.is_cpu()) LogWarning("ANNEAL_CUDA_GRAPHS=1 does nothing on the CPU");
+  return asked && !device.is_cpu();
+}
+
+}  // namespace
+
+DensePass::DensePass(models::Network& network, const std::vector<nn::NamedTensor>& parameters, int64_t accumulation,
+                     at::Device device)
+    : network_(network), parameters_(parameters), accumulation_(accumulation), records_(AsksForGraphs(device)) {}
+
+DensePass::Result DensePass::Run(const Input& input, const std::function<void()>& before_backward) {
+  const int64_t rows = input.pooled.size(0);
+  if (!records_ || (graph_ && rows != place_.pooled.size(0))) return Compute(input, before_backward);
+  if (!graph_) {
+    repeats_ = rows == rows_ ? repeats_ + 1 : 0;
+    rows_ = rows;
+    if (repeats_ < kBeforeRecording) return Compute(input, before_backward);
+    Record(input);
+  }
+  const c10::AutoGradMode no_gradients(false);
+  place_.pooled.copy_(input.pooled);
+  place_.dense.copy_(input.dense);
+  for (size_t h = 0; h < input.targets.heads.size(); ++h) {
+    const models::Targets::OfHead &from = input.targets.heads[h], &to = place_.targets.heads[h];
+    to.label.copy_(from.label);
+    if (from.weights.defined()) to.weights.copy_(from.weights);
+    for (size_t l = 0; l < from.sessions.size(); ++l) {
+      if (from.sessions[l].defined()) to.sessions[l].copy_(from.sessions[l]);
+    }
+  }
+  if (input.scale.defined()) place_.scale.copy_(input.scale);
+  graph_->Replay();
+  StepTimes::OfProcess().End(Phase::kForward);
+  TakeGradients();
+  StepTimes::OfProcess().End(Phase::kBackward);
+  return recorded_;
+}
+
+DensePass::Result DensePass::Compute(const Input& input, const std::function<void()>& before_backward) {
+  Result result;
+  at::Tensor pooled = input.pooled;
+  pooled.set_requires_grad(true);
+  result.predictions = network_.Forward(pooled, input.dense);
+  result.losses = network_.ComputeLosses(result.predictions, input.targets);
+  at::Tensor total = result.losses.front().second;
+  for (size_t i = 1; i < result.losses.size(); ++i) total = total + result.losses[i].second;
+  if (accumulation_ > 1) total = total / accumulation_;
+  if (input.scale.defined()) total = total * input.scale;
+  StepTimes::OfProcess().End(Phase::kForward);
+  before_backward();
+  total.backward();
+  for (auto& [name, loss] : result.losses) loss = loss.detach();
+  for (auto& [name, value] : result.predictions.values) value = value.detach();
+  result.pooled_gradient = pooled.grad();
+  StepTimes::OfProcess().End(Phase::kBackward);
+  return result;
+}
+
+// Recording runs nothing: gradients, running statistics and random numbers are as before.
+void DensePass::Record(const Input& input) {
+  const auto like = [](const at::Tensor& tensor) { return at::empty_like(tensor.detach()); };
+  place_ = {like(input.pooled), like(input.dense), input.targets.Map(like), {}};
+  if (input.scale.defined()) place_.scale = like(input.scale);
+  std::vector<at::Tensor> kept;
+  for (const auto& parameter : parameters_) kept.push_back(std::move(parameter.tensor.mutable_grad()));
+  for (const auto& parameter : parameters_) parameter.tensor.mutable_grad().reset();
+  graph_ = dist::FindAccelerator()->MakeGraph();
+  graph_->Record([&] { recorded_ = Compute(place_, [] {}); });
+  place_.pooled = place_.pooled.detach();
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    gradients_.push_back(parameters_[i].tensor.grad());
+    parameters_[i].tensor.mutable_grad() = std::move(kept[i]);
+  }
+}
+
+// As autograd would: the first gradient of an accumulation becomes .grad(), the others are added to it.
+void DensePass::TakeGradients() {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!gradients_[i].defined()) continue;
+    at::Tensor& gradient = parameters_[i].tensor.mutable_grad();
+    if (gradient.defined()) {
+      gradient.add_(gradients_[i]);
+    } else {
+      gradient = accumulation_ > 1 ? gradients_[i].clone() : gradients_[i];
+    }
+  }
+}
+
+}  // namespace anneal::train
