@@ -36,8 +36,7 @@ function(anneal_test name)
     ANNEAL_SOURCE_DIR="${PROJECT_SOURCE_DIR}" ANNEAL_BINARY_DIR="${PROJECT_BINARY_DIR}")
   target_link_libraries(${name} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main)
   if(ANNEAL_CUDA)  # is looked for beside the program
-    add_custom_command(TARGET ${name} POST_BUILD COMMAND "${CMAKE_COMMAND}" -E create_symlink
-      "${PROJECT_BINARY_DIR}/bin/libanneal_cuda.so" "$<TARGET_FILE_DIR:${name}>/libanneal_cuda.so")
+    file(CREATE_LINK "${PROJECT_BINARY_DIR}/bin/libanneal_cuda.so" "${CMAKE_CURRENT_BINARY_DIR}/libanneal_cuda.so" SYMBOLIC)
   endif()
   set(work "${PROJECT_BINARY_DIR}/test-work/${name}")
   file(MAKE_DIRECTORY "${work}")
@@ -48,6 +47,10 @@ function(anneal_test name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
+  set(threads "")
+  if(ANNEAL_SANITIZE STREQUAL "thread")  # what OpenMP's threads do to each other it does not see
+    set(threads ";OMP_NUM_THREADS=1")
+  endif()
   set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT}
-    ENVIRONMENT "OMP_WAIT_POLICY=passive;USE_DETERMINISTIC_ALGORITHMS=1")
+    ENVIRONMENT "OMP_WAIT_POLICY=passive;USE_DETERMINISTIC_ALGORITHMS=1${threads}")
 endfunction()

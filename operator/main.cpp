@@ -78,7 +78,8 @@ int main(int argc, char** argv) {
   auto* server = app.add_subcommand("serve", "run the jobs of a Kubernetes cluster, until SIGTERM");
   server->footer(
       "Without --kubeconfig: KUBECONFIG, then the pod's service account, then ~/.kube/config.\n"
-      "Logs are lines on stderr; SIGUSR1 logs what is queued. /healthz and /readyz answer on the health address, "
+      "Logs are lines on stderr; SIGUSR1 logs what is queued, SIGUSR2 turns debug lines on and off. /healthz and "
+      "/readyz answer on the health address, "
       "/metrics on the metrics "
       "address.\n"
       "Exit codes: 0 stopped by a signal, 1 the lease was lost (start it again), 64 wrong configuration.");
@@ -108,8 +109,10 @@ int main(int argc, char** argv) {
   server->add_option("--burst", serve.burst, "requests that may come at once, with --qps")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
-  server->add_option("--log-level", serve.log_level, "info or error")
-      ->check(CLI::IsMember({"info", "error"}))
+  server
+      ->add_option("--log-level", serve.log_level,
+                   "debug (each reconcile, too), info or error; SIGUSR2 changes to debug and back")
+      ->check(CLI::IsMember({"debug", "info", "error"}))
       ->capture_default_str();
   server->add_option("--log-format", serve.log_format, "json or text: one line each, on stderr")
       ->check(CLI::IsMember({"json", "text"}))

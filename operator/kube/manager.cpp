@@ -223,12 +223,11 @@ void Manager::Work(Controller& controller) {
       message = "unknown exception";
       unexpected = true;
     }
-    if (!message.empty()) log_(kind + " " + key->ns + "/" + key->name + ": " + message);
     if (outcome == "error" || outcome == "requeue") controller.queue.AddRateLimited(*key);
     controller.queue.Done(*key);
     if (options_.reconciled) {
       const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-      options_.reconciled({kind, outcome, waited.count(), took.count(), unexpected});
+      options_.reconciled({kind, outcome, waited.count(), took.count(), unexpected, *key, message});
     }
   }
 }

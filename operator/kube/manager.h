@@ -23,13 +23,15 @@ struct ManagerOptions {
   std::string child_selector;
   ChildCache* children = nullptr;   ///< is fed by the watches, if given
   OwnWrites* own_writes = nullptr;  ///< what the reconcilers tell to have written, if given
-  int64_t page = 250;              ///< objects of one list request; bounds the memory of a list
+  int64_t page = 250;               ///< objects of one list request; bounds the memory of a list
   std::chrono::milliseconds first_backoff{800}, longest_backoff{30'000};
   /// After each reconcile.
   struct Reconciled {
     std::string kind, result;     ///< "success", "requeue_after", "requeue" or "error"
     double waited = 0, took = 0;  ///< seconds in the queue and at work
     bool unexpected = false;      ///< it threw what is no std::exception
+    Key key;
+    std::string error;  ///< what went wrong; empty unless the result is "error"
   };
   std::function<void(const Reconciled&)> reconciled;
   /// A watch began anew: plural, why.
@@ -39,7 +41,7 @@ struct ManagerOptions {
 /// Jobs are not kept (event_router.h): reconcilers read them from the API, so that nothing is decided on an old job.
 class Manager {
  public:
-  /// `log` receives one line per failed reconcile or watch.
+  /// `log` receives one line per failed watch.
   Manager(Api& api, std::vector<Reconciler*> reconcilers, int workers, std::function<void(const std::string&)> log,
           ManagerOptions options = {});
   ~Manager();

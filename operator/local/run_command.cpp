@@ -141,8 +141,14 @@ int RunCommand(const RunOptions& options) {
   const auto reconcilers = controllers::MakeReconcilers({api, clock, poller});
   std::vector<kube::Reconciler*> pointers;
   for (const auto& reconciler : reconcilers) pointers.push_back(reconciler.get());
-  manager = std::make_unique<kube::Manager>(api, pointers, 2,
-                                            [](const std::string& line) { std::cerr << line << std::endl; });
+  kube::ManagerOptions how;
+  how.reconciled = [](const kube::ManagerOptions::Reconciled& done) {
+    if (!done.error.empty()) {
+      std::cerr << done.kind + " " + done.key.ns + "/" + done.key.name + ": " + done.error + "\n" << std::flush;
+    }
+  };
+  manager = std::make_unique<kube::Manager>(
+      api, pointers, 2, [](const std::string& line) { std::cerr << line << std::endl; }, how);
   ProcessRunner runner(api, clock, {options.state, options.programs});
   runner.Start();
   manager->Start();

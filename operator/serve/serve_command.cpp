@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <iostream>
 #include <mutex>
@@ -26,10 +28,20 @@ using std::chrono::milliseconds;
 /// Lines on stderr, each whole.
 class Log {
  public:
-  Log(const std::string& level, const std::string& format) : errors_only_(level == "error"), json_(format == "json") {}
+  Log(const std::string& level, const std::string& format)
+      : least_(Rank(level)), asked_(least_), json_(format == "json") {}
+
+  bool Tells(const std::string& level) const { return Rank(level) >= least_; }
+  /// Between everything and the level asked for at the start.
+  void Toggle() {
+    const int next = least_ == 0 ? asked_ : 0;
+    least_ = 0;  // what follows is told in any case
+    (*this)("info", "log level", {{"now", kLevels[next]}});
+    least_ = next;
+  }
 
   void operator()(const std::string& level, const std::string& message, Json fields = Json::object()) {
-    if (errors_only_ && level != "error") return;
+    if (!Tells(level)) return;
     const std::string time = kube::FormatTime(std::chrono::system_clock::now());
     std::string line;
     if (json_) {
@@ -47,7 +59,14 @@ class Log {
   }
 
  private:
-  bool errors_only_, json_;
+  static constexpr std::array<const char*, 3> kLevels{"debug", "info", "error"};
+  static int Rank(const std::string& level) {
+    return static_cast<int>(std::find(kLevels.begin(), kLevels.end(), level) - kLevels.begin());
+  }
+
+  std::atomic<int> least_;
+  const int asked_;
+  const bool json_;
   std::mutex mutex_;
 };
 
@@ -69,6 +88,10 @@ void FollowSignals(std::atomic<bool>& stop, const std::atomic<bool>& over, const
       log("info", "state", state());
       continue;
     }
+    if (signal == SIGUSR2) {
+      log.Toggle();
+      continue;
+    }
     if (stop) ::_exit(1);
     log("info", "stopping", {{"signal", signal}});
     stop = true;
@@ -87,6 +110,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
   ::sigaddset(&signals, SIGUSR1);
+  ::sigaddset(&signals, SIGUSR2);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread is made
   // As few as can be: each hands on to another what it has just read. Two, for closing a listener waits in one of them
   // for what the other does.
@@ -192,7 +216,18 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     how.children = &children;
     how.own_writes = &own_writes;
     how.child_selector = "app.kubernetes.io/managed-by=anneal-operator";
-    how.reconciled = [&](const kube::ManagerOptions::Reconciled& done) { metrics.Reconciled(done); };
+    how.reconciled = [&](const kube::ManagerOptions::Reconciled& done) {
+      metrics.Reconciled(done);
+      const bool failed = !done.error.empty();
+      if (!failed && !log.Tells("debug")) return;
+      Json fields = {{"controller", done.kind},
+                     {"namespace", done.key.ns},
+                     {"name", done.key.name},
+                     {"result", done.result},
+                     {"seconds", done.took}};
+      if (failed) fields["error"] = done.error;
+      log(failed ? "error" : "debug", failed ? "reconcile failed" : "reconciled", std::move(fields));
+    };
     how.reconnected = [&](const std::string& plural, const std::string& reason) {
       metrics.Reconnected(plural, reason);
     };

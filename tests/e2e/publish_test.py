@@ -248,6 +248,21 @@ class Publish(Case):
         self.publish(folder)
         self.check_published(folder, 14)
 
+    def test_what_is_no_file_is_not_left_out_in_silence(self):
+        folder = self.export(18, sizes=(10,))
+        (self.dir / "elsewhere").mkdir()
+        for name, make in (("link", lambda path: path.symlink_to(self.dir / "elsewhere")), ("pipe", os.mkfifo)):
+            make(folder / name)
+            self.assertIn(f"{name} is neither a file nor a folder: nothing is published", self.publish(folder, expect=78))
+            (folder / name).unlink()
+        (folder / "note").symlink_to(folder / "pipeline.config")  # a link to a file is that file
+        self.assertEqual(self.stored(), {})
+        for inside in (folder, folder / "shelf"):
+            self.assertIn("which is to be published: choose another folder", self.publish(folder, expect=64, uri=f"file://{inside}"))
+        self.assertFalse((folder / "versions").exists() or (folder / "shelf").exists())
+        self.publish(folder)
+        self.assertTrue(any(name.endswith("/note") for name in self.stored()))
+
     def test_a_report_whose_hashes_cannot_be_read_is_refused(self):
         folder = self.export(15, sizes=(10,))
         kept = folder / "export_report.json"

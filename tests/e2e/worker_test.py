@@ -3,6 +3,7 @@ import array
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import unittest
 import urllib.request
 
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from harness import ANNEAL, GOLDEN, ON_GPU, TWO_RANKS, Case, edits, free_port, kill_when, processes, read_safetensors, scalars, weights
@@ -259,6 +261,7 @@ class Zoo(Case):
                          self.dir / "plan.json", "--edit_config_json", edits(train_config__num_steps=7), cwd=GOLDEN / "zoo")
         self.run_program(*command, "--continue_train", cwd=GOLDEN / "zoo")
         parts, whole = (weights(self.dir / model / "model.ckpt-19") for model in ("parts", "m"))
+        self.assertEqual(parts.keys(), whole.keys())
         for name, raw in whole.items():
             if ON_GPU:  # sums have no fixed order there
                 self.assertLessEqual(max(abs(a - b) for a, b in zip(floats(raw), floats(parts[name]))), 1e-5, name)
@@ -481,9 +484,22 @@ class Options(Case):
                            train_config__save_checkpoints_timestamp_quorum=quorum, **config)
             self.run_program(ANNEAL, "launch", "--nproc-per-node", 2, "--", *run[1:])
             self.assertEqual(saved(f"two-{quorum}"), due(2, 20, quorum))
+        table = pyarrow.parquet.read_table(self.dir / "dated.parquet")
+        index = table.schema.get_field_index("__data_timestamp__")
+        column = pyarrow.compute.multiply(table.column(index), 1000)
+        pyarrow.parquet.write_table(table.set_column(index, "__data_timestamp__", column), self.dir / "milliseconds.parquet")
+        text = self.run_program(*self.zoo("ms", "--train_input_path", self.dir / "milliseconds.parquet", train_config__num_steps=3, **config))
+        self.assertEqual(text.count("which is no Unix time in seconds (milliseconds?)"), 1)
         text = self.run_program(*self.zoo("none", train_config__num_steps=20, **config))
         self.assertIn("the first file of train_input_path has no column __data_timestamp__", text)
         self.assertEqual(saved("none"), [19])
+
+    def test_training_that_learns_nothing_is_told(self):
+        rates = {"train_config.dense_optimizer.adam_optimizer.lr": 1e30, "train_config.sparse_optimizer.adagrad_optimizer.lr": 1e30}
+        text = self.run_program(*self.zoo("m", train_config__num_steps=5, train_config__log_step_count_steps=1, **rates))
+        self.assertEqual(len(re.findall(r"the loss of step [1-4] is not finite", text)), 1)
+        text = self.run_program(*self.zoo("n", train_config__num_steps=3, train_config__gradient_accumulation_steps=4))
+        self.assertIn("train_config.gradient_accumulation_steps: 4 are more than num_steps, 3: no dense parameter is trained", text)
 
     def test_the_last_checkpoint_is_uploaded(self):
         message = self.dir / "message.json"

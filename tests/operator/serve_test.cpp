@@ -124,6 +124,15 @@ TEST_F(Serve, ALifeFromTheFirstLeaseToSigterm) {
 
   one.process->Signal(SIGUSR1);
   EXPECT_TRUE(Eventually([&] { return one.Says("\"msg\":\"state\""); }));
+  // Every reconcile is told from now on, until the level is changed back.
+  EXPECT_FALSE(one.Says("\"msg\":\"reconciled\""));
+  one.process->Signal(SIGUSR2);
+  EXPECT_TRUE(Eventually([&] { return one.Says("\"now\":\"debug\""); }));
+  Apply("told");
+  EXPECT_TRUE(Eventually([&] { return one.Says("\"namespace\":\"told\""); })) << one.process->log();
+  EXPECT_TRUE(one.Says("\"msg\":\"reconciled\""));
+  one.process->Signal(SIGUSR2);
+  EXPECT_TRUE(Eventually([&] { return one.Says("\"now\":\"info\""); }));
   EXPECT_NE(Lease()["holderIdentity"], "");
   one.process->Signal(SIGTERM);
   EXPECT_EQ(one.process->Wait(), 0);

@@ -1,6 +1,7 @@
-// libanneal_cuda.so: CUDA devices and NCCL for a program that is linked to neither (worker/dist/device.h).
+// libanneal_cuda.so: CUDA devices, graphs and NCCL for a program that is linked to none of them (worker/dist/device.h).
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 
@@ -15,6 +16,8 @@ class CudaGraph : public Graph {
  public:
   void Record(const std::function<void()>& work) override {
     c10::cuda::device_synchronize();
+    // What earlier steps freed would stay apart from the graph's memory, and while recording nothing is given back.
+    c10::cuda::CUDACachingAllocator::emptyCache();
     const c10::cuda::CUDAStreamGuard stream(c10::cuda::getStreamFromPool());
     // Other threads go on meanwhile, with copies of the next batch, say.
     graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);

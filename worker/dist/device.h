@@ -22,8 +22,8 @@ namespace anneal::dist {
 class Graph {
  public:
   virtual ~Graph() = default;
-  /// Records what `work` starts on this process's device; runs none of it. Tensors that it reads and makes keep their
-  /// memory: every Replay reads and writes the same. To be called once.
+  /// Records what `work` starts on this process's device; runs none of it. Every Replay reads and writes the same
+  /// memory: the caller keeps the tensors that work reads and makes. To be called once.
   virtual void Record(const std::function<void()>& work) = 0;
   virtual void Replay() = 0;
 };

@@ -1,6 +1,5 @@
 #include "worker/embedding/initializer.h"
 
-
 #include <algorithm>
 #include <cmath>
 #include <map>

@@ -33,11 +33,9 @@ at::Device DeviceOf(const std::string& path) {
   const auto metadata = torch::inductor::AOTIModelPackageLoader::load_metadata_from_package(path, "model");
   const auto device = metadata.find("AOTI_DEVICE_KEY");
   if (device == metadata.end() || device->second != "cuda") return at::kCPU;
-  std::string why;
-  const dist::Accelerator* accelerator = dist::FindAccelerator(&why);
-  if (accelerator && accelerator->device_count() == 0) why = "no CUDA device is visible to this process";
-  if (!why.empty()) throw ConfigError("it is compiled for CUDA: " + why);
-  return at::kCUDA;
+  const at::Device mine = dist::ChooseDevice(dist::Topology::FromEnvironment());
+  if (mine.is_cpu()) throw ConfigError("it is compiled for CUDA and this process computes on the CPU (ANNEAL_DEVICE)");
+  return mine;
 }
 
 }  // namespace

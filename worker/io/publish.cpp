@@ -29,14 +29,34 @@ struct File {
   int64_t bytes = 0;
 };
 
-/// Size and time of the last change of each file, by path.
-using Stamps = std::map<std::string, std::pair<uintmax_t, fs::file_time_type>>;
+/// Size and time of the last change of each file, by path below the folder.
+struct Stamp {
+  int64_t bytes = 0;
+  fs::file_time_type changed;
+  bool operator==(const Stamp&) const = default;
+};
+using Stamps = std::map<std::string, Stamp>;
 Stamps StampsOf(const std::string& folder) {
   Stamps stamps;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) stamps[entry.path()] = {entry.file_size(), entry.last_write_time()};
+    if (entry.is_directory() && !entry.is_symlink()) continue;
+    if (!entry.is_regular_file()) {
+      throw DataError(entry.path().string() + " is neither a file nor a folder: nothing is published");
+    }
+    stamps[entry.path().lexically_relative(folder).string()] = {static_cast<int64_t>(entry.file_size()),
+                                                                entry.last_write_time()};
   }
   return stamps;
+}
+
+/// What is published into the folder itself would be a part of the next version.
+void CheckOutside(const std::string& folder, const std::string& uri) {
+  const std::string scheme = "file://";
+  if (!uri.starts_with(scheme)) return;
+  const fs::path inner = fs::weakly_canonical(uri.substr(scheme.size())).lexically_relative(fs::canonical(folder));
+  if (!inner.empty() && *inner.begin() != "..") {
+    throw ConfigError(uri + " lies in " + folder + ", which is to be published: choose another folder");
+  }
 }
 
 /// Lines about the bytes that are done, at most one in two seconds.
@@ -110,14 +130,13 @@ int64_t Send(std::vector<File> files, ObjectStore& store, const std::string& ver
 
 FileHashes HashFiles(const std::string& folder) {
   FileHashes hashes;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) hashes[entry.path().lexically_relative(folder).string()] = FileSha256(entry.path());
-  }
+  for (const auto& [name, stamp] : StampsOf(folder)) hashes[name] = FileSha256(fs::path(folder) / name);
   return hashes;
 }
 
 Published Publish(const std::string& folder, ObjectStore& store, const ordered_json& about,
                   const FileHashes& expected) {
+  CheckOutside(folder, store.Uri(""));
   const Stamps before = StampsOf(folder);
   const FileHashes hashes = HashFiles(folder);
   for (const auto& [name, sha256] : expected) {
@@ -130,8 +149,8 @@ Published Publish(const std::string& folder, ObjectStore& store, const ordered_j
   ordered_json list = ordered_json::array();
   Published published;
   for (const auto& [name, sha256] : hashes) {
-    const fs::path path = fs::path(folder) / name;
-    files.push_back({name, path, sha256, static_cast<int64_t>(fs::file_size(path))});
+    const auto stamp = before.find(name);
+    files.push_back({name, fs::path(folder) / name, sha256, stamp == before.end() ? 0 : stamp->second.bytes});
     list.push_back({{"path", name}, {"bytes", files.back().bytes}, {"sha256", sha256}});
     published.bytes += files.back().bytes;
   }

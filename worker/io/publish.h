@@ -33,12 +33,12 @@ struct Published {
 
 /// SHA-256 by path below a folder.
 using FileHashes = std::map<std::string, std::string>;
-/// Of every file in `folder`. Throws TemporaryError when one cannot be read, filesystem_error for the folder itself.
+/// Of every file in `folder`. Throws DataError for what is neither a file nor a folder, TemporaryError when one cannot be read, filesystem_error for the folder itself.
 FileHashes HashFiles(const std::string& folder);
 
 /// Publishes `folder` (flat or nested) with `about` as further keys of the manifest; about["step"] is required.
 /// Several files travel at once; progress goes to the log. Throws what the store throws, and, before anything is sent,
-/// DataError naming a file that is missing or another than `expected` says; also when the folder changes meanwhile.
+/// ConfigError when the store lies in the folder, DataError naming a file that is missing or another than `expected` says; also when the folder changes meanwhile.
 Published Publish(const std::string& folder, ObjectStore& store, const nlohmann::ordered_json& about,
                   const FileHashes& expected = {});
 

@@ -4,6 +4,6 @@
 
 #include <ATen/Parallel.h>
 
-#ifndef INTRA_OP_PARALLEL
+#if !defined(INTRA_OP_PARALLEL) && !defined(__clang_analyzer__)
 #error "compiled without OpenMP: name this file to anneal_openmp"
 #endif

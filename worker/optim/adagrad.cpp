@@ -13,7 +13,7 @@ class Adagrad : public DenseOptimizer {
       : DenseOptimizer(std::move(parameters)),
         config_(config),
         sums_(StateLike(parameters_, ShortestDecimal(config.initial_accumulator_value()))),
-        steps_(StepCounters(parameters_)) {}
+        steps_(StepCounters(parameters_, config.fused())) {}
 
   void Step(double learning_rate) override {
     const double eps = ShortestDecimal(config_.eps()), decay = ShortestDecimal(config_.weight_decay());

@@ -22,15 +22,13 @@ class Adam : public DenseOptimizer {
         eps_(ShortestDecimal(config.eps())),
         averages_(StateLike(parameters_, 0)),
         squares_(StateLike(parameters_, 0)),
-        steps_(StepCounters(parameters_)) {
-    if (config.fused()) {  // the fused kernels read the counters where the parameters are
-      for (size_t i = 0; i < steps_.size(); ++i) steps_[i] = steps_[i].to(parameters_[i].tensor.device());
-    }
+        steps_(StepCounters(parameters_, config.fused())) {
     if (config.amsgrad()) maxima_ = StateLike(parameters_, 0);
   }
 
   void Step(double learning_rate) override {
     Touched touched;
+    int64_t elements = 0;
     ForEachTouched(parameters_, 0, [&](size_t i, at::Tensor& parameter, at::Tensor& gradient) {
       touched.parameters.push_back(parameter);
       touched.gradients.push_back(gradient);
@@ -38,12 +36,15 @@ class Adam : public DenseOptimizer {
       touched.squares.push_back(squares_[i]);
       if (!maxima_.empty()) touched.maxima.push_back(maxima_[i]);
       touched.steps.push_back(steps_[i]);
+      elements += parameter.numel();
+      // One at a time on the host, where a parameter stays in the cache; on a device as many as temporaries may cost.
+      if (elements >= (parameter.device().is_cpu() ? 0 : kTogether)) {
+        StepTogether(touched, learning_rate);
+        touched = {};
+        elements = 0;
+      }
     });
-    if (touched.parameters.empty()) return;
-    const c10::AutoGradMode no_grad(false);
-    at::_foreach_add_(touched.steps, 1);
-    if (config_.fused()) return StepFused(touched, learning_rate);
-    StepForEach(touched, learning_rate);
+    if (!touched.parameters.empty()) StepTogether(touched, learning_rate);
   }
 
   std::vector<NamedTensor> State() override {
@@ -60,6 +61,14 @@ class Adam : public DenseOptimizer {
     std::vector<at::Tensor> parameters, gradients, averages, squares, maxima, steps;
   };
 
+  static constexpr int64_t kTogether = 1 << 24;  ///< elements: 64 MiB
+
+  void StepTogether(Touched& touched, double learning_rate) {
+    const c10::AutoGradMode no_grad(false);
+    at::_foreach_add_(touched.steps, 1);
+    config_.fused() ? StepFused(touched, learning_rate) : StepForEach(touched, learning_rate);
+  }
+
   // The operations of torch.optim's single-tensor and foreach paths in their order: equal to the last bit, which the
   // fused kernels are not. On a device each is one kernel for all parameters.
   void StepForEach(Touched& touched, double learning_rate) {
@@ -70,16 +79,16 @@ class Adam : public DenseOptimizer {
     at::_foreach_mul_(squares, beta2_);
     at::_foreach_addcmul_(squares, gradients, gradients, 1 - beta2_);
     if (!maxima.empty()) at::_foreach_maximum_(maxima, squares);
-    std::vector<at::Scalar> rates, corrections;
+    std::vector<at::Scalar> strides, corrections;
     for (const at::Tensor& counter : steps) {
       const double step = counter.item<float>();
-      rates.emplace_back(-learning_rate / (1 - std::pow(beta1_, step)));
+      strides.emplace_back(-learning_rate / (1 - std::pow(beta1_, step)));
       corrections.emplace_back(std::sqrt(1 - std::pow(beta2_, step)));
     }
     const std::vector<at::Tensor> divisors = at::_foreach_sqrt(maxima.empty() ? squares : maxima);
     at::_foreach_div_(divisors, corrections);
     at::_foreach_add_(divisors, eps_);
-    at::_foreach_addcdiv_(parameters, averages, divisors, rates);
+    at::_foreach_addcdiv_(parameters, averages, divisors, strides);
   }
 
   void StepFused(const Touched& touched, double learning_rate) {

@@ -26,10 +26,13 @@ inline std::vector<at::Tensor> StateLike(const std::vector<nn::NamedTensor>& par
   return state;
 }
 
-/// torch.optim's step counter, one float32 scalar per parameter.
-inline std::vector<at::Tensor> StepCounters(const std::vector<nn::NamedTensor>& parameters) {
+/// torch.optim's step counter, one float32 scalar per parameter: on the host, for `fused` kernels where the parameters
+/// are.
+inline std::vector<at::Tensor> StepCounters(const std::vector<nn::NamedTensor>& parameters, bool fused = false) {
   std::vector<at::Tensor> state;
-  for (size_t i = 0; i < parameters.size(); ++i) state.push_back(at::zeros({}, at::kFloat));
+  for (const auto& parameter : parameters) {
+    state.push_back(at::zeros({}, at::TensorOptions(at::kFloat).device(fused ? parameter.tensor.device() : at::kCPU)));
+  }
   return state;
 }
 

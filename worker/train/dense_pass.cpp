@@ -80,10 +80,10 @@ void DensePass::Record(const Input& input) {
   if (input.scale.defined()) place_.scale = like(input.scale);
   std::vector<at::Tensor> kept;
   for (const auto& parameter : parameters_) kept.push_back(std::move(parameter.tensor.mutable_grad()));
-  for (const auto& parameter : parameters_) parameter.tensor.mutable_grad().reset();
   graph_ = dist::FindAccelerator()->MakeGraph();
   graph_->Record([&] { recorded_ = Compute(place_, [] {}); });
   place_.pooled = place_.pooled.detach();
+  LogInfo("CUDA graph recorded for batches of " + std::to_string(place_.pooled.size(0)) + " rows");
   for (size_t i = 0; i < parameters_.size(); ++i) {
     gradients_.push_back(parameters_[i].tensor.grad());
     parameters_[i].tensor.mutable_grad() = std::move(kept[i]);

@@ -24,17 +24,18 @@ class DensePass {
     at::Tensor scale;         ///< scalar float32 that the loss is multiplied by, or undefined
   };
   struct Result {
-    models::Predictions predictions;  ///< detached; valid until the next Run
-    models::Losses losses;            ///< likewise
-    at::Tensor pooled_gradient;       ///< like pooled; undefined when the loss does not depend on it
+    models::Predictions
+        predictions;             ///< detached; all of this is valid until the next Run, the parameters' .grad() too
+    models::Losses losses;       ///< detached
+    at::Tensor pooled_gradient;  ///< like pooled; undefined when the loss does not depend on it
   };
 
-  /// The loss is divided by `accumulation`. `parameters`: whose gradients backward makes.
+  /// The loss is divided by `accumulation`. `parameters`, which are kept by reference: whose gradients backward makes.
   DensePass(models::Network& network, const std::vector<nn::NamedTensor>& parameters, int64_t accumulation,
             at::Device device);
 
-  /// Gradients are added to the parameters' .grad(), or become it. `before_backward` is called unless a graph is
-  /// started, which has no moment between its two halves.
+  /// Gradients are added to the parameters' .grad(), or become it; input.pooled becomes a leaf with one.
+  /// `before_backward` is called unless a graph is started, which has no moment between its two halves.
   Result Run(const Input& input, const std::function<void()>& before_backward);
 
  private:
@@ -46,7 +47,7 @@ class DensePass {
   const std::vector<nn::NamedTensor>& parameters_;
   const int64_t accumulation_;
   const bool records_;
-  int64_t rows_ = -1, repeats_ = 0;  ///< size of the last batch, and how often it came in a row
+  int64_t rows_ = -1, repeats_ = 0;  ///< size of the last batch, and how often it came again
 
   std::unique_ptr<dist::Graph> graph_;
   Input place_;                        ///< what the graph reads

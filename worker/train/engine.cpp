@@ -44,7 +44,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   at::manual_seed(seed_ * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(step) * 1000003ULL +
                   static_cast<uint64_t>(group_.rank()));
   tables_.set_learning_rate(rates.sparse);
-  const at::Tensor pooled = tables_.Forward(batch);
+  at::Tensor pooled = tables_.Forward(batch);
   if (next) tables_.Prefetch(*next);
   times.End(Phase::kLookup);
   if (tables_.global_rows() == 0) {

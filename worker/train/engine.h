@@ -30,8 +30,7 @@ struct Votes {
   bool dump = false;   ///< by its clock a delta embedding dump is due
 };
 
-/// What a step leaves behind, valid until the next. Gradients of the dense parameters stay in .grad() until the next
-/// step.
+/// What a step leaves behind, until the next. Gradients of the dense parameters stay in .grad() as long.
 struct StepResult {
   bool ended = false;               ///< no rank had a row: the pass is over, nothing was trained
   bool stop_asked = false;          ///< some rank asked to stop: every rank sees this after the same step

@@ -2,7 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <filesystem>
+#include <utility>
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
@@ -22,6 +24,9 @@ namespace {
 /// Its rows are in the last checkpoint: a run that is started again dumps them.
 constexpr const char* kNotDumped = "the last delta embedding dump could not be written";
 
+/// In seconds the year 5138; as milliseconds, 1973.
+constexpr int64_t kNoSeconds = 100'000'000'000;
+
 }  // namespace
 
 Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig& config,
@@ -36,6 +41,11 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
   eval::UseTf32Flags(config_.train_config());
   num_steps_ = config_.train_config().num_steps();
   num_epochs_ = config_.train_config().num_epochs();
+  const int64_t accumulation = config_.train_config().gradient_accumulation_steps();
+  if (leader() && num_steps_ > 0 && accumulation > num_steps_) {
+    LogWarning("train_config.gradient_accumulation_steps: " + std::to_string(accumulation) +
+               " are more than num_steps, " + std::to_string(num_steps_) + ": no dense parameter is trained");
+  }
   const StartPoint start = FindStart(options, config_, *group_);
   eval::PlanRequest plan;
   plan.given_name = options.sharding_plan;
@@ -244,6 +254,11 @@ void Trainer::AfterStep(const StepResult& result, int64_t epoch) {
 // Collective where event times count: every rank asks after every step.
 bool Trainer::CheckpointDue(int64_t step) {
   if (event_saves_) event_saves_->Observe(group_->AllGather(newest_event_));
+  if (event_saves_ && newest_event_ > kNoSeconds && !std::exchange(told_of_event_, true)) {
+    LogWarning("column " + std::string(data::kEventTimeColumn) + " holds " + std::to_string(newest_event_) +
+               ", which is no Unix time in seconds (milliseconds?): checkpoints by event time come at other moments "
+               "than asked for");
+  }
   return StepCheckpointDue(config_.train_config(), step) || (event_saves_ && event_saves_->Due());
 }
 
@@ -284,6 +299,10 @@ void Trainer::LogStep(const models::Losses& losses, int64_t epoch, bool last) {
     total += values.back().second;
   }
   progress_.metrics["loss"] = total;
+  if (!std::isfinite(total) && !std::exchange(told_of_loss_, true)) {
+    LogWarning("the loss of step " + std::to_string(last_logged_step_) +
+               " is not finite: from now on the model learns nothing (learning rate, gradient clipping, input values)");
+  }
   log_->Write(last_logged_step_, epoch, values, total, rates_,
               last ? StepLog::Scalars() : learner_->metrics().Values());
 }

@@ -81,7 +81,8 @@ class Trainer {
   bool evaluated_ = false;  ///< the evaluation data has been read before
   int64_t last_logged_step_ = -1;
   ReadingPosition position_;
-  int64_t newest_event_ = -1;  ///< of this rank's last batch, see data::Batch
+  int64_t newest_event_ = -1;                          ///< of this rank's last batch, see data::Batch
+  bool told_of_loss_ = false, told_of_event_ = false;  ///< a warning comes once
   models::Losses last_losses_;
   int64_t rows_since_report_ = 0;
   std::chrono::steady_clock::time_point last_report_ = std::chrono::steady_clock::now();
