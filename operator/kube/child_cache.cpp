@@ -65,7 +65,7 @@ void ChildCache::Put(const Key& key, Child child) {
   if (const auto waits = expected_.find(key); waits != expected_.end() && waits->second.owner == child.owner)
     expected_.erase(waits);
   auto& children = by_owner_[child.owner];
-  children[key] = std::move(child);
+  children[key] = {std::move(child.uid), "", std::move(child.body)};
 }
 
 void ChildCache::Erase(const Key& key, const std::string& owner, const std::string& uid) {

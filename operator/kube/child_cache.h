@@ -50,8 +50,8 @@ class ChildCache {
     Clock::Time since{};
   };
   mutable std::mutex mutex_;
-  std::map<std::string, std::map<Key, Child>> by_owner_;
-  std::map<Key, Expected> expected_;  ///< few: the watch tells of most within milliseconds
+  std::map<std::string, std::map<Key, Child>> by_owner_;  ///< whose own `owner` is empty
+  std::map<Key, Expected> expected_;                      ///< few: the watch tells of most within milliseconds
 };
 
 }  // namespace anneal::kube

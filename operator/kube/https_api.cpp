@@ -3,13 +3,12 @@
 #include <pplx/threadpool.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/ssl.hpp>
 #include <condition_variable>
 #include <deque>
 #include <random>
 #include <thread>
-
-#include "operator/kube/watch_frames.h"
 
 namespace anneal::kube {
 namespace {
@@ -73,12 +72,20 @@ milliseconds RetryAfter(const web::http::http_response& reply, milliseconds long
   return std::min<milliseconds>(longest, std::chrono::seconds(std::min(seconds, 3600L)));
 }
 
+/// Most of a pod, and nobody reads it from a list or a watch (child_cache.cpp says what is read).
+constexpr std::array<std::string_view, 4> kUnreadOfPods{"containers", "initContainers", "volumes", "tolerations"};
+Without UnreadOf(const Resource& resource) { return resource == resources::kPod ? Without(kUnreadOfPods) : Without(); }
+
 /// One watch stream, read by its own thread into a short queue.
 class StreamWatch : public Watch {
  public:
   StreamWatch(std::shared_ptr<web::http::client::http_client> client, web::http::http_response reply,
-              pplx::cancellation_token_source cancel)
-      : client_(std::move(client)), reply_(std::move(reply)), cancel_(std::move(cancel)), thread_([this] { Read(); }) {}
+              pplx::cancellation_token_source cancel, Without without)
+      : client_(std::move(client)),
+        reply_(std::move(reply)),
+        cancel_(std::move(cancel)),
+        without_(without),
+        thread_([this] { Read(); }) {}
   ~StreamWatch() override {
     Cancel();
     thread_.join();
@@ -118,7 +125,7 @@ class StreamWatch : public Watch {
         if (size == 0) break;
         frames.Feed(bytes, size);
         while (const auto frame = frames.Take()) {
-          auto event = ParseWatchFrame(*frame);
+          auto event = ParseWatchFrame(*frame, without_);
           if (!event) continue;
           std::unique_lock lock(mutex_);
           changed_.wait(lock, [&] { return events_.size() < kWaiting || cancelled_; });
@@ -139,6 +146,7 @@ class StreamWatch : public Watch {
   std::shared_ptr<web::http::client::http_client> client_;
   web::http::http_response reply_;
   pplx::cancellation_token_source cancel_;
+  const Without without_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<WatchEvent> events_;
@@ -210,7 +218,7 @@ void HttpsApi::WaitForTurn() {
   std::this_thread::sleep_until(turn);
 }
 
-Json HttpsApi::Send(const std::string& method, const std::string& path, const Json* body) {
+Json HttpsApi::Send(const std::string& method, const std::string& path, const Json* body, Without without) {
   const std::string text = body ? body->dump() : "", what = method + " " + path.substr(0, path.find('?'));
   bool renewed = false;
   for (int attempt = 1;; ++attempt) {
@@ -228,7 +236,7 @@ Json HttpsApi::Send(const std::string& method, const std::string& path, const Js
       const int status = reply.status_code();
       const std::string answer = reply.extract_utf8string(true).get();
       observe(std::to_string(status));
-      if (status >= 200 && status < 300) return ParseObject(answer);
+      if (status >= 200 && status < 300) return ParseObject(answer, without);
       if (status == 401 && !renewed) {
         renewed = true;
         token_.Invalidate();
@@ -255,7 +263,7 @@ Json HttpsApi::Get(const Resource& resource, const std::string& ns, const std::s
 }
 
 ListResult HttpsApi::List(const Resource& resource, const std::string& ns, const ListOptions& options) {
-  Json answer = Send("GET", PathOf(resource, ns) + Query(options), nullptr);
+  Json answer = Send("GET", PathOf(resource, ns) + Query(options), nullptr, UnreadOf(resource));
   if (!answer.contains("items") || !answer.contains("metadata")) {
     throw ApiError(0, "BadFrame", "listing " + resource.plural + ": not a list");
   }
@@ -281,7 +289,7 @@ std::unique_ptr<Watch> HttpsApi::StartWatch(const Resource& resource, const std:
     const auto client = Connection(true);
     auto reply = client->request(Request("GET", path, ""), cancel.get_token()).get();
     if (options_.observe) options_.observe(std::to_string(reply.status_code()), "WATCH", 0);
-    if (reply.status_code() == 200) return std::make_unique<StreamWatch>(client, reply, cancel);
+    if (reply.status_code() == 200) return std::make_unique<StreamWatch>(client, reply, cancel, UnreadOf(resource));
     if (reply.status_code() == 401) token_.Invalidate();
     throw ErrorOf(reply.status_code(), reply.extract_utf8string(true).get(), "watching " + resource.plural);
   } catch (const web::http::http_exception& error) {

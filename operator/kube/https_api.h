@@ -10,6 +10,7 @@
 
 #include "operator/kube/api.h"
 #include "operator/kube/cluster_config.h"
+#include "operator/kube/watch_frames.h"
 
 namespace anneal::kube {
 
@@ -60,7 +61,7 @@ class HttpsApi : public Api {
   std::shared_ptr<Client> Connection(bool watch);
   void WaitForTurn();
   web::http::http_request Request(const std::string& method, const std::string& path, const std::string& body);
-  Json Send(const std::string& method, const std::string& path, const Json* body);
+  Json Send(const std::string& method, const std::string& path, const Json* body, Without without = {});
 
   ClusterConfig config_;
   HttpsOptions options_;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "operator/kube/api.h"
 
@@ -23,11 +25,14 @@ class FrameSplitter {
   std::string buffer_;
 };
 
+/// Names of fields that are left out, wherever they stand, and never built.
+using Without = std::span<const std::string_view>;
+
 /// One frame as an event; nullopt for types of newer servers. ApiError(0, "BadFrame") for what is no watch event.
-std::optional<WatchEvent> ParseWatchFrame(const std::string& frame);
+std::optional<WatchEvent> ParseWatchFrame(const std::string& frame, Without without = {});
 
 /// JSON without metadata.managedFields (a fifth to a quarter of an object, never needed). ApiError(0, "BadFrame") when
 /// malformed.
-Json ParseObject(const std::string& text);
+Json ParseObject(const std::string& text, Without without = {});
 
 }  // namespace anneal::kube

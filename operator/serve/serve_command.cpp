@@ -32,9 +32,9 @@ class Log {
       : least_(Rank(level)), asked_(least_), json_(format == "json") {}
 
   bool Tells(const std::string& level) const { return Rank(level) >= least_; }
-  /// Between everything and the level asked for at the start.
+  /// Between everything and the level asked for at the start; info, when that was everything.
   void Toggle() {
-    const int next = least_ == 0 ? asked_ : 0;
+    const int next = least_ == 0 ? std::max(asked_, 1) : 0;
     least_ = 0;  // what follows is told in any case
     (*this)("info", "log level", {{"now", kLevels[next]}});
     least_ = next;
@@ -77,12 +77,19 @@ std::string Identity() {
   return std::string(host) + "_" + std::to_string((uint64_t{random()} << 32) | random());
 }
 
-/// Waits for signals, which every thread has blocked: the second SIGTERM or SIGINT ends the process at once.
+/// Waits for signals, which every thread has blocked: the second SIGTERM or SIGINT ends the process at once. Gives
+/// freed memory back meanwhile.
 void FollowSignals(std::atomic<bool>& stop, const std::atomic<bool>& over, const sigset_t& signals, Log& log,
                    const std::function<Json()>& state) {
+  auto trimmed = std::chrono::steady_clock::now();
   while (!over) {
     const timespec wait{0, 200'000'000};
     const int signal = ::sigtimedwait(&signals, nullptr, &wait);
+    // What many jobs at once took goes back to the kernel, wherever it lies in the heap.
+    if (const auto now = std::chrono::steady_clock::now(); now - trimmed > std::chrono::minutes(1)) {
+      ::malloc_trim(0);
+      trimmed = now;
+    }
     if (signal < 0) continue;
     if (signal == SIGUSR1) {
       log("info", "state", state());

@@ -44,7 +44,7 @@ REFUSED = [
     ({"metrics": {"port": 80}}, "port"),
     ({"controller": {"workers": 0}}, "workers"),
     ({"client": {"qps": -1}}, "qps"),
-    ({"logging": {"level": "debug"}}, "level"),
+    ({"logging": {"level": "loud"}}, "level"),
     ({"leaderElection": {"leaseSeconds": 10, "renewSeconds": 10}}, "leaseSeconds has to be more than renewSeconds"),
     ({"extraArgs": ["serve"]}, "extraArgs"),
     ({"resources": {"limits": {"memory": "much"}}}, "memory"),

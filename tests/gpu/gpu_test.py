@@ -18,8 +18,9 @@ class Gpu(Case):
     def losses(self, model, graphs=0, device="cuda", **config):
         """Loss of every step; sums have no fixed order on a GPU, so two runs differ in the last digits."""
         config = {"train_config.num_steps": 40, **config}
-        self.run_program(*train_command(self, model, "--fine_tune_checkpoint", TRAIN / "deepfm_fused/weights_init.safetensors", **config),
-                         env={"ANNEAL_CUDA_GRAPHS": str(graphs), "ANNEAL_DEVICE": device})
+        text = self.run_program(*train_command(self, model, "--fine_tune_checkpoint", TRAIN / "deepfm_fused/weights_init.safetensors", **config),
+                                env={"ANNEAL_CUDA_GRAPHS": str(graphs), "ANNEAL_DEVICE": device})
+        self.assertEqual(text.count("CUDA graph recorded"), graphs)
         seen = scalars(self.dir / model)
         return [seen["loss/binary_cross_entropy", step] for step in range(40)]
 
@@ -62,10 +63,11 @@ class Graphs(Gpu):
     def test_several_heads(self):
         losses = []
         for graphs in (0, 1):
-            self.run_program(ANNEAL, "train", "--pipeline_config_path", TRAIN / "mmoe_fused.config", "--model_dir", self.dir / f"m{graphs}",
+            text = self.run_program(ANNEAL, "train", "--pipeline_config_path", TRAIN / "mmoe_fused.config", "--model_dir", self.dir / f"m{graphs}",
                              "--train_input_path", TRAIN / "data/mmoe_train.parquet", "--eval_input_path", TRAIN / "data/mmoe_eval.parquet",
                              "--fine_tune_checkpoint", TRAIN / "mmoe_fused/weights_init.safetensors", "--edit_config_json",
                              edits(train_config__use_tensorboard=True, train_config__num_steps=40), env={"ANNEAL_CUDA_GRAPHS": str(graphs)})
+            self.assertEqual(text.count("CUDA graph recorded"), graphs)
             losses.append({key: value for key, value in scalars(self.dir / f"m{graphs}").items() if key[0].startswith("loss/")})
         self.assertEqual(losses[0].keys(), losses[1].keys())
         self.assertGreater(len({name for name, _ in losses[0]}), 1)
@@ -74,9 +76,11 @@ class Graphs(Gpu):
     def test_two_ranks(self):
         config = {"train_config.num_steps": 20, "data_config.batch_size": 512}
         seen = []
-        for graphs in ("0", "1"):
-            os.environ["ANNEAL_CUDA_GRAPHS"] = graphs
-            self.launch(*TWO_RANKS, *train_command(self, f"two{graphs}", **config)[1:])
+        self.addCleanup(os.environ.pop, "ANNEAL_CUDA_GRAPHS", None)
+        for graphs in (0, 1):
+            os.environ["ANNEAL_CUDA_GRAPHS"] = str(graphs)
+            text = self.launch(*TWO_RANKS, *train_command(self, f"two{graphs}", **config)[1:])
+            self.assertEqual("CUDA graph recorded" in text, graphs == 1)
             seen.append(scalars(self.dir / f"two{graphs}"))
         self.assertLess(self.worst(*([s["loss/binary_cross_entropy", step] for step in range(20)] for s in seen)), 2e-5)
 

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
+#include <functional>
+#include <random>
 #include <set>
 
 #include "operator/kube/watch_frames.h"
@@ -333,6 +336,61 @@ TEST(HttpsApi, CancelEndsAWatchAtOnceAndGarbageEndsItToo) {
   watch = api.StartWatch(kPod, "", {});
   EXPECT_FALSE(NextEvent(*watch));
   EXPECT_TRUE(watch->done());
+}
+
+/// Without the fields of these names, wherever they stand: by hand.
+Json Cut(const Json& value, const std::set<std::string>& names) {
+  if (!value.is_structured()) return value;
+  Json cut = value.is_array() ? Json::array() : Json::object();
+  for (const auto& [key, inner] : value.items()) {
+    if (value.is_array()) cut.push_back(Cut(inner, names));
+    if (value.is_object() && !names.contains(key)) cut[key] = Cut(inner, names);
+  }
+  return cut;
+}
+
+TEST(WatchFrames, FieldsAreLeftOutWhereverTheyStand) {
+  std::minstd_rand random(3);
+  const std::vector<std::string> names{"a", "b", "containers", "managedFields", "volumes", ""};
+  const std::function<Json(int)> made = [&](int depth) -> Json {
+    switch (random() % (depth > 0 ? 8 : 6)) {
+      case 0:
+        return nullptr;
+      case 1:
+        return true;
+      case 2:
+        return -5;
+      case 3:
+        return 18446744073709551615u;
+      case 4:
+        return 0.25;
+      case 5:
+        return "\u00e4 \" \\ {}[]";
+      case 6: {
+        Json array = Json::array();
+        for (auto n = random() % 4; n > 0; --n) array.push_back(made(depth - 1));
+        return array;
+      }
+      default: {
+        Json object = Json::object();
+        for (auto n = random() % 5; n > 0; --n) object[names[random() % names.size()]] = made(depth - 1);
+        return object;
+      }
+    }
+  };
+  constexpr std::array<std::string_view, 2> without{"containers", "volumes"};
+  size_t cut = 0;
+  for (int i = 0; i < 500; ++i) {
+    const Json object = {{"a", made(5)}, {"managedFields", made(3)}, {"b", made(5)}, {"volumes", made(2)}};
+    const std::string text = object.dump();
+    EXPECT_EQ(ParseObject(text), Cut(object, {"managedFields"})) << text;
+    EXPECT_EQ(ParseObject(text, without), Cut(object, {"managedFields", "containers", "volumes"})) << text;
+    cut += text.size() - ParseObject(text, without).dump().size();
+    const std::string torn = text.substr(0, random() % text.size());
+    EXPECT_THROW(ParseObject(torn, without), ApiError) << torn;
+  }
+  EXPECT_GT(cut, 10'000u);
+  EXPECT_EQ(ParseObject(R"({"a":1,"a":{"b":2}})"), (Json{{"a", {{"b", 2}}}}));  // the last counts, as before
 }
 
 TEST(WatchFrames, MalformedFramesAreErrors) {

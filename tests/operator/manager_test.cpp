@@ -217,10 +217,19 @@ TEST(Manager, WhateverAReconcileThrowsOthersGoOn) {
   Recorder recorder;
   api.list = [](const ListOptions&) -> ListResult { return {{Object("poison", "1"), Object("z", "2")}, "5", ""}; };
   api.watch = [](const ListOptions&) { return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true); };
+  std::mutex mutex;
+  std::map<std::string, std::string> errors;
+  ManagerOptions options = Quick();
+  options.reconciled = [&](const ManagerOptions::Reconciled& done) {
+    const std::lock_guard lock(mutex);
+    errors[done.key.ns + "/" + done.key.name] = done.error;
+  };
   Manager manager(
-      api, {&recorder}, 1, [](const std::string&) {}, Quick());
+      api, {&recorder}, 1, [](const std::string&) {}, options);
   manager.Start();
   EXPECT_TRUE(Eventually([&] { return recorder.Count("z") == 1 && recorder.Count("poison") > 1; }));
+  manager.Stop();
+  EXPECT_EQ(errors, (std::map<std::string, std::string>{{"ns/poison", "unknown exception"}, {"ns/z", ""}}));
 }
 
 TEST(Manager, OnlyTheGivenNamespacesAreListed) {

@@ -133,6 +133,9 @@ TEST_F(Serve, ALifeFromTheFirstLeaseToSigterm) {
   EXPECT_TRUE(one.Says("\"msg\":\"reconciled\""));
   one.process->Signal(SIGUSR2);
   EXPECT_TRUE(Eventually([&] { return one.Says("\"now\":\"info\""); }));
+  Apply("quiet");
+  EXPECT_TRUE(Eventually([&] { return Pods("quiet") == 2; }));
+  EXPECT_FALSE(one.Says("\"namespace\":\"quiet\""));
   EXPECT_NE(Lease()["holderIdentity"], "");
   one.process->Signal(SIGTERM);
   EXPECT_EQ(one.process->Wait(), 0);

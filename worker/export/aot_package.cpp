@@ -34,7 +34,12 @@ at::Device DeviceOf(const std::string& path) {
   const auto device = metadata.find("AOTI_DEVICE_KEY");
   if (device == metadata.end() || device->second != "cuda") return at::kCPU;
   const at::Device mine = dist::ChooseDevice(dist::Topology::FromEnvironment());
-  if (mine.is_cpu()) throw ConfigError("it is compiled for CUDA and this process computes on the CPU (ANNEAL_DEVICE)");
+  if (mine.is_cpu()) {
+    std::string why;
+    const dist::Accelerator* accelerator = dist::FindAccelerator(&why);
+    if (accelerator) why = accelerator->device_count() == 0 ? "no CUDA device is visible" : "ANNEAL_DEVICE=cpu";
+    throw ConfigError("it is compiled for CUDA, and this process computes on the CPU: " + why);
+  }
   return mine;
 }
 
@@ -47,7 +52,7 @@ AotPackage::AotPackage(const std::string& path, int runners) {
   ::dlopen("libtorch.so", RTLD_NOW | RTLD_GLOBAL);
   try {
     device_ = DeviceOf(path);
-    loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, "model", false, runners);
+    loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path, "model", false, runners, device_.index());
     const auto call = loader_->get_call_spec();
     inputs_ = Keys(json::parse(call.at(0)));
     outputs_ = Keys(json::parse(call.at(1)));

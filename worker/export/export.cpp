@@ -196,6 +196,7 @@ int RunExport(const ExportOptions& options) {
   // A wrong destination or missing credentials are known before the work is done.
   ExportFolder folder(options.export_dir);
   const auto store = options.publish.uri.empty() ? nullptr : io::OpenStore(options.publish.uri, options.publish.s3);
+  if (store) io::CheckOutside(options.export_dir, *store);
   const auto group = dist::Connect(topology, at::kCPU);
   const std::string chosen = ChooseCheckpoint(config, options.checkpoint_path);
   train::ProgressServer server(true);

@@ -29,17 +29,18 @@ struct File {
   int64_t bytes = 0;
 };
 
-/// Size and time of the last change of each file, by path below the folder.
 struct Stamp {
   int64_t bytes = 0;
   fs::file_time_type changed;
   bool operator==(const Stamp&) const = default;
 };
+/// Of each file, by path below the folder.
 using Stamps = std::map<std::string, Stamp>;
 Stamps StampsOf(const std::string& folder) {
   Stamps stamps;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (entry.is_directory() && !entry.is_symlink()) continue;
+    if (!entry.exists()) throw TemporaryError(entry.path().string() + ": what it links to is gone");
     if (!entry.is_regular_file()) {
       throw DataError(entry.path().string() + " is neither a file nor a folder: nothing is published");
     }
@@ -49,14 +50,10 @@ Stamps StampsOf(const std::string& folder) {
   return stamps;
 }
 
-/// What is published into the folder itself would be a part of the next version.
-void CheckOutside(const std::string& folder, const std::string& uri) {
-  const std::string scheme = "file://";
-  if (!uri.starts_with(scheme)) return;
-  const fs::path inner = fs::weakly_canonical(uri.substr(scheme.size())).lexically_relative(fs::canonical(folder));
-  if (!inner.empty() && *inner.begin() != "..") {
-    throw ConfigError(uri + " lies in " + folder + ", which is to be published: choose another folder");
-  }
+FileHashes HashesOf(const std::string& folder, const Stamps& stamps) {
+  FileHashes hashes;
+  for (const auto& [name, stamp] : stamps) hashes[name] = FileSha256(fs::path(folder) / name);
+  return hashes;
 }
 
 /// Lines about the bytes that are done, at most one in two seconds.
@@ -128,17 +125,24 @@ int64_t Send(std::vector<File> files, ObjectStore& store, const std::string& ver
 
 }  // namespace
 
-FileHashes HashFiles(const std::string& folder) {
-  FileHashes hashes;
-  for (const auto& [name, stamp] : StampsOf(folder)) hashes[name] = FileSha256(fs::path(folder) / name);
-  return hashes;
+FileHashes HashFiles(const std::string& folder) { return HashesOf(folder, StampsOf(folder)); }
+
+void CheckOutside(const std::string& folder, const ObjectStore& store) {
+  const std::string uri = store.Uri(""), scheme = "file://";
+  if (!uri.starts_with(scheme)) return;
+  std::error_code error;  // a place that cannot be looked at is the store's to tell
+  const fs::path target = fs::weakly_canonical(uri.substr(scheme.size()), error);
+  const fs::path inner = error ? fs::path() : target.lexically_relative(fs::weakly_canonical(folder, error));
+  if (!error && !inner.empty() && *inner.begin() != "..") {
+    throw ConfigError(uri + " lies in " + folder + ", which is to be published: choose another folder");
+  }
 }
 
 Published Publish(const std::string& folder, ObjectStore& store, const ordered_json& about,
                   const FileHashes& expected) {
-  CheckOutside(folder, store.Uri(""));
+  CheckOutside(folder, store);
   const Stamps before = StampsOf(folder);
-  const FileHashes hashes = HashFiles(folder);
+  const FileHashes hashes = HashesOf(folder, before);
   for (const auto& [name, sha256] : expected) {
     const auto found = hashes.find(name);
     if (found != hashes.end() && found->second == sha256) continue;
@@ -149,8 +153,7 @@ Published Publish(const std::string& folder, ObjectStore& store, const ordered_j
   ordered_json list = ordered_json::array();
   Published published;
   for (const auto& [name, sha256] : hashes) {
-    const auto stamp = before.find(name);
-    files.push_back({name, fs::path(folder) / name, sha256, stamp == before.end() ? 0 : stamp->second.bytes});
+    files.push_back({name, fs::path(folder) / name, sha256, before.at(name).bytes});
     list.push_back({{"path", name}, {"bytes", files.back().bytes}, {"sha256", sha256}});
     published.bytes += files.back().bytes;
   }

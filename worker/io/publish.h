@@ -33,12 +33,17 @@ struct Published {
 
 /// SHA-256 by path below a folder.
 using FileHashes = std::map<std::string, std::string>;
-/// Of every file in `folder`. Throws DataError for what is neither a file nor a folder, TemporaryError when one cannot be read, filesystem_error for the folder itself.
+/// Of every file in `folder`. Throws DataError for what is neither a file nor a folder, TemporaryError when a file
+/// cannot be read, filesystem_error for the folder itself.
 FileHashes HashFiles(const std::string& folder);
 
+/// Throws ConfigError when `store` is a folder in `folder`: what is published would be a part of the next version.
+void CheckOutside(const std::string& folder, const ObjectStore& store);
+
 /// Publishes `folder` (flat or nested) with `about` as further keys of the manifest; about["step"] is required.
-/// Several files travel at once; progress goes to the log. Throws what the store throws, and, before anything is sent,
-/// ConfigError when the store lies in the folder, DataError naming a file that is missing or another than `expected` says; also when the folder changes meanwhile.
+/// Several files travel at once; progress goes to the log. Throws what the store, CheckOutside and HashFiles throw,
+/// and, before anything is sent, DataError naming a file that is missing or another than `expected` says; also when the
+/// folder changes meanwhile.
 Published Publish(const std::string& folder, ObjectStore& store, const nlohmann::ordered_json& about,
                   const FileHashes& expected = {});
 

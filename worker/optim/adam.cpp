@@ -37,7 +37,7 @@ class Adam : public DenseOptimizer {
       if (!maxima_.empty()) touched.maxima.push_back(maxima_[i]);
       touched.steps.push_back(steps_[i]);
       elements += parameter.numel();
-      // One at a time on the host, where a parameter stays in the cache; on a device as many as temporaries may cost.
+      // One at a time on the host, where a parameter stays in the cache; on a device until they are many elements.
       if (elements >= (parameter.device().is_cpu() ? 0 : kTogether)) {
         StepTogether(touched, learning_rate);
         touched = {};
@@ -70,7 +70,7 @@ class Adam : public DenseOptimizer {
   }
 
   // The operations of torch.optim's single-tensor and foreach paths in their order: equal to the last bit, which the
-  // fused kernels are not. On a device each is one kernel for all parameters.
+  // fused kernels are not. On a device each is one kernel for many parameters.
   void StepForEach(Touched& touched, double learning_rate) {
     auto& [parameters, gradients, averages, squares, maxima, steps] = touched;
     if (decay_ != 0 && kDecoupled) at::_foreach_mul_(parameters, 1 - learning_rate * decay_);

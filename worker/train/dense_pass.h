@@ -23,11 +23,11 @@ class DensePass {
     models::Targets targets;  ///< of B rows
     at::Tensor scale;         ///< scalar float32 that the loss is multiplied by, or undefined
   };
+  /// Valid until the next Run, as the parameters' .grad().
   struct Result {
-    models::Predictions
-        predictions;             ///< detached; all of this is valid until the next Run, the parameters' .grad() too
-    models::Losses losses;       ///< detached
-    at::Tensor pooled_gradient;  ///< like pooled; undefined when the loss does not depend on it
+    models::Predictions predictions;  ///< detached
+    models::Losses losses;            ///< detached
+    at::Tensor pooled_gradient;       ///< like pooled; undefined when the loss does not depend on it
   };
 
   /// The loss is divided by `accumulation`. `parameters`, which are kept by reference: whose gradients backward makes.

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <utility>
@@ -253,9 +254,11 @@ void Trainer::AfterStep(const StepResult& result, int64_t epoch) {
 
 // Collective where event times count: every rank asks after every step.
 bool Trainer::CheckpointDue(int64_t step) {
-  if (event_saves_) event_saves_->Observe(group_->AllGather(newest_event_));
-  if (event_saves_ && newest_event_ > kNoSeconds && !std::exchange(told_of_event_, true)) {
-    LogWarning("column " + std::string(data::kEventTimeColumn) + " holds " + std::to_string(newest_event_) +
+  std::vector<int64_t> events;
+  if (event_saves_) event_saves_->Observe(events = group_->AllGather(newest_event_));
+  const int64_t newest = events.empty() ? 0 : *std::max_element(events.begin(), events.end());
+  if (leader() && newest > kNoSeconds && !std::exchange(told_of_event_, true)) {
+    LogWarning("column " + std::string(data::kEventTimeColumn) + " holds " + std::to_string(newest) +
                ", which is no Unix time in seconds (milliseconds?): checkpoints by event time come at other moments "
                "than asked for");
   }
@@ -299,9 +302,10 @@ void Trainer::LogStep(const models::Losses& losses, int64_t epoch, bool last) {
     total += values.back().second;
   }
   progress_.metrics["loss"] = total;
-  if (!std::isfinite(total) && !std::exchange(told_of_loss_, true)) {
+  // With a scaler an overflow now and then is no harm, and it tells of many.
+  if (leader() && !std::isfinite(total) && !learner_->engine().scaler() && !std::exchange(told_of_loss_, true)) {
     LogWarning("the loss of step " + std::to_string(last_logged_step_) +
-               " is not finite: from now on the model learns nothing (learning rate, gradient clipping, input values)");
+               " is not finite: the model is probably lost (look at learning rates, gradient clipping, input values)");
   }
   log_->Write(last_logged_step_, epoch, values, total, rates_,
               last ? StepLog::Scalars() : learner_->metrics().Values());

@@ -50,8 +50,7 @@ io::Published UploadModel(const std::string& model_dir, io::ObjectStore& store) 
   }
   const fs::path folder = checkpoint->path();
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file())
-      selection.Add(entry.path(), folder.filename() / entry.path().lexically_relative(folder));
+    if (!entry.is_directory()) selection.Add(entry.path(), folder.filename() / entry.path().lexically_relative(folder));
   }
   const io::Published published =
       io::Publish(selection.folder(), store, {{"step", checkpoint->step()}, {"torch", TORCH_VERSION}});
