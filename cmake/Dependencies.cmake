@@ -7,13 +7,14 @@ if(ANNEAL_WORKER AND NOT (EXISTS "${wheels}/torch/lib/libtorch_cpu.so" AND EXIST
   message(FATAL_ERROR "${wheels} lacks LibTorch or Arrow: run cmake/deps/install first")
 endif()
 
-find_package(OpenMP REQUIRED COMPONENTS CXX)  # at run time its library is the one that comes with LibTorch
-
 # LibTorch. Not find_package(Torch): it wants a CUDA toolkit. Not libtorch.so: it pulls every CUDA library.
 foreach(name c10 torch_cpu)
   add_library(anneal_${name} SHARED IMPORTED)
   set_target_properties(anneal_${name} PROPERTIES IMPORTED_LOCATION "${wheels}/torch/lib/lib${name}.so")
 endforeach()
+find_package(OpenMP REQUIRED COMPONENTS CXX)  # its flags; the library is LibTorch's
+add_library(anneal_gomp SHARED IMPORTED)
+set_target_properties(anneal_gomp PROPERTIES IMPORTED_LOCATION "${wheels}/torch/lib/libgomp.so.1")
 add_library(anneal_torch INTERFACE)
 target_include_directories(anneal_torch SYSTEM INTERFACE
   "${wheels}/torch/include" "${wheels}/torch/include/torch/csrc/api/include")
@@ -21,7 +22,7 @@ target_compile_definitions(anneal_torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1 USE_D
 target_link_options(anneal_torch INTERFACE
   "-Wl,-rpath,${ANNEAL_DEPS}/stub" "-Wl,-rpath,${wheels}/torch/lib"  # the empty libtorch.so before the whole one
   "-Wl,-rpath-link,${wheels}/torch/lib:${wheels}/nvidia/cu13/lib")
-target_link_libraries(anneal_torch INTERFACE anneal_torch_cpu anneal_c10 ${OpenMP_gomp_LIBRARY})
+target_link_libraries(anneal_torch INTERFACE anneal_torch_cpu anneal_c10 anneal_gomp)
 add_library(anneal::torch ALIAS anneal_torch)
 
 # The CUDA half of LibTorch; linked by libanneal_cuda.so alone. What it needs in turn is there on machines with a GPU.
