@@ -24,7 +24,11 @@ Found Load() {
   using Function = const Accelerator* (*)();
   const auto function = reinterpret_cast<Function>(::dlsym(handle, kAcceleratorFunction));
   if (!function) return {nullptr, library.string() + " has no " + kAcceleratorFunction};
-  return {function(), ""};
+  const Accelerator* accelerator = function();
+  if (accelerator->device_count() == 0) {
+    return {nullptr, "no CUDA device is visible to this process (driver, NVIDIA_VISIBLE_DEVICES)"};
+  }
+  return {accelerator, ""};
 }
 
 }  // namespace
@@ -44,12 +48,11 @@ at::Device ChooseDevice(const Topology& topology) {
   if (asked == "cpu") return at::kCPU;
   std::string why;
   const Accelerator* accelerator = FindAccelerator(&why);
-  const int devices = accelerator ? accelerator->device_count() : 0;
-  if (accelerator && devices == 0) why = "no CUDA device is visible to this process (driver, NVIDIA_VISIBLE_DEVICES)";
-  if (devices == 0) {
+  if (!accelerator) {
     if (asked == "cuda") throw ConfigError("ANNEAL_DEVICE=cuda: " + why);
     return at::kCPU;
   }
+  const int devices = accelerator->device_count();
   if (topology.local_rank >= devices) {
     throw ConfigError("LOCAL_RANK=" + std::to_string(topology.local_rank) + ", but this process sees " +
                       std::to_string(devices) + " CUDA devices: one process per device");

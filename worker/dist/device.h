@@ -44,7 +44,8 @@ class Accelerator {
 /// The function of that library, by this name: `const Accelerator* anneal_accelerator()`.
 inline constexpr const char* kAcceleratorFunction = "anneal_accelerator";
 
-/// Null in a CPU build, and where the library cannot be loaded: then `why`, when given, says what is missing.
+/// Null in a CPU build, where the library cannot be loaded and where no device is visible: then `why`, when given, says
+/// what is missing.
 const Accelerator* FindAccelerator(std::string* why = nullptr);
 
 /// The device of this process. ANNEAL_DEVICE=cpu | cuda | auto (the default: CUDA when there is a device). With CUDA it

@@ -36,8 +36,7 @@ at::Device DeviceOf(const std::string& path) {
   const at::Device mine = dist::ChooseDevice(dist::Topology::FromEnvironment());
   if (mine.is_cpu()) {
     std::string why;
-    const dist::Accelerator* accelerator = dist::FindAccelerator(&why);
-    if (accelerator) why = accelerator->device_count() == 0 ? "no CUDA device is visible" : "ANNEAL_DEVICE=cpu";
+    if (dist::FindAccelerator(&why)) why = "ANNEAL_DEVICE=cpu";
     throw ConfigError("it is compiled for CUDA, and this process computes on the CPU: " + why);
   }
   return mine;

@@ -19,6 +19,18 @@ bool AsksForGraphs(at::Device device) {
   return asked && !device.is_cpu();
 }
 
+/// The tensors of an input that are defined, in one order.
+std::vector<at::Tensor> TensorsOf(const DensePass::Input& input) {
+  std::vector<at::Tensor> tensors{input.pooled, input.dense};
+  for (const auto& head : input.targets.heads) {
+    tensors.insert(tensors.end(), {head.label, head.weights});
+    tensors.insert(tensors.end(), head.sessions.begin(), head.sessions.end());
+  }
+  tensors.push_back(input.scale);
+  std::erase_if(tensors, [](const at::Tensor& tensor) { return !tensor.defined(); });
+  return tensors;
+}
+
 }  // namespace
 
 DensePass::DensePass(models::Network& network, const std::vector<nn::NamedTensor>& parameters, int64_t accumulation,
@@ -35,17 +47,8 @@ DensePass::Result DensePass::Run(const Input& input, const std::function<void()>
     Record(input);
   }
   const c10::AutoGradMode no_gradients(false);
-  place_.pooled.copy_(input.pooled);
-  place_.dense.copy_(input.dense);
-  for (size_t h = 0; h < input.targets.heads.size(); ++h) {
-    const models::Targets::OfHead &from = input.targets.heads[h], &to = place_.targets.heads[h];
-    to.label.copy_(from.label);
-    if (from.weights.defined()) to.weights.copy_(from.weights);
-    for (size_t l = 0; l < from.sessions.size(); ++l) {
-      if (from.sessions[l].defined()) to.sessions[l].copy_(from.sessions[l]);
-    }
-  }
-  if (input.scale.defined()) place_.scale.copy_(input.scale);
+  const std::vector<at::Tensor> from = TensorsOf(input), to = TensorsOf(place_);
+  for (size_t i = 0; i < from.size(); ++i) to[i].copy_(from[i]);
   graph_->Replay();
   StepTimes::OfProcess().End(Phase::kForward);
   TakeGradients();

@@ -254,15 +254,16 @@ void Trainer::AfterStep(const StepResult& result, int64_t epoch) {
 
 // Collective where event times count: every rank asks after every step.
 bool Trainer::CheckpointDue(int64_t step) {
-  std::vector<int64_t> events;
-  if (event_saves_) event_saves_->Observe(events = group_->AllGather(newest_event_));
-  const int64_t newest = events.empty() ? 0 : *std::max_element(events.begin(), events.end());
+  if (!event_saves_) return StepCheckpointDue(config_.train_config(), step);
+  const std::vector<int64_t> events = group_->AllGather(newest_event_);
+  event_saves_->Observe(events);
+  const int64_t newest = *std::max_element(events.begin(), events.end());
   if (leader() && newest > kNoSeconds && !std::exchange(told_of_event_, true)) {
     LogWarning("column " + std::string(data::kEventTimeColumn) + " holds " + std::to_string(newest) +
                ", which is no Unix time in seconds (milliseconds?): checkpoints by event time come at other moments "
                "than asked for");
   }
-  return StepCheckpointDue(config_.train_config(), step) || (event_saves_ && event_saves_->Due());
+  return StepCheckpointDue(config_.train_config(), step) || event_saves_->Due();
 }
 
 void Trainer::BeginSave() {
