@@ -104,6 +104,7 @@ Json CustomResourceDefinition(const Kind& kind) {
                {"storage", true},
                {"subresources", {{"status", Json::object()}}},
                {"additionalPrinterColumns", columns},
+               {"selectableFields", {{{"jsonPath", ".status.phase"}}}},
                {"schema", {{"openAPIV3Schema", schema}}}}}}}}};
 }
 

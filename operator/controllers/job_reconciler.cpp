@@ -18,6 +18,14 @@ using kube::ApiError;
 using kube::Json;
 namespace resources = kube::resources;
 
+namespace {
+
+bool IsConfigOf(const Json& run, const std::string& config) {
+  return api::Sha256(config) == run.value("configHash", "");
+}
+
+}  // namespace
+
 kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
   const auto found = kube::Find(api_, resource_, key.ns, key.name);
   if (!found) {
@@ -25,16 +33,27 @@ kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
     if (own_writes_) own_writes_->Forget(resource_, key);
     return {};
   }
+  return Look(*found);
+}
+
+// Status is written before anything is made: a job without one has no children.
+kube::ReconcileResult JobReconciler::Welcome(const kube::Key& key) {
+  const auto found = kube::Find(api_, resource_, key.ns, key.name);
+  if (!found || !found->value("status", Json::object()).empty()) return {};
+  return Look(*found);
+}
+
+kube::ReconcileResult JobReconciler::Look(const Json& found) {
   Json job;
   try {
     // Defaults once more: an object stored by an older version may lack newer fields.
-    job = api::DefaultAndValidate(resource_, *found);
+    job = api::DefaultAndValidate(resource_, found);
   } catch (const ApiError& error) {
-    RefuseSpec(*found, error.what());
+    RefuseSpec(found, error.what());
     return {};
   }
   try {
-    return ReconcileJob(*found, job);
+    return ReconcileJob(found, job);
   } catch (const ApiError&) {
     throw;
   } catch (const std::exception& error) {
@@ -188,18 +207,9 @@ bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, c
     if (!now || (*now)["metadata"]["resourceVersion"] != job["metadata"]["resourceVersion"])
       throw ApiError(409, "Conflict", "the job has been modified since it was read");
   }
-  Ensure(resources::kService, job, HeadlessService(job));
+  if (HasService(job)) Ensure(resources::kService, job, HeadlessService(job));
+  if (!KeepConfig(job, inputs)) return true;
   const int run = job["status"]["run"]["number"];
-  const std::string snapshot = SnapshotName(job["metadata"]["name"], run);
-  if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); !there || !Owns(job, *there)) {
-    const auto config = RunConfig(job, inputs);
-    if (!config) {
-      Report(job, {"ConfigLost", "the config of run " + std::to_string(run) + " was not kept and " +
-                                     (inputs.ready ? "is another by now" : "cannot be had: " + inputs.message)});
-      return true;
-    }
-    Ensure(resources::kConfigMap, job, ConfigSnapshot(job, *config));
-  }
   ForgetRuns(job, run - job["spec"].value("historyLimit", 5));
   PrepareMore(job);
   const WorkerPlan plan = Plan(job);
@@ -227,17 +237,37 @@ bool JobReconciler::MakePod(const Json& job, const Json& pod) {
   return false;
 }
 
+// The snapshot of the run's config. False: the config is lost, and told.
+bool JobReconciler::KeepConfig(const Json& job, const RunInputs& inputs) {
+  const Json& run = job["status"]["run"];
+  const std::string ns = job["metadata"].value("namespace", "default"),
+                    snapshot = SnapshotName(job["metadata"]["name"], run["number"]);
+  // A run that has just begun has none yet, and its config at hand: no need to ask first.
+  const bool begins = run["attempt"] == 1 && inputs.ready && IsConfigOf(run, inputs.config);
+  if (!begins) {
+    if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); there && Owns(job, *there))
+      return true;
+  }
+  const auto config = RunConfig(job, inputs);
+  if (config) {
+    Ensure(resources::kConfigMap, job, ConfigSnapshot(job, *config));
+  } else {
+    Report(job, {"ConfigLost", "the config of run " + run["number"].dump() + " was not kept and " +
+                                   (inputs.ready ? "is another by now" : "cannot be had: " + inputs.message)});
+  }
+  return config.has_value();
+}
+
 // The config that the run began with. Its source may have moved on before a snapshot was made: then the source's own
 // snapshot of the run that this one is made from still tells.
 std::optional<std::string> JobReconciler::RunConfig(const Json& job, const RunInputs& inputs) {
   const Json& run = job["status"]["run"];
-  const auto is_it = [&](const std::string& text) { return api::Sha256(text) == run.value("configHash", ""); };
-  if (inputs.ready && is_it(inputs.config)) return inputs.config;
+  if (inputs.ready && IsConfigOf(run, inputs.config)) return inputs.config;
   const Json from = run.value("inputs", Json::object());
   if (!from.contains("trainJob")) return std::nullopt;
   auto config =
       ConfigOfRun(api_, job["metadata"].value("namespace", "default"), from["trainJob"], from["uid"], from["run"]);
-  return config && is_it(*config) ? config : std::nullopt;
+  return config && IsConfigOf(run, *config) ? config : std::nullopt;
 }
 
 void JobReconciler::Remove(const kube::Resource& resource, const Json& object, std::optional<int64_t> grace) {

@@ -16,6 +16,7 @@ namespace anneal::controllers {
 
 class JobReconciler : public kube::Reconciler {
  public:
+  /// `resource`: one of kube::resources, which last.
   JobReconciler(const Surroundings& surroundings, const kube::Resource& resource)
       : api_(surroundings.api),
         clock_(surroundings.clock),
@@ -29,6 +30,7 @@ class JobReconciler : public kube::Reconciler {
   const kube::Resource& resource() const override { return resource_; }
   std::vector<kube::Resource> owns() const override { return {kube::resources::kPod}; }
   kube::ReconcileResult Reconcile(const kube::Key& key) override;
+  kube::ReconcileResult Welcome(const kube::Key& key) override;
 
  protected:
   /// Resolves what a run would be made from now.
@@ -50,6 +52,7 @@ class JobReconciler : public kube::Reconciler {
   const kube::Clock& clock_;
 
  private:
+  kube::ReconcileResult Look(const kube::Json& found);
   kube::ReconcileResult ReconcileJob(const kube::Json& found, const kube::Json& job);
   std::vector<kube::Json> PodsOf(const kube::Json& job);
   void ConfirmPods(Observed& observed);
@@ -61,6 +64,7 @@ class JobReconciler : public kube::Reconciler {
   void RefuseSpec(const kube::Json& found, const std::string& faults);
   void Remove(const kube::Resource& resource, const kube::Json& object, std::optional<int64_t> grace);
   void ForgetRuns(const kube::Json& job, int first);
+  bool KeepConfig(const kube::Json& job, const RunInputs& inputs);
   std::optional<std::string> RunConfig(const kube::Json& job, const RunInputs& inputs);
   static bool Owns(const kube::Json& job, const kube::Json& object);
   bool Act(const kube::Json& job, bool fresh, const Decision& decision, const RunInputs& inputs);
@@ -70,7 +74,7 @@ class JobReconciler : public kube::Reconciler {
   kube::OwnWrites* own_writes_;
   kube::EventRecorder* recorder_;
   std::function<void(const kube::Resource&, const kube::Json&, const kube::Json&)> written_;
-  kube::Resource resource_;
+  const kube::Resource& resource_;
 };
 
 /// Arguments of `anneal launch` for a run's workers, up to the "--".

@@ -11,10 +11,6 @@ namespace {
 using kube::Json;
 using std::chrono::milliseconds;
 
-std::string IdOf(const kube::Resource& resource, const kube::Key& key) {
-  return resource.plural + "/" + key.ns + "/" + key.name;
-}
-
 /// Where a running pod serves its progress: the annotation of the local runner, else its address.
 std::string UrlOf(const Json& pod) {
   const Json annotations = pod["metadata"].value("annotations", Json::object());
@@ -51,42 +47,43 @@ Json ProgressPoller::Latest(const kube::Resource& resource, const kube::Key& key
     if (labels.value("anneal.dev/index", "") != "0" || !IsOfAttempt(pod, run) || PodPhase(pod) != "Running") {
       continue;
     }
-    Target& target = targets_[IdOf(resource, key)];
+    Target& target = targets_[{resource.plural, key}];
     const std::string uid = pod["metadata"]["uid"];
-    if (target.pod != uid) target = {resource, key, UrlOf(pod), uid, nullptr};
+    if (target.pod != uid) target = {&resource, UrlOf(pod), uid, nullptr};
     return target.answer;
   }
-  targets_.erase(IdOf(resource, key));
+  targets_.erase({resource.plural, key});
   return nullptr;
 }
 
 void ProgressPoller::Forget(const kube::Resource& resource, const kube::Key& key) {
   const std::lock_guard lock(mutex_);
-  targets_.erase(IdOf(resource, key));
+  targets_.erase({resource.plural, key});
 }
 
 void ProgressPoller::Loop() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
     const auto next = std::chrono::steady_clock::now() + interval_;
-    std::vector<Target> targets;
-    for (const auto& [id, target] : targets_) {
-      if (!target.url.empty()) targets.push_back(target);
-    }
-    for (const Target& target : targets) {
-      changed_state_.wait(lock, [&] { return stop_ || in_flight_ < kAtATime; });
-      if (stop_) return;
-      ++in_flight_;
-      lock.unlock();
-      Ask(target);
-      lock.lock();
+    // One after the other by their order: they may come and go while one is asked.
+    for (auto at = targets_.begin(); at != targets_.end();) {
+      const auto [id, target] = *at;
+      if (!target.url.empty()) {
+        changed_state_.wait(lock, [&] { return stop_ || in_flight_ < kAtATime; });
+        if (stop_) return;
+        ++in_flight_;
+        lock.unlock();
+        Ask(id, target);
+        lock.lock();
+      }
+      at = targets_.upper_bound(id);
     }
     changed_state_.wait_until(lock, next, [&] { return stop_; });
   }
 }
 
 // One request, answered on a thread of the HTTP client's.
-void ProgressPoller::Ask(const Target& target) {
+void ProgressPoller::Ask(const Id& id, const Target& target) {
   web::http::client::http_client_config config;
   config.set_timeout(std::chrono::seconds(2));
   try {
@@ -97,32 +94,31 @@ void ProgressPoller::Ask(const Target& target) {
             throw std::runtime_error("no progress");
           return reply.extract_utf8string(true);
         })
-        .then([this, target, client](const pplx::task<std::string>& body) {
+        .then([this, id, pod = target.pod, client](const pplx::task<std::string>& body) {
           Json answer;
           try {
             answer = Json::parse(body.get(), nullptr, false);
           } catch (const std::exception&) {
             // Starting, ending, or unreachable: the next poll tells.
           }
-          Take(target, std::move(answer));
+          Take(id, pod, std::move(answer));
         });
   } catch (const std::exception&) {  // an address that is none
-    Take(target, nullptr);
+    Take(id, target.pod, nullptr);
   }
 }
 
-void ProgressPoller::Take(const Target& target, Json answer) {
-  bool moved = false;
+void ProgressPoller::Take(const Id& id, const std::string& pod, Json answer) {
+  const kube::Resource* moved = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = targets_.find(IdOf(target.resource, target.key));
-    if (answer.is_object() && found != targets_.end() && found->second.pod == target.pod &&
-        found->second.answer != answer) {
+    const auto found = targets_.find(id);
+    if (answer.is_object() && found != targets_.end() && found->second.pod == pod && found->second.answer != answer) {
       found->second.answer = std::move(answer);
-      moved = !stop_;
+      if (!stop_) moved = found->second.resource;
     }
   }
-  if (moved) changed_(target.resource, target.key);
+  if (moved) changed_(*moved, id.second);
   const std::lock_guard lock(mutex_);
   --in_flight_;
   changed_state_.notify_all();

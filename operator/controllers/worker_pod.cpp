@@ -91,11 +91,13 @@ std::string PodName(const Json& job, int run, int attempt, int index) {
   return NameOf(job) + "-r" + std::to_string(run) + "-a" + std::to_string(attempt) + "-w" + std::to_string(index);
 }
 
+bool HasService(const Json& job) { return job["spec"]["workers"]["numNodes"] > 1; }
 std::string ServiceName(const Json& job) { return NameOf(job) + "-hl"; }
 std::string SnapshotName(const std::string& job, int run) { return job + "-r" + std::to_string(run) + "-config"; }
 std::string ClaimName(const std::string& job) { return job + "-model"; }
 
 std::string MasterAddress(const Json& job) {
+  if (!HasService(job)) return "127.0.0.1";
   const Json& run = job["status"]["run"];
   return PodName(job, run["number"], run["attempt"], 0) + "." + ServiceName(job) + "." +
          job["metadata"].value("namespace", "default") + ".svc";
@@ -196,7 +198,6 @@ Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
   if (spec.contains("imagePullPolicy")) container["imagePullPolicy"] = spec["imagePullPolicy"];
   Json pod_spec = {{"restartPolicy", "Never"},
                    {"hostname", PodName(job, number, attempt, index)},
-                   {"subdomain", ServiceName(job)},
                    {"terminationGracePeriodSeconds", workers["terminationGracePeriodSeconds"]},
                    {"automountServiceAccountToken", false},
                    {"enableServiceLinks", false},
@@ -224,7 +225,7 @@ Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
   if (workers.contains("podTemplate")) pod = StrategicMerge(pod, workers["podTemplate"]);
   pod["spec"]["restartPolicy"] = "Never";
   pod["spec"]["hostname"] = pod_spec["hostname"];
-  pod["spec"]["subdomain"] = pod_spec["subdomain"];
+  if (HasService(job)) pod["spec"]["subdomain"] = ServiceName(job);
   Json& metadata = pod["metadata"];
   metadata["name"] = PodName(job, number, attempt, index);
   metadata["labels"].update(JobLabels(job));

@@ -23,11 +23,13 @@ inline constexpr int kProgressPort = 29400;
 
 std::string PodName(const kube::Json& job, int run, int attempt, int index);
 std::string ServiceName(const kube::Json& job);
+/// The pods of a run find each other through a headless Service; one alone needs none.
+bool HasService(const kube::Json& job);
 std::string SnapshotName(const std::string& job, int run);
 std::string ClaimName(const std::string& job);  ///< of checkpoint.volume.claimTemplate
 
-/// Worker 0's name inside the job's Service: where rank 0 listens. Hosts are called as their pods, so that no attempt
-/// meets the DNS answer of an older one.
+/// Where rank 0 listens: worker 0's name inside the job's Service, loopback without one. Hosts are called as their
+/// pods, so that no attempt meets the DNS answer of an older one.
 std::string MasterAddress(const kube::Json& job);
 
 /// Labels of a job's children; without run: what selects all of them.

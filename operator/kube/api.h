@@ -54,6 +54,7 @@ struct Preconditions {
 
 struct ListOptions {
   std::string label_selector;  ///< "a=b,c!=d,e" as kubectl's
+  std::string field_selector;  ///< "path=value" of a field that the kind lets be selected by; "" as value: or missing
   int64_t limit = 0;           ///< 0 = everything
   std::string continue_token;
   std::string resource_version;  ///< "" = newest

@@ -8,37 +8,47 @@ namespace {
 /// A child that was made and of which the watch has told nothing for so long may be gone again.
 constexpr std::chrono::seconds kWatchTells{10};
 
+/// object[field], null when there is none.
+const Json& Field(const Json& object, const char* field) {
+  static const Json none;
+  if (!object.is_object()) return none;
+  const auto found = object.find(field);
+  return found == object.end() ? none : *found;
+}
+
 Json Pick(const Json& object, std::initializer_list<const char*> fields) {
   Json picked = Json::object();
   for (const char* field : fields) {
-    if (const auto found = object.find(field); found != object.end()) picked[field] = *found;
+    if (const Json& found = Field(object, field); !found.is_null()) picked[field] = found;
   }
   return picked;
 }
 
 /// Of each item of object[list] only some fields.
 void PickEach(const Json& object, const char* list, std::initializer_list<const char*> fields, Json& picked) {
-  const auto found = object.find(list);
-  if (found == object.end() || !found->is_array()) return;
-  for (const Json& item : *found) picked[list].push_back(Pick(item, fields));
+  const Json& items = Field(object, list);
+  if (!items.is_array()) return;
+  for (const Json& item : items) picked[list].push_back(Pick(item, fields));
 }
 
-/// What the policies of operator/controllers read of a pod.
+/// What the policies of operator/controllers read of a pod, but for its name and namespace: those are its key.
 Json Project(const Json& object) {
   const Json& metadata = object.at("metadata");
-  Json kept = {{"metadata", Pick(metadata, {"name", "namespace", "uid", "resourceVersion", "deletionTimestamp"})}};
-  for (const char* map : {"labels", "annotations"}) {
-    const Json all = metadata.value(map, Json::object());
-    for (const auto& [name, value] : all.items()) {
-      if (name.starts_with("anneal.dev/")) kept["metadata"][map][name] = value;
-    }
-  }
+  Json kept = {{"metadata", Pick(metadata, {"uid", "resourceVersion", "deletionTimestamp"})}};
+  kept["metadata"]["labels"] =
+      Pick(Field(metadata, "labels"), {"anneal.dev/run", "anneal.dev/attempt", "anneal.dev/index"});
+  if (Json told = Pick(Field(metadata, "annotations"), {"anneal.dev/progress-url"}); !told.empty())
+    kept["metadata"]["annotations"] = std::move(told);
   PickEach(metadata, "ownerReferences", {"uid"}, kept["metadata"]);
-  if (const Json node = object.value("spec", Json::object()).value("nodeName", Json()); node.is_string())
-    kept["spec"]["nodeName"] = node;
-  const Json status = object.value("status", Json::object());
+  if (const Json& node = Field(Field(object, "spec"), "nodeName"); node.is_string()) kept["spec"]["nodeName"] = node;
+  const Json& status = Field(object, "status");
   Json& told = kept["status"] = Pick(status, {"phase", "reason", "message", "podIP"});
-  PickEach(status, "conditions", {"type", "status", "reason", "message", "lastTransitionTime"}, told);
+  PickEach(status, "conditions", {"type", "status", "reason", "message"}, told);
+  // The time since when a node is silent (NodeSilentSince); nobody asks for that of the others.
+  for (size_t i = 0; told.contains("conditions") && i < told["conditions"].size(); ++i) {
+    if (Field(told["conditions"][i], "type") == "Ready")
+      told["conditions"][i].update(Pick(status["conditions"][i], {"lastTransitionTime"}));
+  }
   for (const char* list : {"containerStatuses", "initContainerStatuses"})
     PickEach(status, list, {"name", "state"}, told);
   return kept;
@@ -50,8 +60,7 @@ ChildCache::Child ChildCache::Pack(const Json& object) {
   Child child;
   const Json& metadata = object.at("metadata");
   child.uid = metadata.value("uid", "");
-  const Json owners = metadata.value("ownerReferences", Json::array());
-  for (const Json& owner : owners) {
+  for (const Json& owner : Field(metadata, "ownerReferences")) {
     if (owner.value("controller", false)) child.owner = owner.value("uid", "");
   }
   Json::to_cbor(Project(object), child.body);
@@ -59,13 +68,11 @@ ChildCache::Child ChildCache::Pack(const Json& object) {
   return child;
 }
 
-void ChildCache::Put(const Key& key, Child child) {
-  if (child.owner.empty()) return;
+void ChildCache::Put(const Key& key, const std::string& owner, std::string body) {
   const std::lock_guard lock(mutex_);
-  if (const auto waits = expected_.find(key); waits != expected_.end() && waits->second.owner == child.owner)
+  if (const auto waits = expected_.find(key); waits != expected_.end() && waits->second.owner == owner)
     expected_.erase(waits);
-  auto& children = by_owner_[child.owner];
-  children[key] = {std::move(child.uid), "", std::move(child.body)};
+  bodies_[{owner, key}] = std::move(body);
 }
 
 void ChildCache::Erase(const Key& key, const std::string& owner, const std::string& uid) {
@@ -73,12 +80,9 @@ void ChildCache::Erase(const Key& key, const std::string& owner, const std::stri
   if (const auto waits = expected_.find(key);
       waits != expected_.end() && waits->second.made && waits->second.made->uid == uid)
     expected_.erase(waits);
-  const auto children = by_owner_.find(owner);
-  if (children == by_owner_.end()) return;
-  const auto found = children->second.find(key);
-  if (found == children->second.end() || found->second.uid != uid) return;
-  children->second.erase(found);
-  if (children->second.empty()) by_owner_.erase(children);
+  const auto found = bodies_.find({owner, key});
+  if (found != bodies_.end() && Json::from_cbor(found->second)["metadata"].value("uid", "") == uid)
+    bodies_.erase(found);
 }
 
 void ChildCache::Expect(const Key& key, const std::string& owner) {
@@ -106,9 +110,9 @@ ChildCache::Children ChildCache::Of(const std::string& owner, Clock::Time now) c
   std::map<Key, std::string> bodies;
   {
     const std::lock_guard lock(mutex_);
-    if (const auto found = by_owner_.find(owner); found != by_owner_.end()) {
-      for (const auto& [key, child] : found->second) bodies[key] = child.body;
-    }
+    for (auto found = bodies_.lower_bound({owner, Key()}); found != bodies_.end() && found->first.first == owner;
+         ++found)
+      bodies[found->first.second] = found->second;
     for (const auto& [key, expected] : expected_) {
       if (expected.owner != owner) continue;
       if (expected.made && now - expected.since < kWatchTells) {
@@ -118,7 +122,11 @@ ChildCache::Children ChildCache::Of(const std::string& owner, Clock::Time now) c
       }
     }
   }
-  for (const auto& [key, body] : bodies) children.known.push_back(Json::from_cbor(body));
+  for (const auto& [key, body] : bodies) {
+    Json& child = children.known.emplace_back(Json::from_cbor(body));
+    child["metadata"]["namespace"] = key.ns;
+    child["metadata"]["name"] = key.name;
+  }
   return children;
 }
 

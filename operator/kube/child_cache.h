@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "operator/kube/reconciler.h"
@@ -19,15 +20,15 @@ namespace anneal::kube {
 /// Thread safe.
 class ChildCache {
  public:
-  /// A child as it is kept: about 600 bytes for a pod.
+  /// A child on its way into the cache.
   struct Child {
     std::string uid, owner;  ///< owner: UID of the controlling owner, "" for none
-    std::string body;        ///< CBOR of the fields that are read
+    std::string body;        ///< CBOR of the fields that are read, but for name and namespace: some 350 bytes for a pod
   };
   static Child Pack(const Json& object);
 
   // What the watch tells, in its order.
-  void Put(const Key& key, Child child);
+  void Put(const Key& key, const std::string& owner, std::string body);
   void Erase(const Key& key, const std::string& owner, const std::string& uid);
 
   // What this process does: Expect before a child is made; then Made, or NotMade when the server refused; neither when
@@ -50,8 +51,8 @@ class ChildCache {
     Clock::Time since{};
   };
   mutable std::mutex mutex_;
-  std::map<std::string, std::map<Key, Child>> by_owner_;  ///< whose own `owner` is empty
-  std::map<Key, Expected> expected_;                      ///< few: the watch tells of most within milliseconds
+  std::map<std::pair<std::string, Key>, std::string> bodies_;  ///< by owner and name
+  std::map<Key, Expected> expected_;                           ///< few: the watch tells of most within milliseconds
 };
 
 }  // namespace anneal::kube

@@ -10,6 +10,8 @@ constexpr size_t kQueue = 1000;
 constexpr int kTries = 12;
 constexpr const char* kCombined = "(combined from similar events): ";
 
+uint64_t HashOf(const std::string& text) { return std::hash<std::string>()(text); }
+
 std::string Hex(uint64_t number) {
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(number));
@@ -20,7 +22,7 @@ std::string Hex(uint64_t number) {
 
 bool EventCorrelator::Spends(const std::string& uid, Clock::Time now) {
   if (budgets_.size() > kRemembered) budgets_.clear();
-  Budget& budget = budgets_.try_emplace(uid, Budget{kBurst, now}).first->second;
+  Budget& budget = budgets_.try_emplace(HashOf(uid), Budget{kBurst, now}).first->second;
   const double passed = std::chrono::duration<double>(now - budget.filled).count();
   budget.tokens = std::min<double>(kBurst, budget.tokens + passed / static_cast<double>(kRefill.count()));
   budget.filled = now;
@@ -30,11 +32,11 @@ bool EventCorrelator::Spends(const std::string& uid, Clock::Time now) {
 }
 
 // More than kSimilar different messages of one reason within the window are told as one.
-bool EventCorrelator::IsOneOfMany(const std::string& key, const std::string& message, Clock::Time now) {
+bool EventCorrelator::IsOneOfMany(Hash key, const std::string& message, Clock::Time now) {
   if (groups_.size() > kRemembered) groups_.clear();
   Group& group = groups_.try_emplace(key, Group{now, {}}).first->second;
   if (now - group.begin > kWindow) group = {now, {}};
-  if (static_cast<int>(group.messages.size()) <= kSimilar) ++group.messages[message];
+  if (static_cast<int>(group.messages.size()) <= kSimilar) group.messages.insert(HashOf(message));
   return static_cast<int>(group.messages.size()) > kSimilar;
 }
 
@@ -46,10 +48,10 @@ std::optional<EventCorrelator::Verdict> EventCorrelator::Take(const Json& object
   if (!Spends(uid, now)) return std::nullopt;
   std::string message = fact.message.substr(0, 1024);
   const std::string group = uid + "|" + type + "|" + fact.reason;
-  std::string key = group + "|" + message;
-  if (IsOneOfMany(group, message, now)) {
+  Hash key = HashOf(group + "|" + message);
+  if (IsOneOfMany(HashOf(group), message, now)) {
     message = (kCombined + message).substr(0, 1024);
-    key = group;
+    key = HashOf(group);
   }
   const std::string time = FormatTime(now);
   if (const auto found = told_.find(key); found != told_.end()) {
@@ -57,7 +59,7 @@ std::optional<EventCorrelator::Verdict> EventCorrelator::Take(const Json& object
     ++told.count;
     return Verdict{told.ns, told.name, false, {{"count", told.count}, {"lastTimestamp", time}, {"message", message}}};
   }
-  Told told{ns, name + "." + Hex(std::hash<std::string>()(uid + instance_ + time) + ++number_), time, 1};
+  Told told{ns, name + "." + Hex(HashOf(uid + instance_ + time) + ++number_), 1};
   if (told_.size() >= kRemembered) {
     told_.erase(order_.front());
     order_.pop_front();

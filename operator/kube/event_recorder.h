@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -46,8 +47,10 @@ class EventCorrelator {
   static constexpr size_t kRemembered = 4096;
 
  private:
+  /// Texts are remembered by their hash: 4,096 of them would be megabytes.
+  using Hash = uint64_t;
   struct Told {
-    std::string ns, name, first;
+    std::string ns, name;
     int count = 0;
   };
   struct Budget {
@@ -56,17 +59,17 @@ class EventCorrelator {
   };
   struct Group {
     Clock::Time begin;
-    std::map<std::string, int> messages;
+    std::set<Hash> messages;
   };
 
   bool Spends(const std::string& uid, Clock::Time now);
-  bool IsOneOfMany(const std::string& group, const std::string& message, Clock::Time now);
+  bool IsOneOfMany(Hash group, const std::string& message, Clock::Time now);
 
   std::string instance_;
-  std::map<std::string, Told> told_;  ///< by object, type, reason, message
-  std::list<std::string> order_;      ///< keys of told_, the oldest first
-  std::map<std::string, Budget> budgets_;
-  std::map<std::string, Group> groups_;
+  std::map<Hash, Told> told_;  ///< by object, type, reason, message
+  std::list<Hash> order_;      ///< keys of told_, the oldest first
+  std::map<Hash, Budget> budgets_;
+  std::map<Hash, Group> groups_;
   uint64_t number_ = 0;
 };
 

@@ -73,7 +73,7 @@ std::vector<EventRouter::Wake> EventRouter::WakesOf(size_t source, const Trace& 
   // Whoever owned the object of that name until now has lost it.
   const auto before = known_[source].find(trace.key);
   if (before == known_[source].end()) return wakes;
-  for (const Wake& owner : before->second.owners) {
+  for (const Wake& owner : before->owners) {
     if (std::find(trace.owners.begin(), trace.owners.end(), owner) == trace.owners.end()) wakes.push_back(owner);
   }
   return wakes;
@@ -82,7 +82,7 @@ std::vector<EventRouter::Wake> EventRouter::WakesOf(size_t source, const Trace& 
 void EventRouter::Keep(size_t source, Trace trace) {
   const auto before = known_[source].find(trace.key);
   std::optional<Trace> other;  // of that name before, and somebody else's: its end was not told
-  if (before != known_[source].end() && before->second.child.owner != trace.child.owner) other = before->second;
+  if (before != known_[source].end() && before->child.owner != trace.child.owner) other = *before;
   Forget(source, trace.key);
   for (const auto& reference : trace.references) {
     for (size_t i = 0; i < reconcilers_.size(); ++i) {
@@ -90,12 +90,10 @@ void EventRouter::Keep(size_t source, Trace trace) {
     }
   }
   // Put takes the old one's place: a child is never missing in between.
-  if (!trace.child.owner.empty())
-    children_->Put(trace.key, {trace.child.uid, trace.child.owner, std::exchange(trace.child.body, {})});
+  if (!trace.child.owner.empty()) children_->Put(trace.key, trace.child.owner, std::exchange(trace.child.body, {}));
   if (other) ForgetChild(*other);
-  const Key key = trace.key;
   trace.own = false;  // of this event only
-  known_[source].emplace(key, std::move(trace));
+  known_[source].insert(std::move(trace));
 }
 
 void EventRouter::ForgetChild(const Trace& trace) {
@@ -105,7 +103,7 @@ void EventRouter::ForgetChild(const Trace& trace) {
 void EventRouter::Forget(size_t source, const Key& key) {
   const auto found = known_[source].find(key);
   if (found == known_[source].end()) return;
-  for (const auto& reference : found->second.references) {
+  for (const auto& reference : found->references) {
     const auto followers = followers_.find(reference);
     if (followers == followers_.end()) continue;
     std::erase_if(followers->second, [&](const Wake& wake) { return wake.key == key; });
@@ -133,8 +131,8 @@ std::vector<EventRouter::Wake> EventRouter::Replaced(size_t source, const std::s
   std::set<Key> there;
   for (const Trace& trace : list) there.insert(trace.key);
   std::vector<Trace> gone;
-  for (const auto& [key, trace] : known_[source]) {
-    if ((ns.empty() || key.ns == ns) && !there.count(key)) gone.push_back(trace);
+  for (const Trace& trace : known_[source]) {
+    if ((ns.empty() || trace.key.ns == ns) && !there.count(trace.key)) gone.push_back(trace);
   }
   std::vector<Wake> wakes;
   auto tell = [&](const Trace& trace) {
@@ -158,7 +156,7 @@ std::map<std::string, size_t> EventRouter::Phases(size_t reconciler) const {
   std::map<std::string, size_t> phases;
   for (size_t source = 0; source < sources_.size(); ++source) {
     if (sources_[source].child || !(sources_[source].resource == reconcilers_[reconciler]->resource())) continue;
-    for (const auto& [key, trace] : known_[source]) ++phases[trace.phase];
+    for (const Trace& trace : known_[source]) ++phases[trace.phase];
   }
   return phases;
 }

@@ -36,7 +36,7 @@ class EventRouter {
     Key key;
     std::vector<Wake> owners;
     std::vector<std::pair<size_t, Key>> references;  ///< source number, key
-    ChildCache::Child child;                         ///< its body is empty once it is in the cache
+    ChildCache::Child child;                         ///< its body goes into the cache
     std::string phase;                               ///< of a reconciler's own kind
     bool own = false;                                ///< of that kind, and as its reconciler has just written it
   };
@@ -59,6 +59,13 @@ class EventRouter {
   std::map<std::string, size_t> Phases(size_t reconciler) const;
 
  private:
+  struct ByKey {
+    using is_transparent = void;
+    static const Key& Of(const Trace& trace) { return trace.key; }
+    static const Key& Of(const Key& key) { return key; }
+    bool operator()(const auto& a, const auto& b) const { return Of(a) < Of(b); }
+  };
+
   size_t SourceOf(const Resource& resource, bool child);
   void Keep(size_t source, Trace trace);
   void Forget(size_t source, const Key& key);
@@ -70,7 +77,7 @@ class EventRouter {
   OwnWrites* own_writes_;
   std::vector<Source> sources_;
   mutable std::mutex mutex_;
-  std::vector<std::map<Key, Trace>> known_;  ///< by source
+  std::vector<std::set<Trace, ByKey>> known_;  ///< by source
   std::map<std::pair<size_t, Key>, std::set<Wake>> followers_;
 };
 

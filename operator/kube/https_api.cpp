@@ -39,6 +39,7 @@ std::string Query(const ListOptions& options) {
     if (!value.empty()) query += (query.empty() ? "?" : "&") + name + "=" + Encode(value);
   };
   add("labelSelector", options.label_selector);
+  add("fieldSelector", options.field_selector);
   if (options.limit > 0) add("limit", std::to_string(options.limit));
   add("continue", options.continue_token);
   // A continue token carries its own version.
@@ -72,9 +73,15 @@ milliseconds RetryAfter(const web::http::http_response& reply, milliseconds long
   return std::min<milliseconds>(longest, std::chrono::seconds(std::min(seconds, 3600L)));
 }
 
-/// Most of a pod, and nobody reads it from a list or a watch (child_cache.cpp says what is read).
+/// Most of a pod and of a job, and nobody reads it from a list or a watch: child_cache.cpp says what is read of a pod,
+/// EventRouter::Read and Reconciler::References what is read of a job.
 constexpr std::array<std::string_view, 4> kUnreadOfPods{"containers", "initContainers", "volumes", "tolerations"};
-Without UnreadOf(const Resource& resource) { return resource == resources::kPod ? Without(kUnreadOfPods) : Without(); }
+constexpr std::array<std::string_view, 8> kUnreadOfJobs{"config", "workers", "rendezvous", "failurePolicy",
+                                                        "data",   "run",     "history",    "conditions"};
+Without UnreadOf(const Resource& resource) {
+  if (resource == resources::kPod) return kUnreadOfPods;
+  return resource.group == resources::kTrainJob.group ? Without(kUnreadOfJobs) : Without();
+}
 
 /// One watch stream, read by its own thread into a short queue.
 class StreamWatch : public Watch {
@@ -178,9 +185,12 @@ std::shared_ptr<HttpsApi::Client> HttpsApi::Connection(bool watch) {
         http.set_timeout(timeout);
         http.set_chunksize(kChunk);
         http.set_validate_certificates(!config_.insecure);
-        http.set_ssl_context_callback([ca, cert, key](ssl::context& context) {
+        const bool own_ca = !config_.ca_file.empty() || !config_.ca_pem.empty();
+        http.set_ssl_context_callback([own_ca, ca, cert, key](ssl::context& context) {
           context.set_options(ssl::context::default_workarounds | ssl::context::no_sslv2 | ssl::context::no_sslv3 |
                               ssl::context::no_tlsv1 | ssl::context::no_tlsv1_1);
+          // The client has loaded what the system trusts; where the cluster has a CA of its own, only that may vouch.
+          if (own_ca) ::SSL_CTX_set_cert_store(context.native_handle(), ::X509_STORE_new());
           if (!ca.empty()) context.add_certificate_authority(boost::asio::buffer(ca));
           if (!cert.empty()) context.use_certificate_chain(boost::asio::buffer(cert));
           if (!key.empty()) context.use_private_key(boost::asio::buffer(key), ssl::context::pem);

@@ -44,7 +44,14 @@ void Manager::Start() {
     for (size_t i = 0; i < router_.sources().size(); ++i)
       sources_.push_back({i, ns, router_.sources()[i].child ? options_.child_selector : ""});
   }
-  unsynced_ = static_cast<int>(sources_.size());
+  unlisted_ = static_cast<int>(sources_.size());
+  if (!options_.unserved.empty()) {
+    welcoming_ = static_cast<int>(controllers_.size() * options_.namespaces.size());
+    for (auto& controller : controllers_) {
+      for (const std::string& ns : options_.namespaces)
+        threads_.emplace_back([this, &c = *controller, &ns] { Welcome(c, ns); });
+    }
+  }
   for (const Source& source : sources_) threads_.emplace_back([this, &source] { Follow(source); });
   for (auto& controller : controllers_) {
     for (int i = 0; i < workers_; ++i) threads_.emplace_back([this, &c = *controller] { Work(c); });
@@ -161,7 +168,7 @@ void Manager::Follow(const Source& source) {
       if (version.empty()) {
         version = Relist(source, !listed);
         if (stopping_) return;
-        if (!listed && --unsynced_ == 0) changed_.notify_all();
+        if (!listed && --unlisted_ == 0) changed_.notify_all();
         listed = true;
       }
       ListOptions from;
@@ -199,36 +206,70 @@ void Manager::Work(Controller& controller) {
     // Polls as well: the last sync is counted outside the lock.
     while (!synced() && !stopping_) changed_.wait_for(lock, milliseconds(50));
   }
-  const std::string& kind = controller.reconciler->resource().kind;
   std::chrono::duration<double> waited{};
   while (const auto key = controller.queue.Get(&waited)) {
-    const auto began = std::chrono::steady_clock::now();
-    std::string outcome = "error", message;
-    bool unexpected = false;
-    try {
-      const ReconcileResult result = controller.reconciler->Reconcile(*key);
-      controller.queue.Forget(*key);
-      if (result.requeue_after) controller.queue.AddAfter(*key, *result.requeue_after);
-      outcome = result.requeue_after ? "requeue_after" : "success";
-    } catch (const ApiError& error) {
-      // A conflict only says that what was read is old: read again at once.
-      if (error.conflict()) {
-        outcome = "requeue";
-      } else {
-        message = error.what();
-      }
-    } catch (const std::exception& error) {
+    Handle(controller, *key, waited.count(), &Reconciler::Reconcile);
+  }
+}
+
+// Who comes now does not wait for thousands that only have to be looked at again. By one thread, and no worker runs
+// before it has ended: nobody looks at a key twice at a time.
+void Manager::Welcome(Controller& controller, const std::string& ns) {
+  const Resource& resource = controller.reconciler->resource();
+  const auto welcome = [&](const Json& object) {
+    const Json& metadata = object.at("metadata");
+    if (unlisted_ == 0 || stopping_) return;
+    Handle(controller, {metadata.value("namespace", ""), metadata.at("name")}, 0, &Reconciler::Welcome);
+  };
+  try {
+    ListOptions options;
+    options.field_selector = options_.unserved;
+    options.limit = options_.page;
+    const ListResult list = api_.List(resource, ns, options);
+    for (const Json& object : list.items) welcome(object);
+    options.resource_version = list.resource_version;
+    options.limit = 0;
+    const auto watch = api_.StartWatch(resource, ns, options);
+    while (unlisted_ > 0 && !stopping_ && !watch->done()) {
+      const auto event = watch->Next(milliseconds(50));
+      if (event && event->type == EventType::kAdded) welcome(event->object);
+    }
+  } catch (const std::exception& error) {
+    // They are served with all others.
+    log_("looking for new " + resource.plural + ": " + error.what());
+  }
+  if (--welcoming_ == 0) changed_.notify_all();
+}
+
+void Manager::Handle(Controller& controller, const Key& key, double waited,
+                     ReconcileResult (Reconciler::*look)(const Key&)) {
+  const auto began = std::chrono::steady_clock::now();
+  std::string outcome = "error", message;
+  bool unexpected = false;
+  try {
+    const ReconcileResult result = (controller.reconciler->*look)(key);
+    controller.queue.Forget(key);
+    if (result.requeue_after) controller.queue.AddAfter(key, *result.requeue_after);
+    outcome = result.requeue_after ? "requeue_after" : "success";
+  } catch (const ApiError& error) {
+    // A conflict only says that what was read is old: read again at once.
+    if (error.conflict()) {
+      outcome = "requeue";
+    } else {
       message = error.what();
-    } catch (...) {
-      message = "unknown exception";
-      unexpected = true;
     }
-    if (outcome == "error" || outcome == "requeue") controller.queue.AddRateLimited(*key);
-    controller.queue.Done(*key);
-    if (options_.reconciled) {
-      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-      options_.reconciled({kind, outcome, waited.count(), took.count(), unexpected, *key, message});
-    }
+  } catch (const std::exception& error) {
+    message = error.what();
+  } catch (...) {
+    message = "unknown exception";
+    unexpected = true;
+  }
+  if (outcome == "error" || outcome == "requeue") controller.queue.AddRateLimited(key);
+  controller.queue.Done(key);
+  if (options_.reconciled) {
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    options_.reconciled(
+        {controller.reconciler->resource().kind, outcome, waited, took.count(), unexpected, key, message});
   }
 }
 

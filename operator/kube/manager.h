@@ -24,6 +24,9 @@ struct ManagerOptions {
   ChildCache* children = nullptr;   ///< is fed by the watches, if given
   OwnWrites* own_writes = nullptr;  ///< what the reconcilers tell to have written, if given
   int64_t page = 250;               ///< objects of one list request; bounds the memory of a list
+  /// Field selector of objects that nobody has served yet. They are welcomed while the first lists are still under way;
+  /// "" = they wait, and so they do where the server knows no such selector (before Kubernetes 1.31).
+  std::string unserved;
   std::chrono::milliseconds first_backoff{800}, longest_backoff{30'000};
   /// After each reconcile.
   struct Reconciled {
@@ -51,8 +54,8 @@ class Manager {
   void Stop();
   /// Queues a key from outside (the progress poller).
   void Enqueue(const Resource& resource, const Key& key);
-  /// Every kind was listed once; no reconcile runs before.
-  bool synced() const { return unsynced_ == 0; }
+  /// Every kind was listed once; no reconcile runs before, only welcomes.
+  bool synced() const { return unlisted_ == 0 && welcoming_ == 0; }
   /// Of each kind, for metrics.
   struct KindState {
     std::string kind;
@@ -81,6 +84,8 @@ class Manager {
   bool Drain(const Source& source, Watch& watch, std::string& version, size_t& events);
   void Wait(std::chrono::milliseconds time);
   void Work(Controller& controller);
+  void Welcome(Controller& controller, const std::string& ns);
+  void Handle(Controller& controller, const Key& key, double waited, ReconcileResult (Reconciler::*look)(const Key&));
 
   Api& api_;
   int workers_;
@@ -91,7 +96,7 @@ class Manager {
   std::vector<Source> sources_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
-  std::atomic<int> unsynced_{1};
+  std::atomic<int> unlisted_{1}, welcoming_{0};  ///< sources, threads
   std::mutex mutex_;
   std::condition_variable changed_;
 };

@@ -50,6 +50,8 @@ class Reconciler {
   virtual std::vector<Reference> References(const Json&) const { return {}; }
   /// Brings the world one step closer to the spec. Throws ApiError for what may pass: the key is tried again later.
   virtual ReconcileResult Reconcile(const Key& key) = 0;
+  /// As Reconcile, but only for an object that nobody has served yet: before its children are known, for it has none.
+  virtual ReconcileResult Welcome(const Key&) { return {}; }
 };
 
 }  // namespace anneal::kube

@@ -1,76 +1,43 @@
 #include "operator/kube/watch_frames.h"
 
+#include <simdjson.h>
+
 #include <algorithm>
-#include <utility>
-#include <vector>
 
 namespace anneal::kube {
 namespace {
 
-/// Builds a document from the parser's events. What stands under a field that is left out costs no memory.
-class Builder {
- public:
-  explicit Builder(Without without) : without_(without) {}
-  Json root;
-
-  bool null() { return Value(nullptr); }
-  bool boolean(bool value) { return Value(value); }
-  bool number_integer(int64_t value) { return Value(value); }
-  bool number_unsigned(uint64_t value) { return Value(value); }
-  bool number_float(double value, const std::string&) { return Value(value); }
-  bool string(std::string& value) { return Value(std::move(value)); }
-  bool binary(Json::binary_t&) { return false; }  // not in a text
-  bool start_object(size_t) { return Open(Json::value_t::object); }
-  bool start_array(size_t) { return Open(Json::value_t::array); }
-  bool end_object() { return Close(); }
-  bool end_array() { return Close(); }
-  bool key(std::string& name) {
-    if (left_out_ > 0) return true;
-    if (name == "managedFields" || std::find(without_.begin(), without_.end(), name) != without_.end()) {
-      next_is_left_out_ = true;
-    } else {
-      field_ = &(*open_.back())[name];
+/// The document but for what stands under those names, of which nothing is built.
+Json Build(const simdjson::dom::element& from, Without without) {
+  switch (from.type()) {
+    case simdjson::dom::element_type::OBJECT: {
+      Json object = Json::object();
+      for (const auto& [name, value] : simdjson::dom::object(from)) {
+        if (name == "managedFields" || std::find(without.begin(), without.end(), name) != without.end()) continue;
+        object[std::string(name)] = Build(value, without);
+      }
+      return object;
     }
-    return true;
-  }
-  bool parse_error(size_t, const std::string&, const Json::exception&) { return false; }
-
- private:
-  template <typename T>
-  bool Value(T&& value) {
-    if (left_out_ == 0 && !std::exchange(next_is_left_out_, false)) Place() = std::forward<T>(value);
-    return true;
-  }
-  bool Open(Json::value_t type) {
-    if (left_out_ > 0 || std::exchange(next_is_left_out_, false)) {
-      ++left_out_;
-      return true;
+    case simdjson::dom::element_type::ARRAY: {
+      Json array = Json::array();
+      for (const simdjson::dom::element& value : simdjson::dom::array(from)) array.push_back(Build(value, without));
+      return array;
     }
-    Json& place = Place();
-    place = Json(type);
-    open_.push_back(&place);
-    return true;
+    case simdjson::dom::element_type::STRING:
+      return std::string_view(from);
+    case simdjson::dom::element_type::INT64:
+      return int64_t(from);
+    case simdjson::dom::element_type::UINT64:
+      return uint64_t(from);
+    case simdjson::dom::element_type::DOUBLE:
+      return double(from);
+    case simdjson::dom::element_type::BOOL:
+      return bool(from);
+    case simdjson::dom::element_type::NULL_VALUE:
+      break;
   }
-  bool Close() {
-    if (left_out_ > 0) {
-      --left_out_;
-    } else {
-      open_.pop_back();
-    }
-    return true;
-  }
-  /// Where the next value belongs.
-  Json& Place() {
-    if (open_.empty()) return root;
-    return open_.back()->is_array() ? open_.back()->emplace_back() : *field_;
-  }
-
-  const Without without_;
-  std::vector<Json*> open_;  ///< objects and arrays around, the innermost last; nothing else grows meanwhile
-  Json* field_ = nullptr;    ///< of the innermost object
-  int64_t left_out_ = 0;     ///< depth below a field that is left out
-  bool next_is_left_out_ = false;
-};
+  return nullptr;
+}
 
 }  // namespace
 
@@ -92,11 +59,11 @@ std::optional<std::string> FrameSplitter::Take() {
 }
 
 Json ParseObject(const std::string& text, Without without) {
-  Builder builder(without);
-  const bool whole = Json::sax_parse(text, &builder);
-  Json object = std::move(builder.root);
-  if (!whole || !object.is_object()) throw ApiError(0, "BadFrame", "not a JSON object: " + text.substr(0, 200));
-  return object;
+  thread_local simdjson::dom::parser parser;  // its buffers are many times as large as the text
+  simdjson::dom::element document;
+  if (parser.parse(text).get(document) != simdjson::SUCCESS || !document.is_object())
+    throw ApiError(0, "BadFrame", "not a JSON object: " + text.substr(0, 200));
+  return Build(document, without);
 }
 
 std::optional<WatchEvent> ParseWatchFrame(const std::string& frame, Without without) {

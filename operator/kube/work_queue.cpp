@@ -33,13 +33,13 @@ void WorkQueue::AddAfter(const Key& key, std::chrono::milliseconds delay) {
   const std::lock_guard lock(mutex_);
   if (stopped_) return;
   const auto due = Steady::now() + delay;
-  const auto found = due_.find(key);
-  if (found != due_.end()) {
-    if (found->second <= due) return;
-    delayed_.erase({found->second, key});
+  const auto [entry, is_new] = due_.try_emplace(key, due);
+  if (!is_new) {
+    if (entry->second <= due) return;
+    delayed_.erase({entry->second, &entry->first});
+    entry->second = due;
   }
-  due_[key] = due;
-  delayed_.emplace(due, key);
+  delayed_.emplace(due, &entry->first);
   changed_.notify_one();
 }
 
@@ -63,7 +63,7 @@ void WorkQueue::Forget(const Key& key) {
 void WorkQueue::Promote() {
   const auto now = Steady::now();
   while (!delayed_.empty() && delayed_.begin()->first <= now) {
-    const Key key = delayed_.begin()->second;
+    const Key key = *delayed_.begin()->second;
     delayed_.erase(delayed_.begin());
     due_.erase(key);
     Insert(key, Priority::kFresh);

@@ -52,12 +52,12 @@ class WorkQueue {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::set<std::pair<Place, Key>> ready_;         ///< by priority, then in order of arrival
-  std::map<Key, Queued> queued_;                  ///< keys in ready_
-  std::map<Key, Steady::time_point> processing_;  ///< and since when
-  std::set<Key> again_;                           ///< added while being processed
-  std::set<std::pair<Steady::time_point, Key>> delayed_;
-  std::map<Key, Steady::time_point> due_;  ///< keys in delayed_
+  std::set<std::pair<Place, Key>> ready_;                        ///< by priority, then in order of arrival
+  std::map<Key, Queued> queued_;                                 ///< keys in ready_
+  std::map<Key, Steady::time_point> processing_;                 ///< and since when
+  std::set<Key> again_;                                          ///< added while being processed
+  std::map<Key, Steady::time_point> due_;                        ///< keys that wait for a time
+  std::set<std::pair<Steady::time_point, const Key*>> delayed_;  ///< in the order of their times, into due_
   std::map<Key, int> failures_;
   uint64_t sequence_ = 0, adds_ = 0, retries_ = 0;
   bool stopped_ = false;

@@ -38,9 +38,7 @@ std::string Describe(const Resource& resource, const std::string& name) {
   return KindKey(resource) + " \"" + name + "\"";
 }
 
-bool HasFinalizers(const Json& metadata) {
-  return metadata.contains("finalizers") && !metadata["finalizers"].empty();
-}
+bool HasFinalizers(const Json& metadata) { return metadata.contains("finalizers") && !metadata["finalizers"].empty(); }
 
 uint64_t ParseVersion(const std::string& text) {
   if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos) {
@@ -58,12 +56,21 @@ void RequireVersion(const Json& metadata, const Json& patch, const Resource& res
   }
 }
 
+bool Matches(const Json& object, const std::string& labels, const std::string& field) {
+  if (!MatchesSelector(object.at("metadata").value("labels", Json::object()), labels)) return false;
+  if (field.empty()) return true;
+  const size_t equals = field.find('=');
+  std::string pointer = "/" + field.substr(0, equals);
+  std::replace(pointer.begin(), pointer.end(), '.', '/');
+  return object.value(Json::json_pointer(pointer), "") == field.substr(equals + 1);
+}
+
 }  // namespace
 
 /// A watch's side of the event stream.
 struct MemoryApi::Subscription {
   Resource resource;
-  std::string ns, selector;
+  std::string ns, labels, field;
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<kube::WatchEvent> events;
@@ -71,9 +78,7 @@ struct MemoryApi::Subscription {
 
   bool Wants(const Resource& other, const Json& object) const {
     if (!(resource == other)) return false;
-    const Json& metadata = object.at("metadata");
-    return (ns.empty() || metadata.value("namespace", "") == ns) &&
-           MatchesSelector(metadata.value("labels", Json::object()), selector);
+    return (ns.empty() || object.at("metadata").value("namespace", "") == ns) && Matches(object, labels, field);
   }
 };
 
@@ -83,7 +88,8 @@ class MemoryApi::MemoryWatch : public kube::Watch {
 
   std::optional<kube::WatchEvent> Next(std::chrono::milliseconds timeout) override {
     std::unique_lock lock(subscription_->mutex);
-    subscription_->changed.wait_for(lock, timeout, [&] { return !subscription_->events.empty() || subscription_->done; });
+    subscription_->changed.wait_for(lock, timeout,
+                                    [&] { return !subscription_->events.empty() || subscription_->done; });
     if (subscription_->events.empty()) return std::nullopt;
     auto event = std::move(subscription_->events.front());
     subscription_->events.pop_front();
@@ -103,7 +109,9 @@ class MemoryApi::MemoryWatch : public kube::Watch {
   std::shared_ptr<Subscription> subscription_;
 };
 
-MemoryApi::MemoryApi(Options options, const kube::Clock& clock) : options_(std::move(options)), clock_(clock) { Load(); }
+MemoryApi::MemoryApi(Options options, const kube::Clock& clock) : options_(std::move(options)), clock_(clock) {
+  Load();
+}
 
 MemoryApi::~MemoryApi() = default;
 
@@ -222,7 +230,7 @@ kube::ListResult MemoryApi::List(const Resource& resource, const std::string& ns
   }
   for (const auto& [key, object] : ObjectsOf(resource)) {
     if ((!ns.empty() && key.ns != ns) || (!options.continue_token.empty() && key <= after)) continue;
-    if (!MatchesSelector(object["metadata"].value("labels", Json::object()), options.label_selector)) continue;
+    if (!Matches(object, options.label_selector, options.field_selector)) continue;
     if (options.limit > 0 && static_cast<int64_t>(result.items.size()) == options.limit) {
       const Json& last = result.items.back()["metadata"];
       result.continue_token =
@@ -241,7 +249,8 @@ std::unique_ptr<kube::Watch> MemoryApi::StartWatch(const Resource& resource, con
   auto subscription = std::make_shared<Subscription>();
   subscription->resource = resource;
   subscription->ns = ns;
-  subscription->selector = options.label_selector;
+  subscription->labels = options.label_selector;
+  subscription->field = options.field_selector;
   const uint64_t from = options.resource_version.empty() ? version_ : ParseVersion(options.resource_version);
   if (from < forgotten_) throw ApiError(410, "Expired", "too old resource version: " + options.resource_version);
   for (const Event& event : history_) {
@@ -266,7 +275,8 @@ Json MemoryApi::Create(const Resource& resource, const std::string& ns, const Js
   }
   const std::string name = metadata["name"];
   if (name.size() > 253 || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-.") != std::string::npos) {
-    throw ApiError(422, "Invalid", resource.kind + " \"" + name + "\": metadata.name: a lowercase RFC 1123 name is needed");
+    throw ApiError(422, "Invalid",
+                   resource.kind + " \"" + name + "\": metadata.name: a lowercase RFC 1123 name is needed");
   }
   if (metadata.contains("resourceVersion")) {
     throw ApiError(400, "BadRequest", "resourceVersion should not be set on objects to be created");
@@ -288,7 +298,8 @@ Json MemoryApi::Create(const Resource& resource, const std::string& ns, const Js
   return created;
 }
 
-Json MemoryApi::MergePatch(const Resource& resource, const std::string& ns, const std::string& name, const Json& patch) {
+Json MemoryApi::MergePatch(const Resource& resource, const std::string& ns, const std::string& name,
+                           const Json& patch) {
   const std::lock_guard lock(mutex_);
   Check("patch", resource);
   Json& current = Find(resource, ns, name);
@@ -337,7 +348,8 @@ void MemoryApi::Delete(const Resource& resource, const std::string& ns, const st
   Json& metadata = object["metadata"];
   if ((preconditions.uid && metadata["uid"] != *preconditions.uid) ||
       (preconditions.resource_version && metadata["resourceVersion"] != *preconditions.resource_version)) {
-    throw ApiError(409, "Conflict", Describe(resource, name) + ": the precondition does not hold: it is another object");
+    throw ApiError(409, "Conflict",
+                   Describe(resource, name) + ": the precondition does not hold: it is another object");
   }
   const bool pod = resource == kube::resources::kPod;
   int64_t grace = 0;

@@ -110,6 +110,8 @@ void FollowSignals(std::atomic<bool>& stop, const std::atomic<bool>& over, const
 int ServeCommand(const ServeOptions& options, const std::string& version) {
   // Many threads that each keep a heap of their own would cost more than all objects together.
   ::mallopt(M_ARENA_MAX, 2);
+  // Pages of lists come and go as memory of their own; glibc would move this threshold up and mix them with what stays.
+  ::mallopt(M_MMAP_THRESHOLD, 256 << 10);
   ::signal(SIGPIPE, SIG_IGN);
   Log log(options.log_level, options.log_format);
   sigset_t signals;
@@ -223,6 +225,7 @@ int ServeCommand(const ServeOptions& options, const std::string& version) {
     how.children = &children;
     how.own_writes = &own_writes;
     how.child_selector = "app.kubernetes.io/managed-by=anneal-operator";
+    how.unserved = "status.phase=";
     how.reconciled = [&](const kube::ManagerOptions::Reconciled& done) {
       metrics.Reconciled(done);
       const bool failed = !done.error.empty();

@@ -21,7 +21,10 @@ Json Pod(const std::string& uid, const std::string& version, const std::string& 
 
 class Children : public testing::Test {
  protected:
-  void Told(const Json& pod) { cache.Put(kKey, ChildCache::Pack(pod)); }
+  void Told(const Json& pod) {
+    const ChildCache::Child child = ChildCache::Pack(pod);
+    cache.Put(kKey, child.owner, child.body);
+  }
   /// resourceVersions of the job's pods, then how many are unsure.
   std::string Of(const std::string& owner = "job") {
     const ChildCache::Children children = cache.Of(owner, now);

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <random>
 #include <set>
 
+#include "operator/controllers/controllers.h"
 #include "operator/kube/watch_frames.h"
+#include "operator/local/memory_api.h"
 #include "tests/operator/loopback_server.h"
 #include "worker/config/error.h"
 
@@ -122,6 +125,27 @@ TEST(HttpsApi, RefusesAServerThatTheCaDidNotSign) {
   } catch (const ApiError& error) {
     EXPECT_EQ(error.reason(), "Connection");
   }
+}
+
+// What the system trusts (here: everything that this server shows) counts only where no CA is given: none but the
+// cluster's own may vouch for its API server.
+TEST(HttpsApi, ACaOfTheClustersOwnIsTheOnlyOneTrusted) {
+  Server server(
+      [](const Server::Request&, Server::Socket& socket) { return Server::Reply(socket, "200 OK", kObject); });
+  ClusterConfig config = To(server);
+  const std::string trusted = config.ca_file, other = testing::CertificateFolder() + "/other-ca.pem";
+  ASSERT_EQ(std::system(("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout /dev/null -out '" +
+                         other + "' 2>/dev/null")
+                            .c_str()),
+            0);
+  ::setenv("SSL_CERT_FILE", trusted.c_str(), 1);
+  config.ca_file.clear();
+  EXPECT_NO_THROW(HttpsApi(config, {}).Create(kPod, "ns", Json::object()));
+  config.ca_file = other;
+  EXPECT_THROW(HttpsApi(config, {}).Create(kPod, "ns", Json::object()), ApiError);
+  std::ofstream(other) << "";
+  EXPECT_THROW(HttpsApi(config, {}).Create(kPod, "ns", Json::object()), ApiError);
+  ::unsetenv("SSL_CERT_FILE");
 }
 
 TEST(HttpsApi, ShowsItsClientCertificate) {
@@ -336,6 +360,43 @@ TEST(HttpsApi, CancelEndsAWatchAtOnceAndGarbageEndsItToo) {
   watch = api.StartWatch(kPod, "", {});
   EXPECT_FALSE(NextEvent(*watch));
   EXPECT_TRUE(watch->done());
+}
+
+// Lists leave out what nobody reads of them: whatever a reconciler asks of a listed job has to be there.
+TEST(HttpsApi, ListsKeepWhatIsReadOfAJob) {
+  const Json jobs = Json::parse(R"({"metadata":{"resourceVersion":"9"},"items":[
+    {"apiVersion":"anneal.dev/v1alpha1","kind":"TrainJob",
+     "metadata":{"name":"a","namespace":"ns","uid":"u","generation":4,"resourceVersion":"7"},
+     "spec":{"config":{"inline":"x"},"workers":{"numNodes":2},"warmStart":{"trainJobRef":{"name":"t"}}},
+     "status":{"phase":"Running","observedGeneration":3,"conditions":[{"type":"Ready"}],"run":{"number":1}}},
+    {"apiVersion":"anneal.dev/v1alpha1","kind":"EvalJob","metadata":{"name":"b","namespace":"ns"},
+     "spec":{"source":{"trainJobRef":{"name":"t"}},"gates":[{"relativeTo":{"evalJobRef":{"name":"e"}}}]}},
+    {"apiVersion":"anneal.dev/v1alpha1","kind":"ExportJob","metadata":{"name":"c","namespace":"ns"},
+     "spec":{"source":{"evalJobRef":{"name":"e"},"trainJobRef":{"name":"t"}}}}]})");
+  Server server(
+      [&](const Server::Request&, Server::Socket& socket) { return Server::Reply(socket, "200 OK", jobs.dump()); });
+  HttpsApi api(To(server), {});
+  Clock clock;
+  local::MemoryApi nothing({"", nullptr}, clock);
+  controllers::ProgressPoller poller(milliseconds(0), [](auto&, auto&) {});
+  for (const auto& reconciler : controllers::MakeReconcilers({nothing, clock, poller})) {
+    const auto& listed = api.List(reconciler->resource(), "", {}).items;
+    ASSERT_EQ(listed.size(), 3u);
+    const auto whole = std::find_if(jobs["items"].begin(), jobs["items"].end(),
+                                    [&](const Json& job) { return job["kind"] == reconciler->resource().kind; });
+    const Json& cut = listed[static_cast<size_t>(whole - jobs["items"].begin())];
+    const auto names = [&](const Json& job) {
+      std::string text;
+      for (const Reference& reference : reconciler->References(job))
+        text += reference.resource.kind + "/" + reference.name + " ";
+      return text;
+    };
+    EXPECT_FALSE(names(*whole).empty());
+    EXPECT_EQ(names(cut), names(*whole));
+    EXPECT_EQ(cut["metadata"], (*whole)["metadata"]);
+  }
+  const Json status = api.List(resources::kTrainJob, "", {}).items[0]["status"];
+  EXPECT_EQ(status, Json::parse(R"({"phase":"Running","observedGeneration":3})"));
 }
 
 /// Without the fields of these names, wherever they stand: by hand.

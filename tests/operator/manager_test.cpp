@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <future>
 #include <mutex>
 #include <set>
 
@@ -114,6 +115,61 @@ TEST(Manager, AnExpiredContinueTokenStartsTheListAgainAndNothingRunsBeforeItIsWh
   EXPECT_EQ(lists, 4);
   EXPECT_FALSE(ran_early);
   EXPECT_EQ(manager.followed(), 2u);
+}
+
+// A kind's list takes as long as it likes; a new object is welcomed, one that is served already waits.
+TEST(Manager, WhoIsNewIsWelcomedWhileTheListsGoOn) {
+  class Welcomer : public Recorder {
+   public:
+    ReconcileResult Welcome(const Key& key) override {
+      Reconcile({key.ns, "welcome " + key.name});
+      if (key.name == "early" && Count("welcome early") == 1) throw ApiError(500, "", "not now");
+      return {};
+    }
+  };
+  for (const bool knows : {true, false}) {
+    Welcomer recorder;
+    std::promise<void> open;
+    const auto opened = open.get_future().share();
+    class Lists : public ScriptedApi {
+     public:
+      ListResult List(const Resource&, const std::string&, const ListOptions& options) override {
+        return list(options);
+      }
+    } lists;
+    lists.list = [&](const ListOptions& options) -> ListResult {
+      if (options.field_selector.empty()) {
+        opened.wait();
+        return {{Object("early", "1"), Object("served", "2")}, "5", ""};
+      }
+      EXPECT_EQ(options.field_selector, "status.phase=");
+      if (!knows) throw ApiError(400, "BadRequest", "field label not supported");
+      return {{Object("early", "1")}, "3", ""};
+    };
+    lists.watch = [&](const ListOptions& options) -> std::unique_ptr<Watch> {
+      if (options.field_selector.empty()) return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true);
+      EXPECT_EQ(options.resource_version, "3");
+      return std::make_unique<ListedWatch>(
+          std::deque<WatchEvent>{{EventType::kAdded, Object("late", "4")}, {EventType::kDeleted, Object("early", "5")}},
+          true);
+    };
+    ManagerOptions options = Quick();
+    options.unserved = "status.phase=";
+    Manager manager(
+        lists, {&recorder}, 2, [](const std::string&) {}, options);
+    manager.Start();
+    if (knows) {
+      EXPECT_TRUE(Eventually([&] { return recorder.Count("welcome late") == 1; }));
+      EXPECT_EQ(recorder.Count("welcome early"), 1u);
+    } else {
+      std::this_thread::sleep_for(milliseconds(50));
+    }
+    EXPECT_EQ(recorder.Count("early") + recorder.Count("served"), 0u);
+    EXPECT_FALSE(manager.synced());
+    open.set_value();
+    EXPECT_TRUE(Eventually([&] { return recorder.Count("early") > 0 && recorder.Count("served") > 0; }));
+    EXPECT_TRUE(manager.synced());
+  }
 }
 
 TEST(Manager, AWatchThatEndsGoesOnFromTheLastVersionOrBookmarkWithoutAList) {

@@ -13,10 +13,14 @@ class Pods : public testing::Test {
  protected:
   /// Pod w1 of a two-node job with that spec laid over a GPU job's.
   Json Make(const char* spec, const char* pod = "job-r1-a1-w1") {
-    const std::string config = config::ReadTextFile(std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/pipeline.config");
+    const std::string config =
+        config::ReadTextFile(std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/pipeline.config");
     Json job = {{"metadata", {{"name", "job"}}},
-                {"spec", {{"image", "worker:1"}, {"config", {{"inline", config}}}, {"workers", {{"numNodes", 2}, {"gpusPerNode", 4}}},
-                          {"checkpoint", {{"volume", {{"claimName", "models"}}}}}}}};
+                {"spec",
+                 {{"image", "worker:1"},
+                  {"config", {{"inline", config}}},
+                  {"workers", {{"numNodes", 2}, {"gpusPerNode", 4}}},
+                  {"checkpoint", {{"volume", {{"claimName", "models"}}}}}}}};
     job["spec"].merge_patch(Json::parse(spec));
     cluster.api.Create(kTrainJob, "default", job);
     cluster.Settle();
@@ -54,7 +58,9 @@ class Pods : public testing::Test {
 TEST_F(Pods, NodesGpusAndRendezvous) {
   const Json pod = Make(R"({"workers":{"resources":{"requests":{"cpu":"8"},"limits":{"memory":"64Gi"}}},
     "rendezvous":{"interface":"eth0","timeoutSeconds":77,"port":30000,"env":[{"name":"NCCL_DEBUG","value":"WARN"},{"name":"NCCL_SOCKET_IFNAME","value":"ib0"}]}})");
-  EXPECT_EQ(Worker(pod)["resources"], Json::parse(R"({"requests":{"cpu":"8","nvidia.com/gpu":"4"},"limits":{"memory":"64Gi","nvidia.com/gpu":"4"}})"));
+  EXPECT_EQ(
+      Worker(pod)["resources"],
+      Json::parse(R"({"requests":{"cpu":"8","nvidia.com/gpu":"4"},"limits":{"memory":"64Gi","nvidia.com/gpu":"4"}})"));
   EXPECT_EQ(Env(pod, "MASTER_ADDR"), "job-r1-a1-w0.job-hl.default.svc");
   EXPECT_EQ(Env(pod, "MASTER_PORT"), "30000");
   EXPECT_EQ(Env(pod, "NNODES"), "2");
@@ -72,8 +78,21 @@ TEST_F(Pods, NodesGpusAndRendezvous) {
   EXPECT_EQ(service["spec"]["publishNotReadyAddresses"], true);
 }
 
+// A Service costs every other pod of the namespace: each change of a pod is matched against all of them.
+TEST_F(Pods, OneAloneHasNoService) {
+  const Json pod = Make(R"({"workers":{"numNodes":1}})", "job-r1-a1-w0");
+  EXPECT_EQ(Env(pod, "MASTER_ADDR"), "127.0.0.1");
+  EXPECT_FALSE(pod["spec"].contains("subdomain"));
+  const Json args = Worker(pod)["args"];
+  const auto at = std::find(args.begin(), args.end(), "--master-addr");
+  ASSERT_NE(at, args.end());
+  EXPECT_EQ(*(at + 1), "127.0.0.1");
+  EXPECT_TRUE(cluster.api.List(resources::kService, "default", {}).items.empty());
+}
+
 TEST_F(Pods, Rdma) {
-  const Json pod = Make(R"({"rendezvous":{"rdma":{"resourceName":"rdma/hca","count":2,"hcas":["mlx5_0","mlx5_1"]}},"workers":{"hostNetwork":true}})");
+  const Json pod = Make(
+      R"({"rendezvous":{"rdma":{"resourceName":"rdma/hca","count":2,"hcas":["mlx5_0","mlx5_1"]}},"workers":{"hostNetwork":true}})");
   EXPECT_EQ(Worker(pod)["resources"]["limits"]["rdma/hca"], "2");
   EXPECT_EQ(Worker(pod)["resources"]["requests"]["rdma/hca"], "2");
   EXPECT_EQ(Worker(pod)["securityContext"]["capabilities"], Json::parse(R"({"add":["IPC_LOCK"],"drop":["ALL"]})"));
@@ -91,7 +110,8 @@ TEST_F(Pods, SecurityByDefault) {
   EXPECT_EQ(pod["spec"]["enableServiceLinks"], false);
   EXPECT_FALSE(pod["spec"].contains("hostNetwork"));
   EXPECT_EQ(Worker(pod)["securityContext"],
-            Json::parse(R"({"allowPrivilegeEscalation":false,"readOnlyRootFilesystem":true,"capabilities":{"drop":["ALL"]}})"));
+            Json::parse(
+                R"({"allowPrivilegeEscalation":false,"readOnlyRootFilesystem":true,"capabilities":{"drop":["ALL"]}})"));
   EXPECT_EQ(Volume(pod, "tmp")["emptyDir"], Json::object());
   EXPECT_EQ(Mount(pod, "/tmp")["name"], "tmp");
 }
@@ -117,7 +137,8 @@ TEST_F(Pods, Placement) {
 }
 
 TEST_F(Pods, DataVolumesAndSecrets) {
-  const Json pod = Make(R"({"data":{"volumes":[{"name":"a","mountPath":"/a","claimName":"rows","subPath":"x"},{"name":"b","mountPath":"/b","hostPath":"/h","readOnly":false},
+  const Json pod = Make(
+      R"({"data":{"volumes":[{"name":"a","mountPath":"/a","claimName":"rows","subPath":"x"},{"name":"b","mountPath":"/b","hostPath":"/h","readOnly":false},
       {"name":"c","mountPath":"/c","ephemeralCache":{"size":"9Gi"}}],
     "credentials":[{"secretRef":{"name":"s3"}},{"secretRef":{"name":"gcs"},"as":"File","mountPath":"/secrets/gcs"}]}})");
   EXPECT_EQ(Mount(pod, "/a"), Json::parse(R"({"name":"data-a","mountPath":"/a","readOnly":true,"subPath":"x"})"));
@@ -158,13 +179,16 @@ TEST_F(Pods, ExportSettingsAndStore) {
 }
 
 TEST_F(Pods, ARunUploadsItsLastCheckpoint) {
-  const Json pod = Make(R"({"artifacts":{"upload":{"uri":"s3://models/ctr","s3":{"endpoint":"https://minio.store:9000","region":"eu-1",
+  const Json pod = Make(
+      R"({"artifacts":{"upload":{"uri":"s3://models/ctr","s3":{"endpoint":"https://minio.store:9000","region":"eu-1",
     "secretRef":{"name":"store-key"}}}}})");
   const std::vector<std::string> args = Worker(pod)["args"];
-  const std::vector<std::string> wanted = {"--upload_uri", "s3://models/ctr", "--s3_endpoint", "https://minio.store:9000", "--s3_region", "eu-1"};
+  const std::vector<std::string> wanted = {
+      "--upload_uri", "s3://models/ctr", "--s3_endpoint", "https://minio.store:9000", "--s3_region", "eu-1"};
   EXPECT_NE(std::search(args.begin(), args.end(), wanted.begin(), wanted.end()), args.end());
   EXPECT_EQ(Worker(pod)["envFrom"], Json::parse(R"([{"secretRef":{"name":"store-key"}}])"));
-  cluster.End("job-r1-a1-w0", 0, R"({"globalStep":9,"artifact":{"uri":"s3://models/ctr/versions/9-x","sha256":"ab","sizeBytes":5}})");
+  cluster.End("job-r1-a1-w0", 0,
+              R"({"globalStep":9,"artifact":{"uri":"s3://models/ctr/versions/9-x","sha256":"ab","sizeBytes":5}})");
   cluster.End("job-r1-a1-w1", 0);
   cluster.Settle();
   const Json status = cluster.Get(kTrainJob, "job")["status"];
@@ -185,7 +209,8 @@ TEST_F(Pods, ARunThatUploadsToAClaimAndSaysNothingOfItHasFailed) {
 }
 
 TEST_F(Pods, TemplateIsMergedByNames) {
-  const Json pod = Make(R"({"workers":{"podTemplate":{"metadata":{"labels":{"team":"ads","anneal.dev/run":"77"},"annotations":{"n":"v"},"name":"other"},
+  const Json pod = Make(
+      R"({"workers":{"podTemplate":{"metadata":{"labels":{"team":"ads","anneal.dev/run":"77"},"annotations":{"n":"v"},"name":"other"},
     "spec":{"restartPolicy":"Always","hostname":"x","runtimeClassName":"nvidia","volumes":[{"name":"shm","emptyDir":{"sizeLimit":"1Gi"}},{"name":"mine","emptyDir":{}}],
       "containers":[{"name":"side","image":"side:1"},{"name":"worker","env":[{"name":"A","value":"1"}],"volumeMounts":[{"mountPath":"/mine","name":"mine"}],
         "securityContext":{"capabilities":{"add":["SYS_PTRACE"]}}}]}}}})");
@@ -207,9 +232,13 @@ TEST_F(Pods, TemplateIsMergedByNames) {
 }
 
 TEST(PodOverlay, NullAndPatchDeleteRemove) {
-  const Json base = Json::parse(R"({"a":1,"b":{"c":2},"env":[{"name":"x","value":"1"},{"name":"y","value":"2"}],"tolerations":[1,2]})");
-  EXPECT_EQ(controllers::StrategicMerge(base, Json::parse(R"({"a":null,"env":[{"name":"x","$patch":"delete"},{"name":"y","value":"3"}],"tolerations":[3]})")),
-            Json::parse(R"({"b":{"c":2},"env":[{"name":"y","value":"3"}],"tolerations":[3]})"));
+  const Json base = Json::parse(
+      R"({"a":1,"b":{"c":2},"env":[{"name":"x","value":"1"},{"name":"y","value":"2"}],"tolerations":[1,2]})");
+  EXPECT_EQ(
+      controllers::StrategicMerge(
+          base, Json::parse(
+                    R"({"a":null,"env":[{"name":"x","$patch":"delete"},{"name":"y","value":"3"}],"tolerations":[3]})")),
+      Json::parse(R"({"b":{"c":2},"env":[{"name":"y","value":"3"}],"tolerations":[3]})"));
 }
 
 TEST_F(Pods, KueueGroups) {
@@ -221,7 +250,8 @@ TEST_F(Pods, KueueGroups) {
 }
 
 TEST_F(Pods, VolcanoGroup) {
-  const Json pod = Make(R"({"workers":{"resources":{"requests":{"cpu":"500m","memory":"1.5Gi"},"limits":{"memory":"2Gi"}}},
+  const Json pod =
+      Make(R"({"workers":{"resources":{"requests":{"cpu":"500m","memory":"1.5Gi"},"limits":{"memory":"2Gi"}}},
     "scheduling":{"priorityClassName":"high","gang":{"mode":"Volcano","queue":"gpus"}}})");
   EXPECT_EQ(pod["spec"]["schedulerName"], "volcano");
   EXPECT_EQ(pod["metadata"]["annotations"]["scheduling.k8s.io/group-name"], "job-r1");
@@ -233,9 +263,13 @@ TEST_F(Pods, VolcanoGroup) {
 }
 
 TEST_F(Pods, ClaimTemplateAndRetention) {
-  Make(R"({"checkpoint":{"retention":"Delete","volume":{"claimName":null,"claimTemplate":{"size":"2Ti","storageClassName":"cephfs"},"subPath":"m"}}})");
+  Make(
+      R"({"checkpoint":{"retention":"Delete","volume":{"claimName":null,"claimTemplate":{"size":"2Ti","storageClassName":"cephfs"},"subPath":"m"}}})");
   const Json claim = cluster.Get(resources::kPersistentVolumeClaim, "job-model");
-  EXPECT_EQ(claim["spec"], Json::parse(R"({"accessModes":["ReadWriteMany"],"resources":{"requests":{"storage":"2Ti"}},"storageClassName":"cephfs"})"));
+  EXPECT_EQ(
+      claim["spec"],
+      Json::parse(
+          R"({"accessModes":["ReadWriteMany"],"resources":{"requests":{"storage":"2Ti"}},"storageClassName":"cephfs"})"));
   const Json pod = cluster.Get(resources::kPod, "job-r1-a1-w0");
   EXPECT_EQ(Volume(pod, "model")["persistentVolumeClaim"]["claimName"], "job-model");
   EXPECT_EQ(Mount(pod, "/mnt/model")["subPath"], "m");

@@ -108,6 +108,38 @@ TEST_F(Reconcile, ChildrenAreMadeOnceAndNeverPatchedJobsOnlyInTheirStatus) {
   }
 }
 
+// Before the children are known: a job without a status gets its run and its pods, any other is left alone.
+TEST_F(Reconcile, AWelcomeServesOnlyWhomNobodyHasServed) {
+  Apply("configmap.yaml");
+  Apply("trainjob.yaml");
+  kube::ChildCache unknown;
+  const auto reconcilers = controllers::MakeReconcilers({cluster.api, cluster.clock, cluster.poller, &unknown});
+  const kube::Key key{"default", "movielens"};
+  const auto welcome = [&] { reconcilers[0]->Welcome(key); };
+  welcome();
+  EXPECT_EQ(cluster.Pods(), (std::vector<std::string>{"movielens-r1-a1-w0", "movielens-r1-a1-w1"}));
+  const Json job = cluster.Get(kTrainJob, "movielens");
+  EXPECT_EQ(job["status"]["run"]["number"], 1);
+  cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"suspend", true}}}});
+  const Json changed = cluster.Get(kTrainJob, "movielens");
+  welcome();
+  EXPECT_EQ(cluster.Get(kTrainJob, "movielens"), changed);
+  cluster.api.Delete(kTrainJob, "default", "movielens", {}, {});
+  welcome();
+  // The field that says so can be selected by, in the API in memory as in the CRD.
+  cluster.Settle();
+  Apply("trainjob.yaml");
+  const auto count = [&](const std::string& field) {
+    kube::ListOptions options;
+    options.field_selector = field;
+    return cluster.api.List(kTrainJob, "", options).items.size();
+  };
+  EXPECT_EQ(count("status.phase="), 1u);
+  cluster.Settle();
+  EXPECT_EQ(count("status.phase="), 0u);
+  EXPECT_EQ(count("status.phase=Running"), 1u);
+}
+
 TEST_F(Reconcile, GateFailedTheExportNeverStarts) {
   ApplyAll();
   cluster.Settle();

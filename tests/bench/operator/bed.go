@@ -79,7 +79,7 @@ func (b *bed) prepare(ctx context.Context) error {
 		return err
 	}
 	b.kwok, err = b.start("kwok", filepath.Join(b.root, "build/bench-operator/kwok"), "--kubeconfig", b.kubeconfig(),
-		"--config", stages, "--manage-all-nodes", "--node-lease-duration-seconds", "40")
+		"--config", stages, "--manage-all-nodes", "--node-lease-duration-seconds", "40", "--cidr", "10.0.0.0/12")
 	if err != nil {
 		return err
 	}

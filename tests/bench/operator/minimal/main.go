@@ -35,8 +35,10 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.List(ctx, &pods, client.InNamespace(job.Namespace), client.MatchingFields{ownerIndex: string(job.UID)}); err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.ensure(ctx, &job, service(&job), &corev1.Service{}); err != nil {
-		return ctrl.Result{}, err
+	if job.Spec.Workers.NumNodes > 1 { // as Anneal does
+		if err := r.ensure(ctx, &job, service(&job), &corev1.Service{}); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	status := trainJobStatus{ObservedGeneration: job.Generation, Phase: "Starting", Workers: workers{Desired: job.Spec.Workers.NumNodes}}
 	there := map[string]bool{}
