@@ -68,6 +68,11 @@ int main(int argc, char** argv) {
   CLI::App app{"Trains, evaluates and exports recommender models from TorchEasyRec's pipeline.config."};
   app.set_version_flag("--version", "anneal " ANNEAL_VERSION);
   app.require_subcommand(1);
+  app.footer(
+      "Exit codes: 0 done, 1 a fault of the program, 64 wrong config or arguments, 75 may pass by itself (full disk, "
+      "storage),\n"
+      "76 another rank failed, 78 wrong data, 143 stopped by SIGTERM after a checkpoint. COMMAND --help tells of its "
+      "flags.");
   int status = 0;
 
   anneal::train::TrainOptions train;
@@ -196,7 +201,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> configs;
   anneal::config::Overrides overrides;
   auto* check_command = app.add_subcommand("check", "report every fault of pipeline.config files");
-  check_command->add_option("CONFIG", configs)->required();
+  check_command->add_option("CONFIG", configs, "pipeline.config files")->required();
   AddEdits(check_command, overrides.edit_config_json);
 
   anneal::eval::PlanOptions plan;
@@ -221,7 +226,7 @@ int main(int argc, char** argv) {
   launch_command->add_option("--master-addr", launch.master_addr, "host of rank 0 (default: $MASTER_ADDR, 127.0.0.1)");
   launch_command->add_option("--master-port", launch.master_port,
                              "port of rank 0 (default: $MASTER_PORT; one node: a free one)");
-  launch_command->add_option("COMMAND", launch.command, "-- train ...");
+  launch_command->add_option("COMMAND", launch.command, "-- and what each process runs: train ...");
 
   for (auto* command : {train_command, eval_command, export_command, predict_command}) command->allow_extras();
   try {

@@ -56,6 +56,7 @@ class Decider {
  private:
   Json& status() { return decision_.status; }
   Json& run() { return decision_.status["run"]; }
+  int Nodes() { return NodesOf(run(), spec_); }
   std::string Phase() { return status().value("phase", ""); }
   bool Ended() { return RunHasEnded(status()); }
 
@@ -77,7 +78,7 @@ class Decider {
     Wish wish;
     wish.hash = inputs.ready ? api::SpecHash(traits_.resource, spec_, inputs.identity) : "";
     wish.requested = observed_.job["metadata"].value("annotations", Json::object()).value(kRunRequested, "");
-    const bool started = HasStarted(status(), observed_.pods, traits_.pods);
+    const bool started = status().contains("run") && HasStarted(status(), observed_.pods, Nodes());
     switch (WantsRun(status(), spec_, wish, traits_.rerun_on_change, started)) {
       case NextRun::kQueued:
         Condition("SpecChangePending", true, "Queued", "a newer spec waits for the end of this run");
@@ -131,7 +132,7 @@ class Decider {
     }
   }
 
-  void Count() { status()["workers"] = WorkersStatus(CountWorkers(current_, traits_.pods)); }
+  void Count() { status()["workers"] = WorkersStatus(CountWorkers(current_, Nodes())); }
 
   void Suspend() {
     Remove(current_);
@@ -178,7 +179,7 @@ class Decider {
     if (WaitForAttempt()) return Count();
     CreateMissing();
     Count();
-    const WorkerCount workers = CountWorkers(current_, traits_.pods);
+    const WorkerCount workers = CountWorkers(current_, Nodes());
     ReportWorkers(status(), current_, workers, generation_, now_);
     const bool all = workers.all_run();
     status()["phase"] = all ? "Running" : waiting;
@@ -211,12 +212,13 @@ class Decider {
   }
 
   void CreateMissing() {
-    std::vector<bool> there(traits_.pods, false);
+    const int nodes = Nodes();
+    std::vector<bool> there(nodes, false);
     for (const Json& pod : current_) {
       const int index = PodNumber(pod, "anneal.dev/index");
-      if (index >= 0 && index < traits_.pods) there[index] = true;
+      if (index >= 0 && index < nodes) there[index] = true;
     }
-    for (int i = 0; i < traits_.pods; ++i) {
+    for (int i = 0; i < nodes; ++i) {
       if (!there[i]) decision_.create.push_back(i);
     }
     if (!decision_.create.empty()) return;
@@ -235,13 +237,13 @@ class Decider {
       Restart(JudgeFailure(policy, failures));
       return true;
     }
-    if (CountWorkers(current_, traits_.pods).succeeded == traits_.pods) {
+    if (CountWorkers(current_, Nodes()).succeeded == Nodes()) {
       Complete();
       if (Ended()) Cleanup();
       return true;
     }
     const bool complete = run().value("createdAttempt", 0) == run()["attempt"];
-    const auto lost = FindLostWorker(current_, traits_.pods, complete, give_up_, now_);
+    const auto lost = FindLostWorker(current_, Nodes(), complete, give_up_, now_);
     if (lost) {
       Restart(JudgeFailure(policy, {*lost}));
     } else {

@@ -49,7 +49,6 @@ struct Decision {
 /// What differs between the kinds.
 struct KindTraits {
   kube::Resource resource;
-  int pods = 1;
   bool rerun_on_change = true;  ///< after the run ended
   bool steps = false;           ///< rank 0 reports steps: the condition Progressing tells whether they move
   /// Takes the results of a run whose workers all succeeded into status; `message` is w0's termination message. Sets

@@ -36,10 +36,14 @@ kube::ReconcileResult JobReconciler::Reconcile(const kube::Key& key) {
   return Look(*found);
 }
 
-// Status is written before anything is made: a job without one has no children.
+// Status is written before anything is made: a job without one has no children, unless somebody has taken it away.
 kube::ReconcileResult JobReconciler::Welcome(const kube::Key& key) {
   const auto found = kube::Find(api_, resource_, key.ns, key.name);
   if (!found || !found->value("status", Json::object()).empty()) return {};
+  kube::ListOptions mine;
+  mine.label_selector = JobSelector(*found);
+  const auto pods = api_.List(resources::kPod, key.ns, mine).items;
+  if (std::any_of(pods.begin(), pods.end(), [&](const Json& pod) { return Owns(*found, pod); })) return {};
   return Look(*found);
 }
 
@@ -76,7 +80,9 @@ kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json&
   const bool written = WriteStatus(found, decision.status, next);
   std::optional<std::chrono::milliseconds> look_again = decision.requeue_after;
   try {
-    if (!Act(next, written, decision, observed.inputs)) look_again = std::chrono::seconds(1);
+    const auto number = [](const Json& status) { return status.value("run", Json::object()).value("number", 0); };
+    const bool begun = written && number(found.value("status", Json::object())) != number(decision.status);
+    if (!Act(next, written, begun, decision, observed.inputs)) look_again = std::chrono::seconds(1);
   } catch (const ApiError& error) {
     // A conflict and what passes by itself are no news.
     if (!error.conflict() && error.status() < 500 && error.status() != 429 && error.status() != 0)
@@ -161,8 +167,7 @@ void JobReconciler::ConfirmPods(Observed& observed) {
   if (!run.contains("createdAttempt") || run["createdAttempt"] != run["attempt"]) return;
   const Json& status = observed.job["status"];
   if (RunHasEnded(status) || status.value("phase", "") == "Suspended") return;
-  const int pods = Traits(observed.job).pods;
-  for (int index = 0; index < pods; ++index) {
+  for (int index = 0; index < RunNodes(observed.job); ++index) {
     const std::string name = PodName(observed.job, run["number"], run["attempt"], index);
     if (std::any_of(observed.pods.begin(), observed.pods.end(),
                     [&](const Json& pod) { return pod["metadata"]["name"] == name; }))
@@ -193,9 +198,9 @@ void JobReconciler::Report(const Json& job, const PodProblem& problem) {
   }
 }
 
-// `fresh`: the job was written on the version read, so it is the newest. False: a pod that the list did not show was
-// there already. The list was old, and its event may have come before.
-bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, const RunInputs& inputs) {
+// `fresh`: the job was written on the version read, so it is the newest. `begun`: that write began the run. False: a
+// pod that the list did not show was there already. The list was old, and its event may have come before.
+bool JobReconciler::Act(const Json& job, bool fresh, bool begun, const Decision& decision, const RunInputs& inputs) {
   const std::string ns = job["metadata"].value("namespace", "default");
   for (const Json& pod : decision.remove) Remove(resources::kPod, pod, decision.grace);
   for (const Json& pod : decision.force) Remove(resources::kPod, pod, 0);
@@ -208,7 +213,7 @@ bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, c
       throw ApiError(409, "Conflict", "the job has been modified since it was read");
   }
   if (HasService(job)) Ensure(resources::kService, job, HeadlessService(job));
-  if (!KeepConfig(job, inputs)) return true;
+  if (!KeepConfig(job, begun, inputs)) return true;
   const int run = job["status"]["run"]["number"];
   ForgetRuns(job, run - job["spec"].value("historyLimit", 5));
   PrepareMore(job);
@@ -238,13 +243,11 @@ bool JobReconciler::MakePod(const Json& job, const Json& pod) {
 }
 
 // The snapshot of the run's config. False: the config is lost, and told.
-bool JobReconciler::KeepConfig(const Json& job, const RunInputs& inputs) {
+bool JobReconciler::KeepConfig(const Json& job, bool begun, const RunInputs& inputs) {
   const Json& run = job["status"]["run"];
   const std::string ns = job["metadata"].value("namespace", "default"),
                     snapshot = SnapshotName(job["metadata"]["name"], run["number"]);
-  // A run that has just begun has none yet, and its config at hand: no need to ask first.
-  const bool begins = run["attempt"] == 1 && inputs.ready && IsConfigOf(run, inputs.config);
-  if (!begins) {
+  if (!begun) {  // a run that has just begun has none yet
     if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); there && Owns(job, *there))
       return true;
   }
@@ -359,7 +362,7 @@ std::vector<std::string> LaunchArguments(const Json& job) {
   const int processes = workers.value("procsPerNode", std::max(1, workers["gpusPerNode"].get<int>()));
   return {"launch",
           "--nnodes",
-          workers["numNodes"].dump(),
+          std::to_string(RunNodes(job)),
           "--node-rank",
           "{index}",
           "--nproc-per-node",

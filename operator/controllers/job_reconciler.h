@@ -64,10 +64,10 @@ class JobReconciler : public kube::Reconciler {
   void RefuseSpec(const kube::Json& found, const std::string& faults);
   void Remove(const kube::Resource& resource, const kube::Json& object, std::optional<int64_t> grace);
   void ForgetRuns(const kube::Json& job, int first);
-  bool KeepConfig(const kube::Json& job, const RunInputs& inputs);
+  bool KeepConfig(const kube::Json& job, bool begun, const RunInputs& inputs);
   std::optional<std::string> RunConfig(const kube::Json& job, const RunInputs& inputs);
   static bool Owns(const kube::Json& job, const kube::Json& object);
-  bool Act(const kube::Json& job, bool fresh, const Decision& decision, const RunInputs& inputs);
+  bool Act(const kube::Json& job, bool fresh, bool begun, const Decision& decision, const RunInputs& inputs);
 
   ProgressPoller& poller_;
   kube::ChildCache* children_;

@@ -4,6 +4,7 @@
 
 #include "operator/controllers/gang.h"
 #include "operator/controllers/pod_overlay.h"
+#include "operator/controllers/policies/run_start.h"
 
 namespace anneal::controllers {
 namespace {
@@ -36,7 +37,7 @@ Json Environment(const Json& job, int index) {
   Json env = Json::array();
   AddEnv(env, "MASTER_ADDR", MasterAddress(job));
   AddEnv(env, "MASTER_PORT", rendezvous["port"].dump());
-  AddEnv(env, "NNODES", spec["workers"]["numNodes"].dump());
+  AddEnv(env, "NNODES", std::to_string(RunNodes(job)));
   AddEnv(env, "NODE_RANK", std::to_string(index));
   AddEnv(env, "PROCESS_GROUP_TIMEOUT_SECONDS", rendezvous["timeoutSeconds"].dump());
   AddEnv(env, "ANNEAL_PROGRESS_PORT", std::to_string(kProgressPort));
@@ -91,7 +92,8 @@ std::string PodName(const Json& job, int run, int attempt, int index) {
   return NameOf(job) + "-r" + std::to_string(run) + "-a" + std::to_string(attempt) + "-w" + std::to_string(index);
 }
 
-bool HasService(const Json& job) { return job["spec"]["workers"]["numNodes"] > 1; }
+int RunNodes(const Json& job) { return NodesOf(job["status"]["run"], job["spec"]); }
+bool HasService(const Json& job) { return RunNodes(job) > 1; }
 std::string ServiceName(const Json& job) { return NameOf(job) + "-hl"; }
 std::string SnapshotName(const std::string& job, int run) { return job + "-r" + std::to_string(run) + "-config"; }
 std::string ClaimName(const std::string& job) { return job + "-model"; }

@@ -23,6 +23,8 @@ inline constexpr int kProgressPort = 29400;
 
 std::string PodName(const kube::Json& job, int run, int attempt, int index);
 std::string ServiceName(const kube::Json& job);
+/// Pods of the run in job.status.run.
+int RunNodes(const kube::Json& job);
 /// The pods of a run find each other through a headless Service; one alone needs none.
 bool HasService(const kube::Json& job);
 std::string SnapshotName(const std::string& job, int run);

@@ -47,11 +47,11 @@ std::optional<EventCorrelator::Verdict> EventCorrelator::Take(const Json& object
                     name = metadata["name"], type = fact.warning ? "Warning" : "Normal";
   if (!Spends(uid, now)) return std::nullopt;
   std::string message = fact.message.substr(0, 1024);
-  const std::string group = uid + "|" + type + "|" + fact.reason;
-  Hash key = HashOf(group + "|" + message);
-  if (IsOneOfMany(HashOf(group), message, now)) {
+  const Hash group{HashOf(uid), HashOf(type + "|" + fact.reason)};
+  Hash key{HashOf(uid), HashOf(type + "|" + fact.reason + "|" + message)};
+  if (IsOneOfMany(group, message, now)) {
     message = (kCombined + message).substr(0, 1024);
-    key = HashOf(group);
+    key = group;
   }
   const std::string time = FormatTime(now);
   if (const auto found = told_.find(key); found != told_.end()) {

@@ -14,6 +14,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "operator/kube/api.h"
 #include "operator/kube/reconciler.h"
@@ -47,8 +48,9 @@ class EventCorrelator {
   static constexpr size_t kRemembered = 4096;
 
  private:
-  /// Texts are remembered by their hash: 4,096 of them would be megabytes.
-  using Hash = uint64_t;
+  /// Texts are remembered by their hash: 4,096 of them would be megabytes. That of the object's UID, which the server
+  /// makes, stands by itself: whatever a message says, it is that object's.
+  using Hash = std::pair<uint64_t, uint64_t>;
   struct Told {
     std::string ns, name;
     int count = 0;
@@ -59,16 +61,16 @@ class EventCorrelator {
   };
   struct Group {
     Clock::Time begin;
-    std::set<Hash> messages;
+    std::set<uint64_t> messages;
   };
 
   bool Spends(const std::string& uid, Clock::Time now);
   bool IsOneOfMany(Hash group, const std::string& message, Clock::Time now);
 
   std::string instance_;
-  std::map<Hash, Told> told_;  ///< by object, type, reason, message
-  std::list<Hash> order_;      ///< keys of told_, the oldest first
-  std::map<Hash, Budget> budgets_;
+  std::map<Hash, Told> told_;           ///< by object, type, reason, message
+  std::list<Hash> order_;               ///< keys of told_, the oldest first
+  std::map<uint64_t, Budget> budgets_;  ///< by UID
   std::map<Hash, Group> groups_;
   uint64_t number_ = 0;
 };

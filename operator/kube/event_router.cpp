@@ -106,7 +106,9 @@ void EventRouter::Forget(size_t source, const Key& key) {
   for (const auto& reference : found->references) {
     const auto followers = followers_.find(reference);
     if (followers == followers_.end()) continue;
-    std::erase_if(followers->second, [&](const Wake& wake) { return wake.key == key; });
+    std::erase_if(followers->second, [&](const Wake& wake) {
+      return wake.key == key && reconcilers_[wake.reconciler]->resource() == sources_[source].resource;
+    });
     if (followers->second.empty()) followers_.erase(followers);
   }
   known_[source].erase(found);

@@ -46,7 +46,6 @@ void Manager::Start() {
   }
   unlisted_ = static_cast<int>(sources_.size());
   if (!options_.unserved.empty()) {
-    welcoming_ = static_cast<int>(controllers_.size() * options_.namespaces.size());
     for (auto& controller : controllers_) {
       for (const std::string& ns : options_.namespaces)
         threads_.emplace_back([this, &c = *controller, &ns] { Welcome(c, ns); });
@@ -109,6 +108,7 @@ std::string Manager::Relist(const Source& source, bool first) {
         page = api_.List(what.resource, source.ns, options);
         for (const Json& item : page.items) {
           traces.push_back(router_.Read(source.number, item));
+          if (first) traces.back().own = false;  // whoever was welcomed is looked at again, with all that is known then
           if (first && !what.child && Unserved(item)) unserved.push_back(traces.back().key);
         }
         options.continue_token = page.continue_token;
@@ -212,33 +212,26 @@ void Manager::Work(Controller& controller) {
   }
 }
 
-// Who comes now does not wait for thousands that only have to be looked at again. By one thread, and no worker runs
-// before it has ended: nobody looks at a key twice at a time.
+// Who comes now does not wait for thousands that only have to be looked at again. Whatever goes wrong here, they are
+// served with all others.
 void Manager::Welcome(Controller& controller, const std::string& ns) {
   const Resource& resource = controller.reconciler->resource();
-  const auto welcome = [&](const Json& object) {
-    const Json& metadata = object.at("metadata");
-    if (unlisted_ == 0 || stopping_) return;
-    Handle(controller, {metadata.value("namespace", ""), metadata.at("name")}, 0, &Reconciler::Welcome);
-  };
   try {
-    ListOptions options;
-    options.field_selector = options_.unserved;
-    options.limit = options_.page;
-    const ListResult list = api_.List(resource, ns, options);
-    for (const Json& object : list.items) welcome(object);
-    options.resource_version = list.resource_version;
-    options.limit = 0;
-    const auto watch = api_.StartWatch(resource, ns, options);
-    while (unlisted_ > 0 && !stopping_ && !watch->done()) {
+    ListOptions unserved;  // without a version: those that are there come first
+    unserved.field_selector = options_.unserved;
+    const auto watch = api_.StartWatch(resource, ns, unserved);
+    while (!synced() && !stopping_ && !watch->done()) {
       const auto event = watch->Next(milliseconds(50));
-      if (event && event->type == EventType::kAdded) welcome(event->object);
+      if (!event || event->type != EventType::kAdded || synced()) continue;
+      const Json& metadata = event->object.at("metadata");
+      const Key key{metadata.value("namespace", ""), metadata.at("name")};
+      if (controller.queue.Take(key)) Handle(controller, key, 0, &Reconciler::Welcome);
     }
+  } catch (const ApiError& error) {
+    if (error.status() != 400) log_("looking for new " + resource.plural + ": " + error.what());
   } catch (const std::exception& error) {
-    // They are served with all others.
     log_("looking for new " + resource.plural + ": " + error.what());
   }
-  if (--welcoming_ == 0) changed_.notify_all();
 }
 
 void Manager::Handle(Controller& controller, const Key& key, double waited,

@@ -55,7 +55,7 @@ class Manager {
   /// Queues a key from outside (the progress poller).
   void Enqueue(const Resource& resource, const Key& key);
   /// Every kind was listed once; no reconcile runs before, only welcomes.
-  bool synced() const { return unlisted_ == 0 && welcoming_ == 0; }
+  bool synced() const { return unlisted_ == 0; }
   /// Of each kind, for metrics.
   struct KindState {
     std::string kind;
@@ -96,7 +96,7 @@ class Manager {
   std::vector<Source> sources_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
-  std::atomic<int> unlisted_{1}, welcoming_{0};  ///< sources, threads
+  std::atomic<int> unlisted_{1};  ///< sources
   std::mutex mutex_;
   std::condition_variable changed_;
 };

@@ -7,13 +7,19 @@
 namespace anneal::kube {
 namespace {
 
+constexpr size_t kLargeText = 256 << 10;
+
+bool LeftOut(std::string_view name, Without without) {
+  return name == "managedFields" || std::find(without.begin(), without.end(), name) != without.end();
+}
+
 /// The document but for what stands under those names, of which nothing is built.
 Json Build(const simdjson::dom::element& from, Without without) {
   switch (from.type()) {
     case simdjson::dom::element_type::OBJECT: {
       Json object = Json::object();
       for (const auto& [name, value] : simdjson::dom::object(from)) {
-        if (name == "managedFields" || std::find(without.begin(), without.end(), name) != without.end()) continue;
+        if (LeftOut(name, without)) continue;
         object[std::string(name)] = Build(value, without);
       }
       return object;
@@ -59,11 +65,24 @@ std::optional<std::string> FrameSplitter::Take() {
 }
 
 Json ParseObject(const std::string& text, Without without) {
-  thread_local simdjson::dom::parser parser;  // its buffers are many times as large as the text
+  // Kept for the many small texts; its buffers are many times as large as the largest one was.
+  thread_local simdjson::dom::parser parser;
   simdjson::dom::element document;
-  if (parser.parse(text).get(document) != simdjson::SUCCESS || !document.is_object())
-    throw ApiError(0, "BadFrame", "not a JSON object: " + text.substr(0, 200));
-  return Build(document, without);
+  Json object;
+  if (parser.parse(text).get(document) == simdjson::SUCCESS) {
+    object = Build(document, without);
+  } else {
+    // Numbers beyond 64 bits and very deep objects are JSON, too: one such object must not stop a list.
+    object = Json::parse(
+        text,
+        [&](int, Json::parse_event_t event, const Json& name) {
+          return event != Json::parse_event_t::key || !LeftOut(name.get_ref<const std::string&>(), without);
+        },
+        false);
+  }
+  if (text.size() > kLargeText) parser = simdjson::dom::parser();
+  if (!object.is_object()) throw ApiError(0, "BadFrame", "not a JSON object: " + text.substr(0, 200));
+  return object;
 }
 
 std::optional<WatchEvent> ParseWatchFrame(const std::string& frame, Without without) {

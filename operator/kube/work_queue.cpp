@@ -90,7 +90,8 @@ std::optional<Key> WorkQueue::Get(std::chrono::duration<double>* waited) {
     if (delayed_.empty()) {
       changed_.wait(lock);
     } else {
-      changed_.wait_until(lock, delayed_.begin()->first);
+      const auto due = delayed_.begin()->first;  // the entry may go meanwhile
+      changed_.wait_until(lock, due);
     }
   }
   const Key key = ready_.begin()->second;
@@ -100,6 +101,17 @@ std::optional<Key> WorkQueue::Get(std::chrono::duration<double>* waited) {
   queued_.erase(key);
   processing_[key] = now;
   return key;
+}
+
+bool WorkQueue::Take(const Key& key) {
+  const std::lock_guard lock(mutex_);
+  if (stopped_ || processing_.count(key)) return false;
+  if (const auto found = queued_.find(key); found != queued_.end()) {
+    ready_.erase({found->second.place, key});
+    queued_.erase(found);
+  }
+  processing_[key] = Steady::now();
+  return true;
 }
 
 void WorkQueue::Done(const Key& key) {

@@ -80,8 +80,8 @@ class Chart(unittest.TestCase):
         for values in ({}, FULL, {"watchNamespaces": ["a", "b"]}):
             text = template(values)
             self.assertEqual(text, template(values))
-            self.assertEqual(text, template(values, kubernetes="1.29.0"))
-        self.assertIn("1.29.0", template({}, kubernetes="1.28.9", fails=True))
+            self.assertEqual(text, template(values, kubernetes="1.30.0"))
+        self.assertIn("1.30.0", template({}, kubernetes="1.29.9", fails=True))
 
     def test_what_a_default_installation_is(self):
         kinds = sorted(kind for kind, _, _ in render())

@@ -454,6 +454,20 @@ TEST(WatchFrames, FieldsAreLeftOutWhereverTheyStand) {
   EXPECT_EQ(ParseObject(R"({"a":1,"a":{"b":2}})"), (Json{{"a", {{"b", 2}}}}));  // the last counts, as before
 }
 
+// Any user can store such an object: it must not stop the list that it is in.
+TEST(WatchFrames, NumbersBeyond64BitsAndDeepObjectsAreJsonToo) {
+  constexpr std::array<std::string_view, 1> without{"volumes"};
+  for (const std::string number : {"18446744073709551616", "-9223372036854775809", "100000000000000000000"}) {
+    const Json object = ParseObject(R"({"managedFields":[1],"volumes":{"a":2},"a":[)" + number + "]}", without);
+    EXPECT_EQ(object, (Json{{"a", {std::stod(number)}}})) << number;
+  }
+  std::string deep = "1";
+  for (int i = 0; i < 3000; ++i) deep = "{\"a\":" + deep + "}";
+  EXPECT_EQ(ParseObject(deep).dump(), deep);
+  EXPECT_THROW(ParseObject(deep.substr(0, deep.size() - 1)), ApiError);
+  EXPECT_THROW(ParseObject("100000000000000000000"), ApiError);
+}
+
 TEST(WatchFrames, MalformedFramesAreErrors) {
   for (const char* frame : {"", "null", "[]", "{", "{}", R"({"type":1,"object":{}})", R"({"type":"ADDED"})",
                             R"({"type":"ADDED","object":[]})", R"({"type":"ADDED","object":{}})",

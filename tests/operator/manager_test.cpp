@@ -117,15 +117,19 @@ TEST(Manager, AnExpiredContinueTokenStartsTheListAgainAndNothingRunsBeforeItIsWh
   EXPECT_EQ(manager.followed(), 2u);
 }
 
-// A kind's list takes as long as it likes; a new object is welcomed, one that is served already waits.
+// A kind's list takes as long as it likes; a new object is welcomed, one that is served already waits. A welcome's key
+// is its own until it ends, also when the lists are whole by then; what it asks for, another look, comes.
 TEST(Manager, WhoIsNewIsWelcomedWhileTheListsGoOn) {
   class Welcomer : public Recorder {
    public:
     ReconcileResult Welcome(const Key& key) override {
       Reconcile({key.ns, "welcome " + key.name});
-      if (key.name == "early" && Count("welcome early") == 1) throw ApiError(500, "", "not now");
+      if (key.name == "slow") leave.get_future().wait();
+      if (key.name == "fails") throw ApiError(500, "", "not now");
+      if (key.name == "again") return {milliseconds(1)};
       return {};
     }
+    std::promise<void> leave;
   };
   for (const bool knows : {true, false}) {
     Welcomer recorder;
@@ -137,39 +141,69 @@ TEST(Manager, WhoIsNewIsWelcomedWhileTheListsGoOn) {
         return list(options);
       }
     } lists;
-    lists.list = [&](const ListOptions& options) -> ListResult {
-      if (options.field_selector.empty()) {
-        opened.wait();
-        return {{Object("early", "1"), Object("served", "2")}, "5", ""};
-      }
-      EXPECT_EQ(options.field_selector, "status.phase=");
-      if (!knows) throw ApiError(400, "BadRequest", "field label not supported");
-      return {{Object("early", "1")}, "3", ""};
+    lists.list = [&](const ListOptions&) -> ListResult {
+      opened.wait();
+      return {{Object("slow", "1"), Object("served", "2")}, "5", ""};
     };
     lists.watch = [&](const ListOptions& options) -> std::unique_ptr<Watch> {
       if (options.field_selector.empty()) return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true);
-      EXPECT_EQ(options.resource_version, "3");
-      return std::make_unique<ListedWatch>(
-          std::deque<WatchEvent>{{EventType::kAdded, Object("late", "4")}, {EventType::kDeleted, Object("early", "5")}},
-          true);
+      EXPECT_EQ(options.field_selector, "status.phase=");
+      EXPECT_EQ(options.resource_version, "");
+      if (!knows) throw ApiError(400, "BadRequest", "field label not supported");
+      std::deque<WatchEvent> events{{EventType::kDeleted, Object("gone", "3")}};
+      for (const char* name : {"fails", "again", "slow"}) events.push_back({EventType::kAdded, Object(name, "4")});
+      return std::make_unique<ListedWatch>(events, true);
     };
     ManagerOptions options = Quick();
     options.unserved = "status.phase=";
+    std::atomic<int> lines{0};
     Manager manager(
-        lists, {&recorder}, 2, [](const std::string&) {}, options);
+        lists, {&recorder}, 2, [&](const std::string&) { ++lines; }, options);
     manager.Start();
     if (knows) {
-      EXPECT_TRUE(Eventually([&] { return recorder.Count("welcome late") == 1; }));
-      EXPECT_EQ(recorder.Count("welcome early"), 1u);
+      EXPECT_TRUE(Eventually([&] { return recorder.Count("welcome slow") == 1; }));
+      EXPECT_EQ(recorder.Count("welcome fails") + recorder.Count("welcome again"), 2u);
+      EXPECT_EQ(recorder.Count("welcome gone"), 0u);
     } else {
       std::this_thread::sleep_for(milliseconds(50));
     }
-    EXPECT_EQ(recorder.Count("early") + recorder.Count("served"), 0u);
+    EXPECT_EQ(recorder.Count("slow") + recorder.Count("served") + recorder.Count("fails") + recorder.Count("again"),
+              0u);
     EXPECT_FALSE(manager.synced());
     open.set_value();
-    EXPECT_TRUE(Eventually([&] { return recorder.Count("early") > 0 && recorder.Count("served") > 0; }));
+    EXPECT_TRUE(Eventually([&] { return recorder.Count("served") == 1; }));
     EXPECT_TRUE(manager.synced());
+    if (knows) {
+      EXPECT_TRUE(Eventually([&] { return recorder.Count("fails") == 1 && recorder.Count("again") == 1; }));
+      EXPECT_EQ(recorder.Count("slow"), 0u);
+    }
+    recorder.leave.set_value();
+    EXPECT_TRUE(Eventually([&] { return recorder.Count("slow") == 1; }));
+    EXPECT_EQ(lines, 0);  // a server that cannot select is none to complain about
   }
+}
+
+// What a welcome has written is listed as its own; the job is looked at again all the same, with all that is known
+// then.
+TEST(Manager, AFirstListQueuesAlsoWhatThisProcessHasWritten) {
+  ScriptedApi api;
+  Recorder recorder;
+  OwnWrites own;
+  own.Wrote(resources::kTrainJob, {"ns", "a"}, "1");
+  api.watch = [](const ListOptions&) { return std::make_unique<ListedWatch>(std::deque<WatchEvent>{}, true); };
+  ManagerOptions options = Quick();
+  options.own_writes = &own;
+  Manager manager(
+      api, {&recorder}, 1, [](const std::string&) {}, options);
+  // Served already: else it is queued as such.
+  api.list = [](const ListOptions&) -> ListResult {
+    Json job = Object("a", "1");
+    job["metadata"]["generation"] = 1;
+    job["status"]["observedGeneration"] = 1;
+    return {{job}, "5", ""};
+  };
+  manager.Start();
+  EXPECT_TRUE(Eventually([&] { return recorder.Count("a") == 1; }));
 }
 
 TEST(Manager, AWatchThatEndsGoesOnFromTheLastVersionOrBookmarkWithoutAList) {
@@ -516,6 +550,27 @@ TEST_F(Router, AnEventWakesThoseThatReferToTheObjectAndNoOthers) {
   router.Gone(jobs, router.Read(jobs, Job("b", "t")));
   EXPECT_EQ(Changed(resources::kTrainJob, Job("t")), Wakes{});
   EXPECT_EQ(router.size(), 3u);  // t, a, c
+}
+
+// Another kind's job of the same name that follows the same source keeps following it.
+TEST_F(Router, JobsOfTwoKindsMayHaveOneName) {
+  class ExportFollower : public Follower {
+   public:
+    const Resource& resource() const override { return resources::kExportJob; }
+  } exporter;
+  EventRouter router({&follower, &exporter});
+  const auto changed = [&](const Resource& resource, const Json& object) {
+    for (size_t source = 0; source < router.sources().size(); ++source) {
+      if (router.sources()[source].resource == resource) return router.Changed(source, router.Read(source, object));
+    }
+    return Wakes{};
+  };
+  changed(resources::kEvalJob, Job("m", "t"));
+  changed(resources::kExportJob, Job("m", "t"));
+  changed(resources::kEvalJob, Job("m", "t"));
+  EXPECT_EQ(changed(resources::kTrainJob, Job("t")), (Wakes{{0, {"ns", "m"}}, {1, {"ns", "m"}}}));
+  changed(resources::kEvalJob, Job("m", "other"));
+  EXPECT_EQ(changed(resources::kTrainJob, Job("t")), (Wakes{{1, {"ns", "m"}}}));
 }
 
 TEST_F(Router, AListThatTakesThePlaceOfWhatWasKnownWakesTheOwnersOfWhatIsGone) {

@@ -90,6 +90,50 @@ TEST_F(Pods, OneAloneHasNoService) {
   EXPECT_TRUE(cluster.api.List(resources::kService, "default", {}).items.empty());
 }
 
+// A run has as many pods as it began with: a spec that waits for its end changes nothing of it, the next run follows
+// it.
+TEST_F(Pods, AChangedNumberOfNodesWaitsForTheEndOfTheRun) {
+  for (const auto& [before, after] : {std::pair{1, 2}, {2, 1}}) {
+    const std::string name = "job" + std::to_string(before);
+    const std::string config =
+        config::ReadTextFile(std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/pipeline.config");
+    cluster.api.Create(kTrainJob, "default",
+                       {{"metadata", {{"name", name}}},
+                        {"spec",
+                         {{"image", "worker:1"},
+                          {"config", {{"inline", config}}},
+                          {"workers", {{"numNodes", before}}},
+                          {"checkpoint", {{"volume", {{"claimName", "models"}}}}}}}});
+    cluster.Settle();
+    const auto pods = [&](int run, int count) {
+      std::vector<std::string> names;
+      for (int i = 0; i < count; ++i) names.push_back(name + "-r" + std::to_string(run) + "-a1-w" + std::to_string(i));
+      return names;
+    };
+    EXPECT_EQ(cluster.Phase(kTrainJob, name), "Running");
+    cluster.api.MergePatch(kTrainJob, "default", name, {{"spec", {{"workers", {{"numNodes", after}}}}}});
+    cluster.Settle();
+    const Json status = cluster.Get(kTrainJob, name)["status"];
+    EXPECT_EQ(status["phase"], "Running");
+    EXPECT_TRUE(api::IsTrue(status, "SpecChangePending"));
+    EXPECT_EQ(status["run"]["restarts"], 0);
+    EXPECT_EQ(status["workers"]["desired"], before);
+    EXPECT_EQ(cluster.Pods(), pods(1, before));
+    for (const std::string& pod : pods(1, before)) {
+      EXPECT_EQ(cluster.Phase(kTrainJob, name), "Running");
+      cluster.End(pod, 0, R"({"globalStep":9,"metrics":{"auc":0.7}})");
+      cluster.Settle();
+    }
+    EXPECT_EQ(cluster.Get(kTrainJob, name)["status"]["run"]["number"], 2);
+    EXPECT_EQ(cluster.Get(kTrainJob, name)["status"]["workers"]["desired"], after);
+    const Json pod = cluster.Get(resources::kPod, name + "-r2-a1-w0");
+    EXPECT_EQ(Env(pod, "NNODES"), std::to_string(after));
+    EXPECT_EQ(Env(pod, "MASTER_ADDR") == "127.0.0.1", after == 1);
+    cluster.api.Delete(kTrainJob, "default", name, {}, {});
+    cluster.Settle();
+  }
+}
+
 TEST_F(Pods, Rdma) {
   const Json pod = Make(
       R"({"rendezvous":{"rdma":{"resourceName":"rdma/hca","count":2,"hcas":["mlx5_0","mlx5_1"]}},"workers":{"hostNetwork":true}})");

@@ -96,6 +96,8 @@ tzrec::protos::EasyRecConfig CheckedConfig(const std::string& text, const std::s
   std::vector<Fault> faults;
   LoadedConfig loaded = ParseWhatCanBe(text, file, faults);
   const size_t unreadable = faults.size();
+  const bool edited = !overrides.edit_config_json.empty();
+  const std::vector<Fault> of_the_text = edited ? Validate(loaded) : std::vector<Fault>();
   try {
     ApplyOverrides(loaded.config, overrides);
   } catch (const ConfigError& error) {
@@ -106,6 +108,11 @@ tzrec::protos::EasyRecConfig CheckedConfig(const std::string& text, const std::s
     // In or around a field that could not be read, it may only be what follows from that.
     const auto end = faults.begin() + static_cast<std::ptrdiff_t>(unreadable);
     if (std::any_of(faults.begin(), end, [&](const Fault& cause) { return Related(cause.path, fault.path); })) continue;
+    const auto same = [&](const Fault& other) { return other.path == fault.path && other.message == fault.message; };
+    if (edited && std::none_of(of_the_text.begin(), of_the_text.end(), same)) {
+      fault.at = {};  // the line shows what the edits have replaced
+      fault.message += " (after the config edits)";
+    }
     faults.push_back(std::move(fault));
   }
   if (faults.empty()) return loaded.config;

@@ -69,6 +69,8 @@ bool HasStarted(const Json& status, const std::vector<Json>& pods, int desired) 
   return begun >= status.value("workers", Json::object()).value("desired", desired);
 }
 
+int NodesOf(const Json& run, const Json& spec) { return run.value("numNodes", spec["workers"]["numNodes"].get<int>()); }
+
 void BeginRun(Json& status, const Json& job, const RunInputs& inputs, const Wish& wish, kube::Clock::Time now) {
   int number = 1;
   std::string trigger = "Initial";
@@ -85,6 +87,7 @@ void BeginRun(Json& status, const Json& job, const RunInputs& inputs, const Wish
                                {"specHash", wish.hash},
                                {"configHash", api::Sha256(inputs.config)},
                                {"inputs", inputs.identity},
+                               {"numNodes", job["spec"]["workers"]["numNodes"]},
                                {"trigger", trigger},
                                {"attempt", 1},
                                {"restarts", 0},

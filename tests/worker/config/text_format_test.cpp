@@ -155,6 +155,26 @@ TEST(Validate, NamesFieldAndLine) {
   }
 }
 
+// A line of the file would show what the edit has replaced.
+TEST(Checked, FaultsOfEditsPointAtNoLine) {
+  std::string text = ReadTextFile(std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/pipeline.config");
+  text.replace(text.find("feature_names: \"user_id\""), 24, "feature_names: \"user_idd\"");
+  Overrides overrides;
+  overrides.edit_config_json = R"({"feature_configs[0].id_feature.embedding_dim": 0})";
+  try {
+    CheckedConfig(text, "p", overrides);
+    FAIL() << "good";
+  } catch (const ConfigFaults& faults) {
+    ASSERT_EQ(faults.faults().size(), 2u) << faults.what();
+    const std::string all = faults.what();
+    EXPECT_NE(all.find("p: feature_configs[0].id_feature.embedding_dim: must be more than 0 (after the config edits)"),
+              std::string::npos)
+        << all;
+    EXPECT_GT(faults.faults()[1].at.line, 0) << all;
+    EXPECT_EQ(all.find("after the config edits"), all.rfind("after the config edits")) << all;
+  }
+}
+
 TEST(Checked, WhatCannotBeReadDoesNotHideTheRest) {
   std::string text = ReadTextFile(std::string(ANNEAL_SOURCE_DIR) + "/examples/movielens/pipeline.config");
   const auto replace = [&](const std::string& from, const std::string& to) {
