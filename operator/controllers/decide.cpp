@@ -74,6 +74,9 @@ class Decider {
 
   /// False: there is no run, and none can begin yet.
   bool StartRun() {
+    // A run of an operator that did not note the number yet.
+    if (status().contains("run") && !Ended() && !run().contains("numNodes") && status().contains("workers"))
+      run()["numNodes"] = status()["workers"].value("desired", Nodes());
     const RunInputs& inputs = observed_.inputs;
     Wish wish;
     wish.hash = inputs.ready ? api::SpecHash(traits_.resource, spec_, inputs.identity) : "";

@@ -216,21 +216,25 @@ void Manager::Work(Controller& controller) {
 // served with all others.
 void Manager::Welcome(Controller& controller, const std::string& ns) {
   const Resource& resource = controller.reconciler->resource();
-  try {
-    ListOptions unserved;  // without a version: those that are there come first
-    unserved.field_selector = options_.unserved;
-    const auto watch = api_.StartWatch(resource, ns, unserved);
-    while (!synced() && !stopping_ && !watch->done()) {
-      const auto event = watch->Next(milliseconds(50));
-      if (!event || event->type != EventType::kAdded || synced()) continue;
-      const Json& metadata = event->object.at("metadata");
-      const Key key{metadata.value("namespace", ""), metadata.at("name")};
-      if (controller.queue.Take(key)) Handle(controller, key, 0, &Reconciler::Welcome);
+  while (!synced() && !stopping_) {
+    try {
+      ListOptions unserved;  // without a version: those that are there come first
+      unserved.field_selector = options_.unserved;
+      const auto watch = api_.StartWatch(resource, ns, unserved);
+      while (!synced() && !stopping_ && !watch->done()) {
+        const auto event = watch->Next(milliseconds(50));
+        if (!event || event->type != EventType::kAdded || synced()) continue;
+        const Json& metadata = event->object.at("metadata");
+        const Key key{metadata.value("namespace", ""), metadata.at("name")};
+        if (controller.queue.Take(key)) Handle(controller, key, 0, &Reconciler::Welcome);
+      }
+    } catch (const ApiError& error) {
+      if (error.status() == 400) return;  // the server cannot select by it
+      log_("looking for new " + resource.plural + ": " + error.what());
+    } catch (const std::exception& error) {
+      log_("looking for new " + resource.plural + ": " + error.what());
     }
-  } catch (const ApiError& error) {
-    if (error.status() != 400) log_("looking for new " + resource.plural + ": " + error.what());
-  } catch (const std::exception& error) {
-    log_("looking for new " + resource.plural + ": " + error.what());
+    if (!synced()) Wait(options_.first_backoff);
   }
 }
 

@@ -8,6 +8,7 @@ namespace anneal::kube {
 namespace {
 
 constexpr size_t kLargeText = 256 << 10;
+constexpr int kDeepest = 500;
 
 bool LeftOut(std::string_view name, Without without) {
   return name == "managedFields" || std::find(without.begin(), without.end(), name) != without.end();
@@ -72,10 +73,12 @@ Json ParseObject(const std::string& text, Without without) {
   if (parser.parse(text).get(document) == simdjson::SUCCESS) {
     object = Build(document, without);
   } else {
-    // Numbers beyond 64 bits and very deep objects are JSON, too: one such object must not stop a list.
+    // Numbers beyond 64 bits and very deep objects are JSON, too: one such object must not stop a list. What is deeper
+    // than anything that is read is left out: copies and comparisons go down as far.
     object = Json::parse(
         text,
-        [&](int, Json::parse_event_t event, const Json& name) {
+        [&](int depth, Json::parse_event_t event, const Json& name) {
+          if (depth > kDeepest) return false;
           return event != Json::parse_event_t::key || !LeftOut(name.get_ref<const std::string&>(), without);
         },
         false);

@@ -99,6 +99,8 @@ std::optional<Key> WorkQueue::Get(std::chrono::duration<double>* waited) {
   if (waited) *waited = now - queued_.at(key).since;
   ready_.erase(ready_.begin());
   queued_.erase(key);
+  // Whoever waits for the next time of all may just have been woken for this key.
+  if (!ready_.empty() || !delayed_.empty()) changed_.notify_one();
   processing_[key] = now;
   return key;
 }
@@ -109,6 +111,7 @@ bool WorkQueue::Take(const Key& key) {
   if (const auto found = queued_.find(key); found != queued_.end()) {
     ready_.erase({found->second.place, key});
     queued_.erase(found);
+    again_.insert(key);
   }
   processing_[key] = Steady::now();
   return true;

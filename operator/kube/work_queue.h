@@ -30,7 +30,8 @@ class WorkQueue {
   /// Done when it has finished.
   std::optional<Key> Get(std::chrono::duration<double>* waited = nullptr);
   void Done(const Key& key);
-  /// Takes a key out of turn, also one that is not queued; false: somebody has it. The caller calls Done.
+  /// Takes a key out of turn, also one that is not queued; false: somebody has it. The caller calls Done, and then a key
+  /// that was queued is queued again.
   bool Take(const Key& key);
   void ShutDown();
 

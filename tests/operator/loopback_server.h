@@ -19,17 +19,20 @@ namespace anneal::testing {
 
 /// A self-signed certificate for 127.0.0.1, made once per process.
 inline const std::string& CertificateFolder() {
-  static const std::string folder = [] {
+  struct Folder {
     std::string path = (std::filesystem::temp_directory_path() / "anneal-tls-XXXXXX").string();
-    if (!::mkdtemp(path.data())) throw std::runtime_error("mkdtemp");
-    const std::string command =
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=loopback -addext subjectAltName=IP:127.0.0.1 "
-        "-keyout " +
-        path + "/key.pem -out " + path + "/cert.pem 2>/dev/null";
-    if (std::system(command.c_str()) != 0) throw std::runtime_error(command);
-    return path;
-  }();
-  return folder;
+    Folder() {
+      if (!::mkdtemp(path.data())) throw std::runtime_error("mkdtemp");
+      const std::string command =
+          "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=loopback -addext subjectAltName=IP:127.0.0.1 "
+          "-keyout " +
+          path + "/key.pem -out " + path + "/cert.pem 2>/dev/null";
+      if (std::system(command.c_str()) != 0) throw std::runtime_error(command);
+    }
+    ~Folder() { std::filesystem::remove_all(path); }
+  };
+  static const Folder folder;
+  return folder.path;
 }
 
 class LoopbackServer {

@@ -19,6 +19,22 @@ TEST(WorkQueue, EachKeyOnceAndAgainWhenAddedWhileWorkedOn) {
   EXPECT_EQ(queue.Get()->name, "a");
 }
 
+TEST(WorkQueue, AKeyTakenOutOfTurnKeepsItsTurn) {
+  WorkQueue queue;
+  const Key a{"ns", "a"}, b{"ns", "b"};
+  EXPECT_TRUE(queue.Take(a));
+  EXPECT_FALSE(queue.Take(a));
+  queue.Done(a);
+  queue.Add(b);
+  EXPECT_TRUE(queue.Take(b));
+  EXPECT_EQ(queue.state().depth, 0u);
+  queue.Done(b);
+  EXPECT_EQ(queue.state().depth, 1u);
+  EXPECT_EQ(queue.Get(), b);
+  queue.Done(b);
+  EXPECT_EQ(queue.state().depth, 0u);
+}
+
 TEST(WorkQueue, DelayedKeysComeInTheirTime) {
   WorkQueue queue;
   queue.AddAfter({"n", "late"}, std::chrono::milliseconds(60));

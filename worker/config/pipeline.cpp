@@ -97,7 +97,14 @@ tzrec::protos::EasyRecConfig CheckedConfig(const std::string& text, const std::s
   LoadedConfig loaded = ParseWhatCanBe(text, file, faults);
   const size_t unreadable = faults.size();
   const bool edited = !overrides.edit_config_json.empty();
-  const std::vector<Fault> of_the_text = edited ? Validate(loaded) : std::vector<Fault>();
+  std::vector<Fault> unedited;
+  if (edited) {
+    LoadedConfig other = loaded;
+    Overrides flags = overrides;
+    flags.edit_config_json.clear();
+    ApplyOverrides(other.config, flags);
+    unedited = Validate(other);
+  }
   try {
     ApplyOverrides(loaded.config, overrides);
   } catch (const ConfigError& error) {
@@ -109,7 +116,7 @@ tzrec::protos::EasyRecConfig CheckedConfig(const std::string& text, const std::s
     const auto end = faults.begin() + static_cast<std::ptrdiff_t>(unreadable);
     if (std::any_of(faults.begin(), end, [&](const Fault& cause) { return Related(cause.path, fault.path); })) continue;
     const auto same = [&](const Fault& other) { return other.path == fault.path && other.message == fault.message; };
-    if (edited && std::none_of(of_the_text.begin(), of_the_text.end(), same)) {
+    if (edited && std::none_of(unedited.begin(), unedited.end(), same)) {
       fault.at = {};  // the line shows what the edits have replaced
       fault.message += " (after the config edits)";
     }
