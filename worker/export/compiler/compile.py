@@ -220,9 +220,12 @@ def raw_sample(spec):
 def package(model, sample, shapes, output):
     with torch.no_grad():
         program = torch.export.export(model, (sample,), dynamic_shapes=(shapes,), strict=False)
-        # CUDA kernels are tried on the sample: the random numbers that they are tried on otherwise are no ids.
-        torch._inductor.aoti_compile_and_package(program, package_path=output,
-                                                 inductor_configs={"triton.autotune_at_compile_time": False})
+        torch._inductor.aoti_compile_and_package(program, package_path=output, inductor_configs={
+            # CUDA kernels are tried on the sample: the random numbers that they are tried on otherwise are no ids.
+            "triton.autotune_at_compile_time": False,
+            # A header compiled for one use gains nothing, and its checksum needs an openssl program.
+            "aot_inductor.precompile_headers": False,
+        })
 
 
 class Positional(torch.nn.Module):
