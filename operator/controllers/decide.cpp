@@ -81,7 +81,7 @@ class Decider {
     Wish wish;
     wish.hash = inputs.ready ? api::SpecHash(traits_.resource, spec_, inputs.identity) : "";
     wish.requested = observed_.job["metadata"].value("annotations", Json::object()).value(kRunRequested, "");
-    const bool started = status().contains("run") && HasStarted(status(), observed_.pods, Nodes());
+    const bool started = status().contains("run") && HasStarted(run(), observed_.pods, Nodes());
     switch (WantsRun(status(), spec_, wish, traits_.rerun_on_change, started)) {
       case NextRun::kQueued:
         Condition("SpecChangePending", true, "Queued", "a newer spec waits for the end of this run");
@@ -92,6 +92,7 @@ class Decider {
       case NextRun::kBegin:
         if (!inputs.ready) return Blocked();
         BeginRun(status(), observed_.job, inputs, wish, now_);
+        decision_.begun = true;
     }
     return true;
   }

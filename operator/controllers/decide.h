@@ -38,6 +38,7 @@ struct Observed {
 
 struct Decision {
   kube::Json status;                ///< the whole new status
+  bool begun = false;               ///< status begins a run
   std::vector<int> create;          ///< workers of the current attempt; Service, claim and snapshot come first
   std::vector<kube::Json> remove;   ///< pods to delete (by UID)
   std::optional<int64_t> grace;     ///< seconds that those get, if not their own

@@ -80,9 +80,7 @@ kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json&
   const bool written = WriteStatus(found, decision.status, next);
   std::optional<std::chrono::milliseconds> look_again = decision.requeue_after;
   try {
-    const auto number = [](const Json& status) { return status.value("run", Json::object()).value("number", 0); };
-    const bool begun = written && number(found.value("status", Json::object())) != number(decision.status);
-    if (!Act(next, written, begun, decision, observed.inputs)) look_again = std::chrono::seconds(1);
+    if (!Act(next, written, decision, observed.inputs)) look_again = std::chrono::seconds(1);
   } catch (const ApiError& error) {
     // A conflict and what passes by itself are no news.
     if (!error.conflict() && error.status() < 500 && error.status() != 429 && error.status() != 0)
@@ -198,9 +196,9 @@ void JobReconciler::Report(const Json& job, const PodProblem& problem) {
   }
 }
 
-// `fresh`: the job was written on the version read, so it is the newest. `begun`: that write began the run. False: a
-// pod that the list did not show was there already. The list was old, and its event may have come before.
-bool JobReconciler::Act(const Json& job, bool fresh, bool begun, const Decision& decision, const RunInputs& inputs) {
+// `fresh`: the job was written on the version read, so it is the newest. False: a pod that the list did not show was
+// there already. The list was old, and its event may have come before.
+bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, const RunInputs& inputs) {
   const std::string ns = job["metadata"].value("namespace", "default");
   for (const Json& pod : decision.remove) Remove(resources::kPod, pod, decision.grace);
   for (const Json& pod : decision.force) Remove(resources::kPod, pod, 0);
@@ -213,7 +211,7 @@ bool JobReconciler::Act(const Json& job, bool fresh, bool begun, const Decision&
       throw ApiError(409, "Conflict", "the job has been modified since it was read");
   }
   if (HasService(job)) Ensure(resources::kService, job, HeadlessService(job));
-  if (!KeepConfig(job, begun, inputs)) return true;
+  if (!KeepConfig(job, decision.begun, inputs)) return true;
   const int run = job["status"]["run"]["number"];
   ForgetRuns(job, run - job["spec"].value("historyLimit", 5));
   PrepareMore(job);

@@ -67,7 +67,7 @@ class JobReconciler : public kube::Reconciler {
   bool KeepConfig(const kube::Json& job, bool begun, const RunInputs& inputs);
   std::optional<std::string> RunConfig(const kube::Json& job, const RunInputs& inputs);
   static bool Owns(const kube::Json& job, const kube::Json& object);
-  bool Act(const kube::Json& job, bool fresh, bool begun, const Decision& decision, const RunInputs& inputs);
+  bool Act(const kube::Json& job, bool fresh, const Decision& decision, const RunInputs& inputs);
 
   ProgressPoller& poller_;
   kube::ChildCache* children_;

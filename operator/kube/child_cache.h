@@ -23,7 +23,7 @@ class ChildCache {
   /// A child on its way into the cache.
   struct Child {
     std::string uid, owner;  ///< owner: UID of the controlling owner, "" for none
-    std::string body;        ///< CBOR of the fields that are read, but for name and namespace: some 350 bytes for a pod
+    std::string body;        ///< CBOR of the fields that are read, but for name and namespace: some 500 bytes for a pod
   };
   static Child Pack(const Json& object);
 

@@ -7,6 +7,8 @@
 namespace anneal::kube {
 namespace {
 
+using std::chrono::milliseconds;
+
 TEST(WorkQueue, EachKeyOnceAndAgainWhenAddedWhileWorkedOn) {
   WorkQueue queue;
   queue.Add({"n", "a"});
@@ -37,8 +39,8 @@ TEST(WorkQueue, AKeyTakenOutOfTurnKeepsItsTurn) {
 
 TEST(WorkQueue, DelayedKeysComeInTheirTime) {
   WorkQueue queue;
-  queue.AddAfter({"n", "late"}, std::chrono::milliseconds(60));
-  queue.AddAfter({"n", "soon"}, std::chrono::milliseconds(20));
+  queue.AddAfter({"n", "late"}, milliseconds(60));
+  queue.AddAfter({"n", "soon"}, milliseconds(20));
   EXPECT_EQ(queue.Get()->name, "soon");
   EXPECT_EQ(queue.Get()->name, "late");
 }
@@ -66,6 +68,52 @@ TEST(WorkQueue, ShutDownWakesTheWaiting) {
   std::thread waiter([&] { EXPECT_FALSE(queue.Get()); });
   queue.ShutDown();
   waiter.join();
+}
+
+TEST(WorkQueuePriority, FreshKeysOvertakeThoseOfAFirstList) {
+  WorkQueue queue;
+  queue.Add({"ns", "old1"}, WorkQueue::Priority::kInitial);
+  queue.Add({"ns", "old2"}, WorkQueue::Priority::kInitial);
+  queue.Add({"ns", "new"});
+  queue.Add({"ns", "old2"});
+  EXPECT_EQ(queue.Get()->name, "new");
+  EXPECT_EQ(queue.Get()->name, "old2");
+  EXPECT_EQ(queue.Get()->name, "old1");
+  EXPECT_EQ(queue.state().depth, 0u);
+}
+
+TEST(WorkQueueState, CountsAsGoOperatorsDo) {
+  WorkQueue queue;
+  queue.Add({"ns", "a"});
+  queue.Add({"ns", "a"});  // waits already
+  queue.Add({"ns", "b"});
+  std::this_thread::sleep_for(milliseconds(5));
+  std::chrono::duration<double> waited{};
+  queue.Get(&waited);
+  EXPECT_GE(waited.count(), 0.005);
+  queue.AddRateLimited({"ns", "a"});
+  std::this_thread::sleep_for(milliseconds(20));
+  const WorkQueue::State state = queue.state();
+  EXPECT_EQ(state.adds, 2u);
+  EXPECT_EQ(state.retries, 1u);
+  EXPECT_EQ(state.depth, 1u);
+  EXPECT_EQ(state.active, 1u);
+  EXPECT_GE(state.longest, 0.02);
+  EXPECT_EQ(state.unfinished, state.longest);
+  queue.Done({"ns", "a"});
+  EXPECT_EQ(queue.state().active, 0u);
+  EXPECT_EQ(queue.state().longest, 0);
+}
+
+TEST(WorkQueuePriority, AKeyHasOneTimer) {
+  WorkQueue queue;
+  for (int i = 0; i < 5; ++i) queue.AddAfter({"ns", "a"}, milliseconds(20));
+  for (const char* name : {"a", "end"}) {
+    if (std::string(name) == "end") queue.AddAfter({"ns", "end"}, milliseconds(30));
+    const auto key = queue.Get();
+    EXPECT_EQ(key->name, name);
+    queue.Done(*key);
+  }
 }
 
 }  // namespace

@@ -61,12 +61,11 @@ NextRun WantsRun(const Json& status, const Json& spec, const Wish& wish, bool re
   return policy == "Ignore" ? NextRun::kNone : NextRun::kQueued;
 }
 
-bool HasStarted(const Json& status, const std::vector<Json>& pods, int desired) {
-  const Json run = status.value("run", Json::object());
+bool HasStarted(const Json& run, const std::vector<Json>& pods, int nodes) {
   if (run.contains("runningTime")) return true;
   const auto begun = std::count_if(
       pods.begin(), pods.end(), [&](const Json& pod) { return PodPhase(pod) != "Pending" && IsOfAttempt(pod, run); });
-  return begun >= status.value("workers", Json::object()).value("desired", desired);
+  return begun >= nodes;
 }
 
 int NodesOf(const Json& run, const Json& spec) { return run.value("numNodes", spec["workers"]["numNodes"].get<int>()); }

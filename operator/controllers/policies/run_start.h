@@ -27,8 +27,8 @@ bool RunHasEnded(const kube::Json& status);
 NextRun WantsRun(const kube::Json& status, const kube::Json& spec, const Wish& wish, bool rerun_on_change,
                  bool started);
 
-/// Whether all workers of the current run have ever run, also if that happened while no operator looked.
-bool HasStarted(const kube::Json& status, const std::vector<kube::Json>& pods, int desired);
+/// Whether all workers of the run, `nodes`, have ever run, also if that happened while no operator looked.
+bool HasStarted(const kube::Json& run, const std::vector<kube::Json>& pods, int nodes);
 
 /// Pods of a run: as many as it began with, whatever the spec asks for by now.
 int NodesOf(const kube::Json& run, const kube::Json& spec);
