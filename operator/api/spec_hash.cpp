@@ -22,10 +22,7 @@ std::string Sha256(const std::string& bytes) {
 std::string SpecHash(const kube::Resource& resource, const kube::Json& spec, const kube::Json& inputs) {
   const Kind* kind = FindKind(resource);
   kube::Json run = kind ? WithoutDefaults(kind->spec, spec) : spec;
-  for (const char* live : {"suspend", "cleanup", "failurePolicy", "scheduling", "updatePolicy", "historyLimit",
-                           "activeDeadlineSeconds", "trigger"}) {
-    run.erase(live);
-  }
+  for (const char* live : kLiveFields) run.erase(live);
   // Object keys are sorted, so equal specs give equal text.
   return "v1:" + Sha256(kube::Json{{"spec", run}, {"inputs", inputs}}.dump());
 }

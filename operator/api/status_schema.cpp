@@ -62,7 +62,6 @@ Json StatusSchema(const Kind& kind) {
                               {"id", T("r<number>-<first 8 digits of the job's UID>: names the run's folder.")},
                               {"specHash", T("Identity of the run fields and inputs.")},
                               {"configHash", T("SHA-256 of the config text.")},
-                              {"numNodes", I("Its pods.")},
                               {"trigger", T("Initial, SpecChange or Annotation.")},
                               {"attempt", I("1, 2, ...: every restart is the next.")},
                               {"restarts", I("Restarts of the run.")},

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "operator/api/conditions.h"
-#include "operator/api/spec_hash.h"
 #include "operator/controllers/policies/cleanup.h"
 #include "operator/controllers/policies/failure_policy.h"
 #include "operator/controllers/policies/lost_worker.h"
@@ -30,10 +29,10 @@ const char* kRunRequested = "anneal.dev/run-requested-at";
 class Decider {
  public:
   Decider(const Observed& observed, const KindTraits& traits)
-      : observed_(observed), traits_(traits), spec_(observed.job["spec"]), now_(observed.now) {
+      : observed_(observed), traits_(traits), spec_(&observed.job["spec"]), now_(observed.now) {
     decision_.status = observed.job.value("status", Json::object());
     generation_ = observed.job["metadata"].value("generation", int64_t{1});
-    give_up_ = seconds(spec_["failurePolicy"].value("nodeLostTimeoutSeconds", int64_t{300}));
+    give_up_ = seconds(spec()["failurePolicy"].value("nodeLostTimeoutSeconds", int64_t{300}));
   }
 
   Decision Run() {
@@ -45,7 +44,7 @@ class Decider {
       if (const auto end = kube::ParseTime(run().value("completionTime", "")); end && now_ < *end + kNet)
         LookAgain(std::chrono::duration_cast<milliseconds>(*end + kNet - now_));
       Cleanup();
-    } else if (spec_.value("suspend", false)) {
+    } else if (spec().value("suspend", false)) {
       Suspend();
     } else {
       Progress();
@@ -56,7 +55,9 @@ class Decider {
  private:
   Json& status() { return decision_.status; }
   Json& run() { return decision_.status["run"]; }
-  int Nodes() { return NodesOf(run(), spec_); }
+  /// Of the run: the one before a run that begins now has another.
+  const Json& spec() { return *spec_; }
+  int Nodes() { return spec()["workers"]["numNodes"]; }
   std::string Phase() { return status().value("phase", ""); }
   bool Ended() { return RunHasEnded(status()); }
 
@@ -74,15 +75,12 @@ class Decider {
 
   /// False: there is no run, and none can begin yet.
   bool StartRun() {
-    // A run of an operator that did not note the number yet.
-    if (status().contains("run") && !Ended() && !run().contains("numNodes") && status().contains("workers"))
-      run()["numNodes"] = status()["workers"].value("desired", Nodes());
     const RunInputs& inputs = observed_.inputs;
     Wish wish;
-    wish.hash = inputs.ready ? api::SpecHash(traits_.resource, spec_, inputs.identity) : "";
+    wish.hash = observed_.hash;
     wish.requested = observed_.job["metadata"].value("annotations", Json::object()).value(kRunRequested, "");
     const bool started = status().contains("run") && HasStarted(run(), observed_.pods, Nodes());
-    switch (WantsRun(status(), spec_, wish, traits_.rerun_on_change, started)) {
+    switch (WantsRun(status(), spec(), wish, traits_.rerun_on_change, started)) {
       case NextRun::kQueued:
         Condition("SpecChangePending", true, "Queued", "a newer spec waits for the end of this run");
         return true;
@@ -93,6 +91,7 @@ class Decider {
         if (!inputs.ready) return Blocked();
         BeginRun(status(), observed_.job, inputs, wish, now_);
         decision_.begun = true;
+        spec_ = &observed_.wanted;
     }
     return true;
   }
@@ -199,7 +198,7 @@ class Decider {
 
   void TellProgress() {
     if (!traits_.steps) return;
-    const ProgressVerdict progress = JudgeProgress(spec_, status(), now_);
+    const ProgressVerdict progress = JudgeProgress(spec(), status(), now_);
     Condition("Progressing", progress.moves, progress.reason, progress.message);
     LookAgain(progress.look_again);
   }
@@ -232,7 +231,7 @@ class Decider {
 
   /// Success or failure of the attempt; false: it goes on.
   bool Judge() {
-    const Json& policy = spec_["failurePolicy"];
+    const Json& policy = spec()["failurePolicy"];
     if (const auto failures = FindFailures(current_); !failures.empty()) {
       if (const auto due = CulpritDue(failures, static_cast<int>(current_.size()), now_)) {
         LookAgainWhenDue(due);
@@ -259,7 +258,7 @@ class Decider {
   }
 
   void Restart(const FailureVerdict& verdict) {
-    const Json& policy = spec_["failurePolicy"];
+    const Json& policy = spec()["failurePolicy"];
     const int counted = run().value("countedRestarts", 0);
     const int64_t most = policy.value("maxRestarts", int64_t{3});
     if (verdict.action == FailureAction::kFail) return Fail(verdict.reason, verdict.message, verdict.blamed);
@@ -282,7 +281,7 @@ class Decider {
     Remove(older_);
     // Without the silent one no other can finish its step: their checkpoint is not worth waiting for.
     if (verdict.blamed.reason == "NodeLost" || verdict.blamed.reason == "HangTimeout")
-      decision_.grace = std::min<int64_t>(30, spec_["workers"]["terminationGracePeriodSeconds"]);
+      decision_.grace = std::min<int64_t>(30, spec()["workers"]["terminationGracePeriodSeconds"]);
     status()["phase"] = "Restarting";
     Condition("WorkersReady", false, verdict.reason, verdict.message);
     Ready({}, "Restarting", verdict.message);
@@ -331,7 +330,7 @@ class Decider {
   }
 
   void EndWhenLate(bool all_run) {
-    const TimeoutVerdict verdict = CheckTimeouts(spec_, status(), all_run, now_);
+    const TimeoutVerdict verdict = CheckTimeouts(spec(), status(), all_run, now_);
     LookAgain(verdict.look_again);
     if (verdict.reason.empty()) return;
     if (verdict.reason != "HangTimeout") return Fail(verdict.reason, verdict.message, {});
@@ -339,11 +338,11 @@ class Decider {
     hang.reason = verdict.reason;
     hang.message = verdict.message;
     hang.lost = true;
-    Restart(JudgeFailure(spec_["failurePolicy"], {hang}));
+    Restart(JudgeFailure(spec()["failurePolicy"], {hang}));
   }
 
   void Cleanup() {
-    const CleanupVerdict verdict = JudgeCleanup(spec_, run(), observed_.pods, now_);
+    const CleanupVerdict verdict = JudgeCleanup(spec(), run(), observed_.pods, now_);
     Remove(verdict.pods);
     decision_.remove_run_objects = verdict.run_objects;
     LookAgain(verdict.look_again);
@@ -351,7 +350,7 @@ class Decider {
 
   const Observed& observed_;
   const KindTraits& traits_;
-  const Json& spec_;
+  const Json* spec_;
   const kube::Clock::Time now_;
   Decision decision_;
   int64_t generation_ = 1;

@@ -29,7 +29,9 @@ struct RunInputs {
 };
 
 struct Observed {
-  kube::Json job;  ///< with defaulted spec
+  kube::Json job;     ///< with defaulted spec; while a run goes on, with the run fields that it began with
+  kube::Json wanted;  ///< spec as it is now: what the next run is made from
+  std::string hash;   ///< of `wanted` and the inputs; "": the inputs are not ready
   RunInputs inputs;
   std::vector<kube::Json> pods;  ///< of this job's UID, all runs and attempts
   kube::Json progress;           ///< last poll of rank 0, or null
@@ -49,7 +51,6 @@ struct Decision {
 
 /// What differs between the kinds.
 struct KindTraits {
-  kube::Resource resource;
   bool rerun_on_change = true;  ///< after the run ended
   bool steps = false;           ///< rank 0 reports steps: the condition Progressing tells whether they move
   /// Takes the results of a run whose workers all succeeded into status; `message` is w0's termination message. Sets

@@ -65,7 +65,6 @@ WorkerPlan EvalJobReconciler::Plan(const Json& job) {
 
 KindTraits EvalJobReconciler::Traits(const Json& job) {
   KindTraits traits;
-  traits.resource = resource();
   traits.rerun_on_change = job["spec"]["trigger"] == "EachRun";
   const Json gates = job["spec"].value("gates", Json::array());
   const int64_t generation = job["metadata"].value("generation", int64_t{1});

@@ -70,9 +70,8 @@ RunInputs ExportJobReconciler::Gather(const Json& job) {
     // The very checkpoint that passed, even when the TrainJob has moved on.
     eval_identity = status["run"]["inputs"];
     if (!eval_identity.contains("trainJob")) {  // a checkpoint without a TrainJob
-      const std::string snapshot = SnapshotName(name, status["run"]["number"]);
-      const auto config = kube::Find(api_, kube::resources::kConfigMap, ns, snapshot);
-      return Use(job, {eval_identity, config ? (*config)["data"].value("pipeline.config", "") : ""});
+      const auto snapshot = FindSnapshot(api_, ns, name, (*eval)["metadata"]["uid"], status["run"]["number"]);
+      return Use(job, {eval_identity, snapshot ? snapshot->config : ""});
     }
     train_reference = {{"name", eval_identity["trainJob"]},
                        {"run", eval_identity["run"].dump()},
@@ -134,7 +133,6 @@ WorkerPlan ExportJobReconciler::Plan(const Json& job) {
 
 KindTraits ExportJobReconciler::Traits(const Json& job) {
   KindTraits traits;
-  traits.resource = resource();
   traits.rerun_on_change = job["spec"]["trigger"] == "EachRun";
   const int64_t generation = job["metadata"].value("generation", int64_t{1});
   const std::string format = job["spec"]["format"];

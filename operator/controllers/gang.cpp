@@ -48,7 +48,7 @@ void ApplyScheduling(const Json& job, Json& pod) {
   if (ModeOf(job) == "Kueue") {
     metadata["labels"]["kueue.x-k8s.io/pod-group-name"] =
         PodGroupName(job, run["number"]) + "-a" + run["attempt"].dump();
-    metadata["annotations"]["kueue.x-k8s.io/pod-group-total-count"] = std::to_string(RunNodes(job));
+    metadata["annotations"]["kueue.x-k8s.io/pod-group-total-count"] = job["spec"]["workers"]["numNodes"].dump();
     metadata["annotations"]["kueue.x-k8s.io/retriable-in-group"] = "false";
   }
   if (UsesVolcano(job)) {
@@ -62,7 +62,7 @@ void ApplyScheduling(const Json& job, Json& pod) {
 
 Json VolcanoPodGroup(const Json& job, const Json& pod) {
   const Json scheduling = SchedulingOf(job);
-  const int64_t workers = RunNodes(job);
+  const int64_t workers = job["spec"]["workers"]["numNodes"];
   const int run = job["status"]["run"]["number"];
   Json labels = JobLabels(job);
   labels["anneal.dev/run"] = std::to_string(run);

@@ -10,6 +10,7 @@
 #include "operator/controllers/policies/events.h"
 #include "operator/controllers/policies/pod_problems.h"
 #include "operator/controllers/policies/run_start.h"
+#include "operator/controllers/run_snapshot.h"
 #include "operator/controllers/source_model.h"
 
 namespace anneal::controllers {
@@ -22,6 +23,11 @@ namespace {
 
 bool IsConfigOf(const Json& run, const std::string& config) {
   return api::Sha256(config) == run.value("configHash", "");
+}
+
+/// Whether the run began with these run fields, whatever its source is now.
+bool IsSpecOf(const Json& run, const kube::Resource& resource, const Json& spec) {
+  return api::SpecHash(resource, spec, run["inputs"]) == run["specHash"];
 }
 
 }  // namespace
@@ -69,14 +75,16 @@ kube::ReconcileResult JobReconciler::Look(const Json& found) {
 kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json& job) {
   const kube::Key key{job["metadata"].value("namespace", ""), job["metadata"]["name"]};
   Observed observed;
-  observed.job = job;
   observed.now = clock_.Now();
   observed.inputs = Gather(job);
+  observed.wanted = job["spec"];
+  observed.hash = observed.inputs.ready ? api::SpecHash(resource_, job["spec"], observed.inputs.identity) : "";
+  observed.job = AsBegun(job, observed.hash);
   observed.pods = PodsOf(job);
   ConfirmPods(observed);
   observed.progress = poller_.Latest(resource_, key, observed.pods, job.value("status", Json::object()));
-  const Decision decision = Decide(observed, Traits(job));
-  Json next = job;
+  const Decision decision = Decide(observed, Traits(observed.job));
+  Json next = decision.begun ? job : std::move(observed.job);
   const bool written = WriteStatus(found, decision.status, next);
   std::optional<std::chrono::milliseconds> look_again = decision.requeue_after;
   try {
@@ -88,6 +96,22 @@ kube::ReconcileResult JobReconciler::ReconcileJob(const Json& found, const Json&
     throw;
   }
   return {look_again};
+}
+
+// While a run goes on, a changed spec waits: the run is judged, and its pods are made, by the one that it began with.
+Json JobReconciler::AsBegun(const Json& job, const std::string& hash) {
+  const Json status = job.value("status", Json::object());
+  if (!status.contains("run") || RunHasEnded(status)) return job;
+  const Json& run = status["run"];
+  if (run["specHash"] == hash || IsSpecOf(run, resource_, job["spec"])) return job;
+  const auto snapshot = SnapshotOf(job);
+  return snapshot ? AsOfRun(resource_, job, *snapshot) : job;
+}
+
+std::optional<RunSnapshot> JobReconciler::SnapshotOf(const Json& job) {
+  const Json& metadata = job["metadata"];
+  return FindSnapshot(api_, metadata.value("namespace", "default"), metadata["name"], metadata["uid"],
+                      job["status"]["run"]["number"]);
 }
 
 // Status first, and on the version that was read: a decision from old facts is refused with a conflict. False: there
@@ -165,7 +189,7 @@ void JobReconciler::ConfirmPods(Observed& observed) {
   if (!run.contains("createdAttempt") || run["createdAttempt"] != run["attempt"]) return;
   const Json& status = observed.job["status"];
   if (RunHasEnded(status) || status.value("phase", "") == "Suspended") return;
-  for (int index = 0; index < RunNodes(observed.job); ++index) {
+  for (int index = 0; index < observed.job["spec"]["workers"]["numNodes"]; ++index) {
     const std::string name = PodName(observed.job, run["number"], run["attempt"], index);
     if (std::any_of(observed.pods.begin(), observed.pods.end(),
                     [&](const Json& pod) { return pod["metadata"]["name"] == name; }))
@@ -210,8 +234,8 @@ bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, c
     if (!now || (*now)["metadata"]["resourceVersion"] != job["metadata"]["resourceVersion"])
       throw ApiError(409, "Conflict", "the job has been modified since it was read");
   }
+  if (!KeepSnapshot(job, decision.begun, inputs)) return true;
   if (HasService(job)) Ensure(resources::kService, job, HeadlessService(job));
-  if (!KeepConfig(job, decision.begun, inputs)) return true;
   const int run = job["status"]["run"]["number"];
   ForgetRuns(job, run - job["spec"].value("historyLimit", 5));
   PrepareMore(job);
@@ -240,23 +264,23 @@ bool JobReconciler::MakePod(const Json& job, const Json& pod) {
   return false;
 }
 
-// The snapshot of the run's config. False: the config is lost, and told.
-bool JobReconciler::KeepConfig(const Json& job, bool begun, const RunInputs& inputs) {
+// The snapshot of what the run is made from. False: that is lost, and told.
+bool JobReconciler::KeepSnapshot(const Json& job, bool begun, const RunInputs& inputs) {
+  if (!begun && SnapshotOf(job)) return true;  // a run that has just begun has none yet
   const Json& run = job["status"]["run"];
-  const std::string ns = job["metadata"].value("namespace", "default"),
-                    snapshot = SnapshotName(job["metadata"]["name"], run["number"]);
-  if (!begun) {  // a run that has just begun has none yet
-    if (const auto there = kube::Find(api_, resources::kConfigMap, ns, snapshot); there && Owns(job, *there))
-      return true;
-  }
   const auto config = RunConfig(job, inputs);
-  if (config) {
-    Ensure(resources::kConfigMap, job, ConfigSnapshot(job, *config));
-  } else {
-    Report(job, {"ConfigLost", "the config of run " + run["number"].dump() + " was not kept and " +
+  const std::string of_run = " of run " + run["number"].dump();
+  if (!config) {
+    Report(job, {"ConfigLost", "the config" + of_run + " was not kept and " +
                                    (inputs.ready ? "is another by now" : "cannot be had: " + inputs.message)});
+    return false;
   }
-  return config.has_value();
+  if (!begun && !IsSpecOf(run, resource_, job["spec"])) {
+    Report(job, {"ConfigLost", "the spec" + of_run + " was not kept and is another by now"});
+    return false;
+  }
+  Ensure(resources::kConfigMap, job, ConfigSnapshot(job, *config));
+  return true;
 }
 
 // The config that the run began with. Its source may have moved on before a snapshot was made: then the source's own
@@ -266,9 +290,10 @@ std::optional<std::string> JobReconciler::RunConfig(const Json& job, const RunIn
   if (inputs.ready && IsConfigOf(run, inputs.config)) return inputs.config;
   const Json from = run.value("inputs", Json::object());
   if (!from.contains("trainJob")) return std::nullopt;
-  auto config =
-      ConfigOfRun(api_, job["metadata"].value("namespace", "default"), from["trainJob"], from["uid"], from["run"]);
-  return config && IsConfigOf(run, *config) ? config : std::nullopt;
+  auto source =
+      FindSnapshot(api_, job["metadata"].value("namespace", "default"), from["trainJob"], from["uid"], from["run"]);
+  if (!source || !IsConfigOf(run, source->config)) return std::nullopt;
+  return std::move(source->config);
 }
 
 void JobReconciler::Remove(const kube::Resource& resource, const Json& object, std::optional<int64_t> grace) {
@@ -360,7 +385,7 @@ std::vector<std::string> LaunchArguments(const Json& job) {
   const int processes = workers.value("procsPerNode", std::max(1, workers["gpusPerNode"].get<int>()));
   return {"launch",
           "--nnodes",
-          std::to_string(RunNodes(job)),
+          workers["numNodes"].dump(),
           "--node-rank",
           "{index}",
           "--nproc-per-node",

@@ -8,6 +8,7 @@
 #include "operator/controllers/decide.h"
 #include "operator/controllers/policies/pod_problems.h"
 #include "operator/controllers/progress_poller.h"
+#include "operator/controllers/run_snapshot.h"
 #include "operator/controllers/worker_pod.h"
 #include "operator/kube/event_recorder.h"
 #include "operator/kube/reconciler.h"
@@ -64,7 +65,9 @@ class JobReconciler : public kube::Reconciler {
   void RefuseSpec(const kube::Json& found, const std::string& faults);
   void Remove(const kube::Resource& resource, const kube::Json& object, std::optional<int64_t> grace);
   void ForgetRuns(const kube::Json& job, int first);
-  bool KeepConfig(const kube::Json& job, bool begun, const RunInputs& inputs);
+  kube::Json AsBegun(const kube::Json& job, const std::string& hash);
+  std::optional<RunSnapshot> SnapshotOf(const kube::Json& job);
+  bool KeepSnapshot(const kube::Json& job, bool begun, const RunInputs& inputs);
   std::optional<std::string> RunConfig(const kube::Json& job, const RunInputs& inputs);
   static bool Owns(const kube::Json& job, const kube::Json& object);
   bool Act(const kube::Json& job, bool fresh, const Decision& decision, const RunInputs& inputs);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/api/schema.h"
+#include "operator/controllers/run_snapshot.h"
 
 namespace anneal::controllers {
 namespace {
@@ -55,8 +56,8 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
   };
   const auto found = kube::Find(api, resources::kTrainJob, ns, name);
   if (!found) return wait("WaitingForSource", "TrainJob " + name + " is not there", false);
-  const Json train = api::DefaultAndValidate(resources::kTrainJob, *found);
-  const Json status = train.value("status", Json::object());
+  const Json now = api::DefaultAndValidate(resources::kTrainJob, *found);
+  const Json status = now.value("status", Json::object());
   const std::string phase = status.value("phase", "Pending");
   const int current = status.value("run", Json::object()).value("number", 0);
   const int number = which == "Latest" ? current : std::atoi(which.c_str());
@@ -69,13 +70,16 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
                 "TrainJob " + name + " is " + phase + (number > current ? ", run " + which + " has not begun" : ""),
                 false);
   }
+  const Json run = FindRun(status, number);
+  if (!run.is_object())
+    return wait("ReferenceNotFound", "TrainJob " + name + " keeps no run " + which + " in its history", true);
+  auto snapshot = FindSnapshot(api, ns, name, now["metadata"]["uid"], number);
+  if (!snapshot) return wait("ReferenceNotFound", "config snapshot " + SnapshotName(name, number) + " is gone", true);
+  const Json train = AsOfRun(resources::kTrainJob, now, *snapshot);
   if (ModelClaim(train).empty()) {
     return wait("ReferenceNotFound",
                 "TrainJob " + name + " has no checkpoint.volume: its checkpoints are gone with its pods", true);
   }
-  const Json run = FindRun(status, number);
-  if (!run.is_object())
-    return wait("ReferenceNotFound", "TrainJob " + name + " keeps no run " + which + " in its history", true);
   std::string step = checkpoint;
   if (checkpoint == "Latest" || checkpoint == "Best") {
     const bool best = checkpoint == "Best";
@@ -103,17 +107,8 @@ std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns
                     {"image", spec["image"]},
                     {"evalInputPath", spec.value("data", Json::object()).value("evalInputPath", "")},
                     {"edits", spec["config"].value("edits", Json::object())}};
-  const auto config = ConfigOfRun(api, ns, name, train["metadata"]["uid"], number);
-  if (!config) return wait("ReferenceNotFound", "config snapshot " + SnapshotName(name, number) + " is gone", true);
-  model.config = *config;
+  model.config = std::move(snapshot->config);
   return model;
-}
-
-std::optional<std::string> ConfigOfRun(kube::Api& api, const std::string& ns, const std::string& train_job,
-                                       const std::string& uid, int run) {
-  const auto snapshot = kube::Find(api, resources::kConfigMap, ns, SnapshotName(train_job, run));
-  if (!snapshot || !BelongsTo(*snapshot, uid)) return std::nullopt;
-  return (*snapshot)["data"]["pipeline.config"].get<std::string>();
 }
 
 SourceModel ResolveCheckpoint(const Json& checkpoint, const Json& spec) {

@@ -22,15 +22,12 @@ std::string RunFolder(const kube::Json& train_job, const kube::Json& run);
 std::string ModelClaim(const kube::Json& train_job);
 
 /// Resolves {name, run, checkpoint} to a checkpoint that is there. Run "Latest" waits for the end of the run; a number
-/// is one of status.history or the current run. On failure fills inputs.reason and message and returns nullopt.
+/// is one of status.history or the current run; paths and edits are those of the run's own spec. On failure fills
+/// inputs.reason and message and returns nullopt.
 std::optional<SourceModel> ResolveTrainJob(kube::Api& api, const std::string& ns, const kube::Json& reference,
                                            RunInputs& inputs);
 /// spec.source.checkpoint {claimName, subPath, path}; the spec has to name image and config itself.
 SourceModel ResolveCheckpoint(const kube::Json& checkpoint, const kube::Json& spec);
-
-/// pipeline.config of a TrainJob's run, of this very TrainJob; nullopt when it is not kept any more.
-std::optional<std::string> ConfigOfRun(kube::Api& api, const std::string& ns, const std::string& train_job,
-                                       const std::string& uid, int run);
 
 /// The checkpoint's path where the source's volume is mounted.
 std::string CheckpointOf(const kube::Json& identity);

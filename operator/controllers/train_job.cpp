@@ -87,7 +87,6 @@ WorkerPlan TrainJobReconciler::Plan(const Json& job) {
 
 KindTraits TrainJobReconciler::Traits(const Json& job) {
   KindTraits traits;
-  traits.resource = resource();
   traits.rerun_on_change = job["spec"]["updatePolicy"]["finished"] == "Rerun";
   traits.steps = true;
   const bool uploads = job["spec"].value("artifacts", Json::object()).contains("upload");

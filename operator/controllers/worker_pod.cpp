@@ -4,7 +4,7 @@
 
 #include "operator/controllers/gang.h"
 #include "operator/controllers/pod_overlay.h"
-#include "operator/controllers/policies/run_start.h"
+#include "operator/controllers/run_snapshot.h"
 
 namespace anneal::controllers {
 namespace {
@@ -37,7 +37,7 @@ Json Environment(const Json& job, int index) {
   Json env = Json::array();
   AddEnv(env, "MASTER_ADDR", MasterAddress(job));
   AddEnv(env, "MASTER_PORT", rendezvous["port"].dump());
-  AddEnv(env, "NNODES", std::to_string(RunNodes(job)));
+  AddEnv(env, "NNODES", spec["workers"]["numNodes"].dump());
   AddEnv(env, "NODE_RANK", std::to_string(index));
   AddEnv(env, "PROCESS_GROUP_TIMEOUT_SECONDS", rendezvous["timeoutSeconds"].dump());
   AddEnv(env, "ANNEAL_PROGRESS_PORT", std::to_string(kProgressPort));
@@ -92,10 +92,8 @@ std::string PodName(const Json& job, int run, int attempt, int index) {
   return NameOf(job) + "-r" + std::to_string(run) + "-a" + std::to_string(attempt) + "-w" + std::to_string(index);
 }
 
-int RunNodes(const Json& job) { return NodesOf(job["status"]["run"], job["spec"]); }
-bool HasService(const Json& job) { return RunNodes(job) > 1; }
+bool HasService(const Json& job) { return job["spec"]["workers"]["numNodes"] > 1; }
 std::string ServiceName(const Json& job) { return NameOf(job) + "-hl"; }
-std::string SnapshotName(const std::string& job, int run) { return job + "-r" + std::to_string(run) + "-config"; }
 std::string ClaimName(const std::string& job) { return job + "-model"; }
 
 std::string MasterAddress(const Json& job) {
@@ -181,7 +179,10 @@ Json WorkerPod(const Json& job, int index, const WorkerPlan& plan) {
   const Json& run = job["status"]["run"];
   const int number = run["number"], attempt = run["attempt"];
   WorkerPlan full = plan;
-  AddMount(full, "config", {{"configMap", {{"name", SnapshotName(NameOf(job), number)}}}}, kConfigFolder, true);
+  AddMount(full, "config",
+           {{"configMap",
+             {{"name", SnapshotName(NameOf(job), number)}, {"items", {{{"key", kConfigKey}, {"path", kConfigKey}}}}}}},
+           kConfigFolder, true);
   AddMount(full, "shm", {{"emptyDir", {{"medium", "Memory"}, {"sizeLimit", workers["shmSize"]}}}}, "/dev/shm", false);
   AddMount(full, "tmp", {{"emptyDir", Json::object()}}, "/tmp", false);
   Json args = Json::array();
@@ -246,16 +247,6 @@ Json HeadlessService(const Json& job) {
             {"publishNotReadyAddresses", true},
             {"selector", {{"anneal.dev/job-kind", job["kind"]}, {"anneal.dev/job-name", job["metadata"]["name"]}}},
             {"ports", {{{"name", "rendezvous"}, {"port", job["spec"]["rendezvous"]["port"]}}}}}}};
-}
-
-Json ConfigSnapshot(const Json& job, const std::string& config) {
-  const int run = job["status"]["run"]["number"];
-  Json labels = JobLabels(job);
-  labels["anneal.dev/run"] = std::to_string(run);
-  return {{"metadata",
-           {{"name", SnapshotName(NameOf(job), run)}, {"labels", labels}, {"ownerReferences", {OwnerReference(job)}}}},
-          {"immutable", true},
-          {"data", {{"pipeline.config", config}}}};
 }
 
 }  // namespace anneal::controllers

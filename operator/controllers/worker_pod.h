@@ -1,4 +1,4 @@
-// Pods, Service, claim and config snapshot of a run: names and JSON, nothing done.
+// Pods, Service and claim of a run: names and JSON, nothing done.
 #pragma once
 
 #include <string>
@@ -23,11 +23,8 @@ inline constexpr int kProgressPort = 29400;
 
 std::string PodName(const kube::Json& job, int run, int attempt, int index);
 std::string ServiceName(const kube::Json& job);
-/// Pods of the run in job.status.run.
-int RunNodes(const kube::Json& job);
 /// The pods of a run find each other through a headless Service; one alone needs none.
 bool HasService(const kube::Json& job);
-std::string SnapshotName(const std::string& job, int run);
 std::string ClaimName(const std::string& job);  ///< of checkpoint.volume.claimTemplate
 
 /// Where rank 0 listens: worker 0's name inside the job's Service, loopback without one. Hosts are called as their
@@ -52,6 +49,5 @@ void AddDataVolumes(WorkerPlan& plan, const kube::Json& spec);
 
 kube::Json WorkerPod(const kube::Json& job, int index, const WorkerPlan& plan);
 kube::Json HeadlessService(const kube::Json& job);
-kube::Json ConfigSnapshot(const kube::Json& job, const std::string& config);
 
 }  // namespace anneal::controllers

@@ -53,6 +53,67 @@ TEST_F(Restarts, TheWaitDoublesAndBeginsAnewAfterALongAttempt) {
   EXPECT_EQ(Run()["countedRestarts"], 4);  // a long attempt forgives the wait, not the failure
 }
 
+// What waits for the end of a run changes nothing of it: neither the pods of a restart nor what its end is judged by.
+TEST_F(Restarts, ARestartKeepsTheSpecOfItsRunWhileAnotherWaits) {
+  for (const std::string policy : {"Queue", "Ignore"}) {
+    Start({{"image", "worker:1"},
+           {"workers", {{"numNodes", 2}, {"terminationGracePeriodSeconds", 77}}},
+           {"updatePolicy", {{"running", policy}}}});
+    const auto pod_spec = [&](const std::string& pod) {
+      Json spec = cluster.Get(kPod, pod)["spec"];
+      // The attempt's own names.
+      std::string text = spec.dump();
+      for (size_t at; (at = text.find("-a2-")) != std::string::npos;) text.replace(at, 4, "-a1-");
+      return text;
+    };
+    const std::string before = pod_spec("movielens-r1-a1-w1");
+    cluster.api.MergePatch(kTrainJob, "default", "movielens",
+                           {{"spec",
+                             {{"image", "worker:2"},
+                              {"workers", {{"numNodes", 1}, {"terminationGracePeriodSeconds", 5}, {"gpusPerNode", 1}}},
+                              {"rendezvous", {{"port", 31000}, {"env", {{{"name", "NCCL_DEBUG"}, {"value", "INFO"}}}}}},
+                              {"checkpoint", {{"modelDir", "/elsewhere"}}},
+                              {"config", {{"edits", {{"train_config.num_epochs", "9"}}}}},
+                              {"artifacts", {{"upload", {{"uri", "s3://models/m"}}}}},
+                              {"failurePolicy", {{"maxRestarts", 7}}}}}});
+    cluster.Settle();
+    EXPECT_EQ(api::IsTrue(Status(), "SpecChangePending"), policy == "Queue");
+    Crash("movielens-r1-a1-w0");
+    cluster.Advance(3600);
+    EXPECT_EQ(Run()["attempt"], 2);
+    EXPECT_EQ(Run()["number"], 1);
+    EXPECT_EQ(pod_spec("movielens-r1-a2-w1"), before);
+    for (const char* pod : {"movielens-r1-a2-w0", "movielens-r1-a2-w1"}) {
+      EXPECT_EQ(Status()["phase"], "Running");
+      cluster.End(pod, 0, R"({"globalStep":9,"metrics":{"auc":0.7}})");  // no upload: it was not asked for
+      cluster.Settle();
+    }
+    EXPECT_EQ(Run()["number"], 2) << Status().dump(1);
+    EXPECT_EQ(cluster.Get(kPod, "movielens-r2-a1-w0")["spec"]["containers"][0]["image"], "worker:2");
+    EXPECT_EQ(Status()["workers"]["desired"], 1);
+    const Json history = Status()["history"];
+    EXPECT_EQ(history[0]["result"], "Complete");
+    cluster.api.Delete(kTrainJob, "default", "movielens", {}, {});
+    cluster.Settle();
+  }
+}
+
+// Without its snapshot nobody knows the run's own spec: no pod is made from another one.
+TEST_F(Restarts, ARunWhoseSpecIsLostMakesNoPodsOfAnother) {
+  Start({{"image", "worker:1"}});
+  cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"image", "worker:2"}}}});
+  cluster.Settle();
+  cluster.api.Delete(resources::kConfigMap, "default", "movielens-r1-config", {}, std::nullopt);
+  Crash("movielens-r1-a1-w0");
+  cluster.Advance(3600);
+  EXPECT_EQ(cluster.Pods(), std::vector<std::string>{});
+  EXPECT_EQ(Run()["blocked"]["reason"], "ConfigLost");
+  EXPECT_NE(Run()["blocked"]["message"].get<std::string>().find("the spec of run 1 was not kept"), std::string::npos);
+  cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"image", "worker:1"}}}});
+  cluster.Settle();
+  EXPECT_EQ(cluster.Pods(), (std::vector<std::string>{"movielens-r1-a2-w0", "movielens-r1-a2-w1"}));
+}
+
 TEST_F(Restarts, NodesOfLostWorkersAreAvoidedWhereThereAreOthers) {
   Start({{"failurePolicy", {{"nodeLostTimeoutSeconds", 100}}}});
   cluster.api.MergePatch(kPod, "default", "movielens-r1-a1-w1", {{"spec", {{"nodeName", "bad-node"}}}});

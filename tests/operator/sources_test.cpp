@@ -70,6 +70,31 @@ TEST_F(Sources, LatestAStepAndAnOlderRun) {
   EXPECT_EQ(Argument("step-r1-a1-w0", "--checkpoint_path"), Folder(2) + "/model.ckpt-60");
 }
 
+// A run's folder, claim, image and edits are those of the spec that it began with.
+TEST_F(Sources, AnOlderRunIsFoundWhereItsOwnSpecPutIt) {
+  Apply("configmap");
+  Apply("trainjob");
+  const std::string image = cluster.Get(kTrainJob, "movielens")["spec"]["image"];
+  Train(1, 40);
+  cluster.api.MergePatch(
+      kTrainJob, "default", "movielens",
+      {{"spec",
+        {{"image", "worker:2"},
+         {"config", {{"edits", {{"train_config.num_epochs", "9"}}}}},
+         {"checkpoint",
+          {{"modelDir", "/elsewhere"}, {"volume", {{"claimTemplate", nullptr}, {"claimName", "others"}}}}}}}});
+  cluster.Settle();
+  Train(2, 80);
+  Create(kEvalJob, "older", R"({"source":{"trainJobRef":{"name":"movielens","run":"1"}}})");
+  const Json pod = cluster.Get(kPod, "older-r1-a1-w0")["spec"];
+  EXPECT_EQ(Argument("older-r1-a1-w0", "--checkpoint_path"), Folder(1) + "/model.ckpt-40");
+  EXPECT_EQ(pod["containers"][0]["image"], image);
+  EXPECT_EQ(Argument("older-r1-a1-w0", "--edit_config_json").find("num_epochs"), std::string::npos);
+  EXPECT_NE(pod.dump().find(R"("claimName":"movielens-model")"), std::string::npos);
+  Create(kEvalJob, "latest", R"({"source":{"trainJobRef":{"name":"movielens"}}})");
+  EXPECT_EQ(Argument("latest-r1-a1-w0", "--checkpoint_path").rfind("/elsewhere/r2-", 0), 0u);
+}
+
 TEST_F(Sources, TheBestCheckpointOfARun) {
   Apply("configmap");
   Apply("trainjob");
@@ -126,8 +151,8 @@ TEST_F(Sources, ACheckpointOfAClaimNeedsImageAndConfig) {
   cluster.Settle();
   Create(kExportJob, "out", R"({"source":{"evalJobRef":{"name":"alone"}},"artifact":{"claimName":"out"}})");
   EXPECT_EQ(Argument("out-r1-a1-w0", "--checkpoint_path"), "/mnt/model/x/model.ckpt-7");
-  EXPECT_EQ(cluster.Get(resources::kConfigMap, "out-r1-config")["data"],
-            cluster.Get(resources::kConfigMap, "alone-r1-config")["data"]);
+  EXPECT_EQ(cluster.Get(resources::kConfigMap, "out-r1-config")["data"]["pipeline.config"],
+            cluster.Get(resources::kConfigMap, "alone-r1-config")["data"]["pipeline.config"]);
 }
 
 TEST_F(Sources, AWarmStartFromAnotherJobWaitsForItAndMountsItsClaim) {
@@ -174,8 +199,10 @@ TEST_F(Sources, ARunKeepsTheConfigItBeganWithThoughItsSourceMovesOnBeforeTheSnap
   down = false;
   Again("2027-01-15T02:00:00Z");  // run 2 of the source, with another config, has no end yet
   const Json first = cluster.Get(resources::kConfigMap, "movielens-r1-config");
-  EXPECT_NE(cluster.Get(resources::kConfigMap, "movielens-r2-config")["data"], first["data"]);
-  EXPECT_EQ(cluster.Get(resources::kConfigMap, "movielens-gate-r1-config")["data"], first["data"]);
+  EXPECT_NE(cluster.Get(resources::kConfigMap, "movielens-r2-config")["data"]["pipeline.config"],
+            first["data"]["pipeline.config"]);
+  EXPECT_EQ(cluster.Get(resources::kConfigMap, "movielens-gate-r1-config")["data"]["pipeline.config"],
+            first["data"]["pipeline.config"]);
   EXPECT_EQ(cluster.Phase(kEvalJob, "movielens-gate"), "Running");
 }
 

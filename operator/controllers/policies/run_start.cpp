@@ -68,8 +68,6 @@ bool HasStarted(const Json& run, const std::vector<Json>& pods, int nodes) {
   return begun >= nodes;
 }
 
-int NodesOf(const Json& run, const Json& spec) { return run.value("numNodes", spec["workers"]["numNodes"].get<int>()); }
-
 void BeginRun(Json& status, const Json& job, const RunInputs& inputs, const Wish& wish, kube::Clock::Time now) {
   int number = 1;
   std::string trigger = "Initial";
@@ -86,7 +84,6 @@ void BeginRun(Json& status, const Json& job, const RunInputs& inputs, const Wish
                                {"specHash", wish.hash},
                                {"configHash", api::Sha256(inputs.config)},
                                {"inputs", inputs.identity},
-                               {"numNodes", job["spec"]["workers"]["numNodes"]},
                                {"trigger", trigger},
                                {"attempt", 1},
                                {"restarts", 0},
