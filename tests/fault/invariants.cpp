@@ -23,6 +23,16 @@ std::string WorkerOf(const Json& job, const Json& pod) {
   return UidOf(job) + " " + std::to_string(Label(pod, "anneal.dev/run")) + " " +
          std::to_string(Label(pod, "anneal.dev/attempt")) + " " + std::to_string(Label(pod, "anneal.dev/index"));
 }
+/// What of the job's spec every pod of a run has to have in common.
+std::string SpecOf(const Json& pod) {
+  const Json& worker = pod["spec"]["containers"][0];
+  const Json& args = worker["args"];
+  std::string spec = worker["image"];
+  for (size_t i = 0; i + 1 < args.size(); ++i) {
+    if (args[i] == "--edit_config_json" || args[i] == "--nnodes") spec += " " + args[i + 1].get<std::string>();
+  }
+  return spec;
+}
 std::string ModelOf(const Json& job) {
   const Json inputs = job["status"]["run"].value("inputs", Json::object());
   return inputs.value("uid", "") + " " + inputs.value("run", Json(0)).dump() + " " + inputs.value("step", "");
@@ -85,6 +95,9 @@ void Invariants::PodMade(const Json& pod) {
   if (index < 0 || index >= (*job)["spec"]["workers"].value("numNodes", int64_t{1}))
     Broken(NameOf(pod) + " is a worker that the job does not have");
   if (!workers_.insert(WorkerOf(*job, pod)).second) Broken(NameOf(pod) + " was made twice");
+  const std::string spec = SpecOf(pod),
+                    first = specs_.try_emplace(UidOf(*job) + " " + std::to_string(run), spec).first->second;
+  if (spec != first) Broken(NameOf(pod) + " was made from \"" + spec + "\", its run from \"" + first + "\"");
   for (const auto& [other_uid, other] : objects_) {
     if (other.value("kind", "") != "Pod" || OwnerOf(other) != job) continue;
     if (late_.count(other_uid)) continue;  // came between the leader's look and this; it is deleted when it is seen

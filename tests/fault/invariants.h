@@ -41,6 +41,7 @@ class Invariants {
   std::map<std::string, kube::Json> objects_;  ///< by UID
   std::map<std::string, JobFacts> jobs_;       ///< by UID
   std::set<std::string> workers_;              ///< "uid r a i" of every pod made
+  std::map<std::string, std::string> specs_;   ///< "uid r" -> what the run's pods are made from
   std::set<std::string> late_, removed_;       ///< UIDs of pods made late; of pods that the operator deletes
   std::set<std::string> passed_;               ///< models that passed a gate: "trainjob-uid run step"
 };

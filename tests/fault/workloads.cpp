@@ -132,6 +132,14 @@ std::vector<Workload> Lives() {
        Succeeds,
        {Train(), {Is(kTrainJob, kTrain, "Running"), Patch(Epochs("2"))}},
        Ends("Complete", 2)},
+      {"change-crash",
+       "the spec changes while it runs, then a worker crashes: the restart is of the old spec, run 2 of the new one",
+       [](const Json& pod) -> Ending {
+         if (Run(pod) == 2 || Attempt(pod) == 2) return Done(pod);
+         return Index(pod) == 1 ? Ending{20, 1, R"({"message":"boom"})"} : Ending{};
+       },
+       {Train(), {Is(kTrainJob, kTrain, "Running"), Patch(Epochs("2"))}},
+       Ends("Complete", 2)},
       {"change-restart",
        "the spec changes while it runs: run 2 at once",
        [](const Json& pod) { return Run(pod) == 1 ? Ending{} : Done(pod); },
