@@ -1,5 +1,6 @@
 // anneal: trains, evaluates, exports and runs recommender models from TorchEasyRec's pipeline.config.
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <iostream>
 
 #include "worker/config/error.h"
@@ -65,6 +66,8 @@ const char* ReasonOf(anneal::ExitCode code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // malloc: Arrow's own allocator holds twice what the columns of a batch need.
+  ::setenv("ARROW_DEFAULT_MEMORY_POOL", "system", /*overwrite=*/0);
   CLI::App app{"Trains, evaluates and exports recommender models from TorchEasyRec's pipeline.config."};
   app.set_version_flag("--version", "anneal " ANNEAL_VERSION);
   app.require_subcommand(1);

@@ -5,7 +5,8 @@
 
 namespace anneal::embedding {
 
-RowKeeper::RowKeeper(int64_t rows, std::vector<Part> parts) : parts_(std::move(parts)), slots_(rows, 0) {
+RowKeeper::RowKeeper(int64_t rows, std::vector<Part> parts)
+    : parts_(std::move(parts)), slots_(rows, ZeroPages<uint32_t>::Pages::kSmall) {
   for (const Part& part : parts_) {
     begins_.push_back(width_);
     width_ += part.width;

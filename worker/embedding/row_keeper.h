@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "worker/embedding/zero_pages.h"
+
 namespace anneal::embedding {
 
 class RowKeeper {
@@ -31,7 +33,7 @@ class RowKeeper {
   std::vector<int64_t> begins_;  ///< of each part in a kept row
   int64_t width_ = 0;            ///< of a kept row
   mutable std::shared_mutex mutex_;
-  std::vector<uint32_t> slots_;  ///< per row: 1 + its index in kept_, 0 while it is as it was
+  ZeroPages<uint32_t> slots_;  ///< per row: 1 + its index in kept_, 0 while it is as it was
   std::vector<float> kept_;
 };
 

@@ -91,9 +91,9 @@ ShardCost CostOf(const PlannedTable& table, const TablePlacement& placement, int
   const double ids = bags * rows / static_cast<double>(std::max<int64_t>(table.rows, 1));
   const double ids_bytes = ids * kIdBytes + bags * kIdBytes, pooled = bags * columns * kValueBytes;
   ShardCost cost;
-  constexpr double kStampAndSlot = 8;  // bytes per row with which duplicates are found
-  cost.memory = rows * ((columns + StatePerRow(workload.optimizer, columns)) * kValueBytes + kStampAndSlot) +
-                2 * ids_bytes + 2 * pooled;
+  constexpr double kSlot = 4;  // bytes per row with which a snapshot finds what it has kept
+  cost.memory =
+      rows * ((columns + StatePerRow(workload.optimizer, columns)) * kValueBytes + kSlot) + 2 * ids_bytes + 2 * pooled;
   const double forward = (ids_bytes + ids * columns * kValueBytes + pooled) / hardware.memory_bandwidth;
   cost.milliseconds = 3 * forward + Travel(ids_bytes, hardware) + 2 * Travel(pooled, hardware);
   return cost;

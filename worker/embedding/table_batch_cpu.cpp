@@ -3,59 +3,28 @@
 // Forward: threads take runs of rows; each bag's table rows are summed with the next ids prefetched.
 // Backward: a table belongs to one thread per step (or, with fewer tables than threads, a slice of its rows does), so
 // no two threads touch one row and the gradients of a row are always summed in batch order: results do not depend on
-// the number of threads. Duplicates are found as in a sparse set: the first touch in a step gives the row a slot in a
-// dense buffer and notes it beside the row; later touches find there a slot that holds this very row, and add to it.
-// What earlier steps have noted needs no clearing: it leads to a slot of another row, or to none. Then every slot gets
-// one optimizer step.
-#include <sys/mman.h>
-
+// the number of threads. The first touch of a row in a step gives it a slot in a dense buffer, later ones add to it;
+// then every slot gets one optimizer step.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <new>
-#include <utility>
 
 #include "worker/embedding/row_keeper.h"
 #include "worker/embedding/row_kernels.h"
+#include "worker/embedding/slot_map.h"
 #include "worker/embedding/worker_pool.h"
+#include "worker/embedding/zero_pages.h"
 
 namespace anneal::embedding {
 namespace {
 
 constexpr int kPrefetch = 8;  // ids ahead
 
-/// Fresh zero pages straight from the kernel, in huge pages where it has them: a row of a large table is then found
-/// without a miss in the TLB, and a page that is never touched costs nothing.
-template <typename T>
-class ZeroPages {
- public:
-  explicit ZeroPages(int64_t count) : bytes_(sizeof(T) * static_cast<size_t>(std::max<int64_t>(count, 1))) {
-    void* at = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) throw std::bad_alloc();
-    if (bytes_ >= kHugePage) ::madvise(at, bytes_, MADV_HUGEPAGE);
-    data_ = static_cast<T*>(at);
-  }
-  ~ZeroPages() {
-    if (data_) ::munmap(data_, bytes_);
-  }
-  ZeroPages(ZeroPages&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
-  ZeroPages(const ZeroPages&) = delete;
-  ZeroPages& operator=(const ZeroPages&) = delete;
-  ZeroPages& operator=(ZeroPages&&) = delete;
-  T* data() { return data_; }
-  T& operator[](int64_t i) { return data_[i]; }
-
- private:
-  static constexpr size_t kHugePage = size_t{2} << 20;
-  T* data_;
-  size_t bytes_;
-};
-
 /// Rows of float32 filled with `value`.
 class Rows {
  public:
-  Rows(int64_t count, float value) : values_(count) {
+  Rows(int64_t count, float value) : values_(count, ZeroPages<float>::Pages::kHuge) {
     if (value != 0) std::fill_n(values_.data(), count, value);
   }
   float* data() { return values_.data(); }
@@ -103,13 +72,11 @@ struct Table {
         shapes(StateShapes(optimizer.type)),
         weights(spec.rows * spec.dim, 0.f),
         state1(spec.rows * StateWidth(shapes.first, spec.dim), optimizer.initial_accumulator),
-        state2(spec.rows * StateWidth(shapes.second, spec.dim), 0.f),
-        slots(spec.trainable ? spec.rows : 0) {}
+        state2(spec.rows * StateWidth(shapes.second, spec.dim), 0.f) {}
 
   TableSpec spec;
   std::pair<StateShape, StateShape> shapes;
   Rows weights, state1, state2;
-  ZeroPages<uint32_t> slots;  ///< of each row of a trainable table when it was last touched
   std::vector<int> features;
   std::unique_ptr<RowKeeper> keeper;  ///< while there is a snapshot
 };
@@ -118,6 +85,7 @@ struct Table {
 struct Scratch {
   std::vector<float> gradients;  ///< [slots, dim]
   std::vector<int64_t> rows;     ///< row of each slot
+  SlotMap slots;
 };
 
 /// A column shard's buffers; they live over the stages of a step.
@@ -286,28 +254,25 @@ class CpuTableBatch : public TableBatch {
     for (const int f : table.features) needed += jagged[f].offsets[rows] - jagged[f].offsets[0];
     if (scratch.gradients.size() < needed * dim) scratch.gradients.resize(needed * dim);
     if (scratch.rows.capacity() < needed) scratch.rows.reserve(needed);
+    scratch.slots.Clear(needed, first, last);
     float* gradients = scratch.gradients.data();
     for (const int f : table.features) {
       const FeatureSpec& feature = features_[f];
       const Jagged& ids = jagged[f];
-      const int64_t end = ids.offsets[rows];
       for (int64_t b = 0; b < rows; ++b) {
         const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
         const float* source = gradient.data + b * gradient.stride + feature.out_column;
         const float mean = feature.pooling == Pooling::kMean && to > from ? 1.f / static_cast<float>(to - from) : 1.f;
         for (int64_t i = from; i < to; ++i) {
-          if (i + kPrefetch < end) {
-            __builtin_prefetch(&table.slots[Clamp(ids.values[i + kPrefetch], table.spec.rows)], 1);
-          }
           const int64_t row = Clamp(ids.values[i], table.spec.rows);
           if (row < first || row >= last) continue;
-          uint32_t& slot = table.slots[row];
-          if (slot >= scratch.rows.size() || scratch.rows[slot] != row) {
-            slot = static_cast<uint32_t>(scratch.rows.size());
+          uint32_t& entry = scratch.slots.Find(row, scratch.rows);
+          if (entry == 0) {
             std::memset(gradients + scratch.rows.size() * dim, 0, sizeof(float) * dim);
             scratch.rows.push_back(row);
+            entry = static_cast<uint32_t>(scratch.rows.size());
           }
-          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(slot) * dim, source, gradient.scale,
+          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(entry - 1) * dim, source, gradient.scale,
                                        optimizer_.max_gradient, ids.weights ? mean * ids.weights[i] : mean, dim);
         }
       }

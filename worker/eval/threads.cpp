@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/CPUAllocator.h>
 #include <malloc.h>
 
 #include <algorithm>
@@ -9,12 +10,17 @@
 #include <limits>
 #include <thread>
 
+#include "worker/eval/tensor_memory.h"
+
 namespace anneal::eval {
 namespace {
 
-/// Every step allocates the same tensors; glibc's default hands them back to the kernel in between, which costs a page
-/// fault for each 4 KiB of them.
+/// Of tensors, and of what else a step allocates anew each time: glibc's default hands it back to the kernel in
+/// between.
 void ReuseFreedMemory() {
+#if !defined(__SANITIZE_ADDRESS__)  // which shall see what is used after its end
+  c10::SetCPUAllocator(&TensorMemory::OfProcess());
+#endif
   ::mallopt(M_MMAP_MAX, 0);
   ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 }

@@ -29,8 +29,14 @@ struct FusedLinear : torch::autograd::Function<FusedLinear> {
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1], &y = saved[2];
     const LinearKernels& kernels = Arithmetic::OfProcess().Find(weight.size(0), weight.size(1));
-    const at::Tensor g =
-        context->saved_data["relu"].toBool() ? at::threshold_backward(gradients[0], y, 0) : gradients[0].contiguous();
+    at::Tensor g = std::move(gradients[0]);
+    if (!context->saved_data["relu"].toBool()) {
+      g = g.contiguous();
+    } else if (g.use_count() == 1 && g.storage().use_count() == 1 && g.is_contiguous()) {  // nobody else's
+      at::threshold_backward_out(g, g, y, 0);
+    } else {
+      g = at::threshold_backward(g, y, 0);
+    }
     at::Tensor gx, gb;
     if (context->needs_input_grad(0)) gx = kernels.InputGradient(g, weight);
     if (context->saved_data["bias"].toBool()) gb = g.sum(0);

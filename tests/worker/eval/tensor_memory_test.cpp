@@ -1,0 +1,97 @@
+// Blocks of large tensors are used again, and what waits for that stays bounded.
+#include "worker/eval/tensor_memory.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+namespace anneal::eval {
+namespace {
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+// The deleter finds the process's own memory; its figures are compared with those before.
+class TensorMemoryTest : public testing::Test {
+ protected:
+  TensorMemory& memory_ = TensorMemory::OfProcess();
+};
+
+TEST_F(TensorMemoryTest, AStepThatRepeatsTakesTheSameBlocks) {
+  void* first[2];
+  for (int step = 0; step < 3; ++step) {
+    const c10::DataPtr a = memory_.allocate(16 * kMiB), b = memory_.allocate(13 * kMiB + 5);
+    std::memset(a.get(), 1, 16 * kMiB);
+    std::memset(b.get(), 2, 13 * kMiB + 5);
+    if (step == 0) {
+      first[0] = a.get();
+      first[1] = b.get();
+    }
+    EXPECT_EQ(a.get(), first[0]);
+    EXPECT_EQ(b.get(), first[1]);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(b.get()) % 64, 0u);
+  }
+}
+
+TEST_F(TensorMemoryTest, AMuchLargerBlockIsNotTakenForASmallTensor) {
+  { const c10::DataPtr large = memory_.allocate(64 * kMiB); }
+  const size_t before = memory_.live_bytes();
+  const c10::DataPtr small = memory_.allocate(2 * kMiB);
+  EXPECT_LE(memory_.live_bytes() - before, 2 * kMiB + 2 * kMiB / 4);
+}
+
+TEST_F(TensorMemoryTest, SizesThatNeverComeAgainDoNotPileUp) {
+  std::minstd_rand random(7);
+  size_t most = 0;
+  for (int i = 0; i < 500; ++i) {
+    const c10::DataPtr a = memory_.allocate(kMiB + random() % (100 * kMiB)),
+                       b = memory_.allocate(kMiB + random() % kMiB);
+    most = std::max(most, memory_.live_bytes());
+    EXPECT_LE(memory_.held_bytes(), std::max<size_t>(most, 64 * kMiB) * 5 / 4);
+  }
+  EXPECT_GT(most, 90 * kMiB);
+}
+
+TEST_F(TensorMemoryTest, SmallOnesAndNothing) {
+  const size_t before = memory_.live_bytes();
+  const c10::DataPtr nothing = memory_.allocate(0), small = memory_.allocate(4096), page = memory_.allocate(kMiB - 1);
+  std::memset(page.get(), 1, kMiB - 1);
+  EXPECT_EQ(memory_.live_bytes(), before);
+  void* raw = memory_.raw_allocate(3 * kMiB);
+  EXPECT_GT(memory_.live_bytes(), before);
+  memory_.raw_deallocate(raw);
+  EXPECT_EQ(memory_.live_bytes(), before);
+}
+
+// Each thread finds in its blocks what it wrote, whoever had them before and whoever frees them.
+TEST_F(TensorMemoryTest, ThreadsNeverShareABlock) {
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::minstd_rand random(t);
+      std::vector<std::pair<c10::DataPtr, size_t>> mine;
+      for (int i = 0; i < 300; ++i) {
+        const size_t bytes = kMiB + random() % (3 * kMiB);
+        mine.emplace_back(memory_.allocate(bytes), bytes);
+        auto* data = static_cast<unsigned char*>(mine.back().first.get());
+        data[0] = data[bytes - 1] = static_cast<unsigned char>(t + 1);
+        if (mine.size() > 4) {
+          auto& [block, size] = mine[random() % mine.size()];
+          const auto* kept = static_cast<const unsigned char*>(block.get());
+          wrong += kept[0] != t + 1 || kept[size - 1] != t + 1;
+          std::swap(mine[random() % mine.size()], mine.back());
+          mine.pop_back();
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+}  // namespace
+}  // namespace anneal::eval
