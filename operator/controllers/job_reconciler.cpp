@@ -25,6 +25,23 @@ bool IsConfigOf(const Json& run, const std::string& config) {
   return api::Sha256(config) == run.value("configHash", "");
 }
 
+/// The merge patch (RFC 7396) that makes one object of another: objects are merged, so what left any of them is named.
+Json Changes(const Json& before, const Json& after) {
+  Json patch = Json::object();
+  for (const auto& [field, value] : before.items()) {
+    if (!after.contains(field)) patch[field] = nullptr;
+  }
+  for (const auto& [field, value] : after.items()) {
+    const auto old = before.find(field);
+    if (old == before.end()) {
+      patch[field] = value;
+    } else if (*old != value) {
+      patch[field] = old->is_object() && value.is_object() ? Changes(*old, value) : value;
+    }
+  }
+  return patch;
+}
+
 /// Whether the run began with these run fields, whatever its source is now.
 bool IsSpecOf(const Json& run, const kube::Resource& resource, const Json& spec) {
   return api::SpecHash(resource, spec, run["inputs"]) == run["specHash"];
@@ -120,18 +137,9 @@ bool JobReconciler::WriteStatus(const Json& found, const Json& next, Json& job) 
   const Json before = found.value("status", Json::object());
   job["status"] = next;
   if (next == before) return false;
-  Json status = next;
-  for (const auto& [field, value] : before.items()) {
-    if (!status.contains(field)) status[field] = nullptr;
-    // A list is replaced by a merge patch, an object is merged: what left it has to be named.
-    if (value.is_object() && status[field].is_object()) {
-      for (const auto& [inner, old] : value.items()) {
-        if (!status[field].contains(inner)) status[field][inner] = nullptr;
-      }
-    }
-  }
   const Json& metadata = found["metadata"];
-  const Json patch = {{"metadata", {{"resourceVersion", metadata["resourceVersion"]}}}, {"status", status}};
+  const Json patch = {{"metadata", {{"resourceVersion", metadata["resourceVersion"]}}},
+                      {"status", Changes(before, next)}};
   const Json written =
       api_.MergePatchStatus(resource_, metadata.value("namespace", "default"), metadata["name"], patch);
   job["metadata"] = written["metadata"];

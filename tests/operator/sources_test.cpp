@@ -95,6 +95,29 @@ TEST_F(Sources, AnOlderRunIsFoundWhereItsOwnSpecPutIt) {
   EXPECT_EQ(Argument("latest-r1-a1-w0", "--checkpoint_path").rfind("/elsewhere/r2-", 0), 0u);
 }
 
+// What a run was made from is replaced whole by the next run's, to the last field within.
+TEST_F(Sources, ARestartOfAnEvaluationHasNothingOfTheRunBefore) {
+  Apply("configmap");
+  Apply("trainjob");
+  Train(1, 10);
+  cluster.api.MergePatch(kTrainJob, "default", "movielens",
+                         {{"spec", {{"config", {{"edits", {{"train_config.num_epochs", "9"}}}}}}}});
+  cluster.Settle();
+  Train(2, 40);
+  Create(kEvalJob, "gate", R"({"source":{"trainJobRef":{"name":"movielens"}}})");
+  EXPECT_NE(Argument("gate-r1-a1-w0", "--edit_config_json").find("num_epochs"), std::string::npos);
+  cluster.End("gate-r1-a1-w0", 0, R"({"globalStep":40,"metrics":{"auc":0.7}})");
+  cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"config", {{"edits", nullptr}}}}}});
+  cluster.Settle();
+  Train(3, 80);
+  EXPECT_EQ(Argument("gate-r2-a1-w0", "--edit_config_json").find("num_epochs"), std::string::npos);
+  cluster.End("gate-r2-a1-w0", 1);
+  cluster.Settle();
+  cluster.Advance(3600);
+  EXPECT_NE(Argument("gate-r2-a2-w0", "--edit_config_json"), "");
+  EXPECT_EQ(Argument("gate-r2-a2-w0", "--edit_config_json").find("num_epochs"), std::string::npos);
+}
+
 TEST_F(Sources, TheBestCheckpointOfARun) {
   Apply("configmap");
   Apply("trainjob");

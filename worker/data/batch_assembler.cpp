@@ -4,6 +4,8 @@
 #include <arrow/type.h>
 
 #include <algorithm>
+#include <cmath>
+#include <type_traits>
 
 #include "worker/config/error.h"
 #include "worker/features/arrow_column.h"
@@ -24,6 +26,12 @@ void AppendCells(const RowSlice& slice, const arrow::ArrayData& cells, const std
     }
   }
   const From* first = Numbers<From>(cells).data() + slice.begin;
+  if constexpr (std::is_floating_point_v<From>) {  // one such label ruins every weight
+    const auto bad = std::find_if(first, first + slice.count, [](From value) { return !std::isfinite(value); });
+    if (bad != first + slice.count)
+      throw DataError(Where(slice, bad - first) + ", column " + name + ": is " +
+                      (std::isnan(*bad) ? "NaN" : "infinite"));
+  }
   out->insert(out->end(), first, first + slice.count);
 }
 

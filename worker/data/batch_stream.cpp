@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <mutex>
+#include <numeric>
 #include <system_error>
 #include <thread>
 
@@ -64,6 +66,20 @@ BatchAssembler MakeAssembler(const tzrec::protos::EasyRecConfig& config, const f
   return BatchAssembler(features::FeatureProgram(features, config, schema), columns, schema);
 }
 
+/// FNV-1a, so that a number stands for the same in every build.
+int64_t OrderOf(const StreamPlan& plan, const Dataset& dataset) {
+  const DatasetOptions& options = plan.dataset;
+  std::string text = options.input_path + "\n" + dataset.identity();
+  for (const uint64_t number : {static_cast<uint64_t>(options.world_size), static_cast<uint64_t>(dataset.workers()),
+                                static_cast<uint64_t>(plan.batch_size), static_cast<uint64_t>(plan.drop_remainder),
+                                static_cast<uint64_t>(plan.shuffle_batches), options.seed}) {
+    text += "\n" + std::to_string(number);
+  }
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const unsigned char c : text) hash = (hash ^ c) * 0x100000001b3;
+  return static_cast<int64_t>(hash >> 1);
+}
+
 }  // namespace
 
 class BatchStream::Impl {
@@ -72,8 +88,17 @@ class BatchStream::Impl {
       : plan_(PlanStream(config.data_config(), features, options)),
         dataset_(OpenDataset(config.data_config(), plan_.dataset)),
         assembler_(MakeAssembler(config, features, plan_, *dataset_->schema())),
-        pool_(dataset_->workers() * (kReadAhead + plan_.shuffle_batches + 2)) {
-    Start();
+        pool_(dataset_->workers() * (kReadAhead + plan_.shuffle_batches + 2)),
+        order_(OrderOf(plan_, *dataset_)),
+        exact_(options.resume.rows.empty() || options.resume.order == order_),
+        pass_(options.resume.pass) {
+    if (!exact_) consumed_ = options.resume.rows;
+    try {
+      GoTo(exact_ ? options.resume.batches : 0);
+    } catch (...) {
+      Stop();
+      throw;
+    }
   }
 
   ~Impl() { Stop(); }
@@ -98,8 +123,12 @@ class BatchStream::Impl {
   void Rewind() {
     Stop();
     ++pass_;
-    Start();
+    consumed_.clear();
+    Start(std::vector<int64_t>(dataset_->workers(), 0));
   }
+
+  int64_t order() const { return order_; }
+  bool exact() const { return exact_; }
 
   BatchPool& pool() { return pool_; }
   const StreamPlan& plan() const { return plan_; }
@@ -114,14 +143,44 @@ class BatchStream::Impl {
     bool ended = false;  ///< seen by Next()
   };
 
-  void Start() {
+  /// Starts the pass where Next() has been called `batches` times.
+  void GoTo(int64_t batches) {
+    const int workers = dataset_->workers();
+    std::vector<int64_t> given(workers, 0), left;
+    for (int i = 0; i < workers; ++i) left.push_back(BatchesOf(dataset_->RowsOf(i)));
+    const bool known = std::find(left.begin(), left.end(), -1) == left.end();
+    size_t turn = 0;
+    if (known) {
+      int64_t all = std::min(batches, std::accumulate(left.begin(), left.end(), int64_t{0}));
+      for (; all > 0; turn = (turn + 1) % workers) {
+        if (left[turn] == 0) continue;
+        --left[turn], --all, ++given[turn];
+      }
+    }
+    Start(given);
+    turn_ = turn;
+    // Files that do not say how much they hold are read once more.
+    for (int64_t i = 0; !known && i < batches; ++i) {
+      if (auto batch = Next()) pool_.Give(std::move(batch));
+    }
+  }
+
+  /// Batches of a worker with so many rows; -1 for an unknown number.
+  int64_t BatchesOf(int64_t rows) const {
+    if (rows < 0) return -1;
+    return (plan_.drop_remainder ? rows : rows + plan_.batch_size - 1) / plan_.batch_size;
+  }
+
+  /// `given`: how many batches of each worker are left out.
+  void Start(const std::vector<int64_t>& given) {
     stop_ = false;
     turn_ = 0;
     running_ = dataset_->workers();
     for (int i = 0; i < running_; ++i) workers_.push_back(std::make_unique<Worker>());
     try {
       for (int i = 0; i < running_; ++i) {
-        workers_[i]->thread = std::thread([this, i, pass = pass_] { Read(i, pass, workers_[i]->queue); });
+        workers_[i]->thread =
+            std::thread([this, i, pass = pass_, done = given[i]] { Read(i, pass, done, workers_[i]->queue); });
       }
     } catch (const std::system_error& error) {
       Stop();
@@ -140,28 +199,56 @@ class BatchStream::Impl {
   }
 
   /// Body of a reader thread.
-  void Read(int worker, int64_t pass, BatchQueue& queue) {
+  void Read(int worker, int64_t pass, int64_t given, BatchQueue& queue) {
     try {
-      const std::unique_ptr<RowReader> reader = dataset_->Open(worker, pass);
-      BatchCutter cutter(*reader, plan_.batch_size, plan_.drop_remainder);
       const DatasetOptions& options = plan_.dataset;
       std::seed_seq seed{static_cast<uint32_t>(options.seed), static_cast<uint32_t>(options.seed >> 32),
                          static_cast<uint32_t>(options.rank), static_cast<uint32_t>(worker),
                          static_cast<uint32_t>(pass)};
       ShuffleBuffer shuffle(plan_.shuffle_batches, seed);
+      // The order up to the last batch that was given is played without batches. What is held then, or drained already,
+      // is read after that, and read() goes on behind it.
+      int64_t next = 0;
+      std::vector<NumberedBatch> drained;
+      if (plan_.shuffle_batches == 0) {
+        next = given;
+      } else if (given > 0) {
+        const int64_t all = BatchesOf(dataset_->RowsOf(worker));
+        while (given > 0 && next < all) given -= shuffle.Exchange({next++, nullptr}).has_value();
+        if (given > 0) {
+          drained = shuffle.Drain();
+          drained.erase(drained.begin(), drained.begin() + std::min<int64_t>(given, std::ssize(drained)));
+        }
+      }
+      std::map<int64_t, std::unique_ptr<Batch>*> missing;
+      for (auto* batches : {&shuffle.held(), &drained}) {
+        for (NumberedBatch& batch : *batches) missing[batch.number] = &batch.batch;
+      }
+      int64_t number = missing.empty() ? next : missing.begin()->first;
+      const std::unique_ptr<RowReader> reader = dataset_->Open(worker, pass, number * plan_.batch_size, consumed_);
+      BatchCutter cutter(*reader, plan_.batch_size, plan_.drop_remainder);
       std::vector<RowSlice> slices;
-      for (double began = ThreadSeconds(); !stop_ && cutter.Next(&slices);) {
+      for (double began = ThreadSeconds(); !stop_ && cutter.Next(&slices); ++number) {
         const double decoded = ThreadSeconds();
         ReaderTimesOfProcess().read += decoded - began;
+        const auto held = missing.find(number);
+        if (number < next && held == missing.end()) continue;  // was given
         std::unique_ptr<Batch> batch = pool_.Take();
         assembler_.Fill(slices, batch.get());
         began = ThreadSeconds();
         ReaderTimesOfProcess().features += began - decoded;
-        if (plan_.shuffle_batches > 0) batch = shuffle.Exchange(std::move(batch));
-        if (batch != nullptr && !queue.Push(std::move(batch))) return;
+        if (held != missing.end()) {
+          *held->second = std::move(batch);
+        } else if (plan_.shuffle_batches == 0) {
+          if (!queue.Push(std::move(batch))) return;
+        } else if (auto out = shuffle.Exchange({number, std::move(batch)}); out && !queue.Push(std::move(out->batch))) {
+          return;
+        }
       }
-      for (std::unique_ptr<Batch>& batch : shuffle.Drain()) {
-        if (!queue.Push(std::move(batch))) return;
+      if (stop_) return;
+      if (drained.empty()) drained = shuffle.Drain();
+      for (NumberedBatch& batch : drained) {
+        if (!queue.Push(std::move(batch.batch))) return;
       }
       queue.End();
     } catch (...) {
@@ -189,7 +276,10 @@ class BatchStream::Impl {
   std::vector<std::unique_ptr<Worker>> workers_;
   size_t turn_ = 0;  ///< worker whose batch comes next
   int running_ = 0;  ///< workers whose end Next() has not seen
-  int64_t pass_ = 0;
+  const int64_t order_;
+  const bool exact_;
+  int64_t pass_;
+  std::map<std::string, int64_t> consumed_;  ///< of the first pass
   double wait_seconds_ = 0;
 };
 
@@ -206,6 +296,8 @@ double BatchStream::wait_seconds() const { return impl_->wait_seconds(); }
 int64_t BatchStream::batch_size() const { return impl_->plan().batch_size; }
 int BatchStream::workers() const { return impl_->dataset().workers(); }
 bool BatchStream::has_event_times() const { return impl_->assembler().has_event_times(); }
+int64_t BatchStream::order() const { return impl_->order(); }
+bool BatchStream::exact() const { return impl_->exact(); }
 int64_t BatchStream::total_rows() const { return impl_->dataset().total_rows(); }
 
 }  // namespace anneal::data

@@ -16,6 +16,16 @@ namespace anneal::data {
 
 enum class Mode { kTrain, kEval, kPredict };  // an export reads as kPredict
 
+/// How far a run has read.
+struct StreamPosition {
+  int64_t pass = 0;     ///< number of the pass: it decides the order of shuffling
+  int64_t batches = 0;  ///< of the pass that every rank has asked for, those that came after a rank's end included
+  int64_t order = 0;    ///< BatchStream::order() then
+  /// Batch::position merged by maximum over batches and ranks, and with the position resumed from; empty at the
+  /// beginning of a pass.
+  std::map<std::string, int64_t> rows;
+};
+
 struct StreamOptions {
   std::string input_path;  ///< comma list of globs
   Mode mode = Mode::kTrain;
@@ -26,9 +36,7 @@ struct StreamOptions {
   uint64_t seed = 0;                  ///< of shuffling
   /// Predict: columns to pass through. ["ALL_COLUMNS"] is the whole file, ["ALL_EFFECTIVE_COLUMNS"] what is read.
   std::vector<std::string> reserved_columns;
-  /// Reading position of a checkpoint (Batch::position merged by maximum over batches and ranks, and with the position
-  /// resumed from). The first pass reads what it leaves; all later passes read everything. Parquet only.
-  std::map<std::string, int64_t> resume;
+  StreamPosition resume;  ///< where the first pass goes on
   /// Reads the events' times, integers in Unix seconds, from the column of that name where the files have it.
   bool event_times = false;
 };
@@ -63,6 +71,14 @@ class BatchStream {
   int workers() const;  ///< reader threads; CSV may have lowered num_workers
   bool has_event_times() const;
   int64_t total_rows() const;  ///< of one full pass over all ranks; -1 when unknown (CSV)
+  /// A number for what decides which rows a pass gives and when: input, ranks, workers, batches, shuffling and its
+  /// seed.
+  int64_t order() const;
+  /// Whether what follows is what would have followed where options.resume was written, to the last row: it was written
+  /// at the beginning of a pass or in the same order. Otherwise (another number of ranks, say) the first pass reads
+  /// what the rows of options.resume leave (Parquet; CSV reads all): batches that shuffling held back are not among
+  /// them, as in the reference.
+  bool exact() const;
 
  private:
   class Impl;

@@ -4,6 +4,7 @@
 #include <arrow/type.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <random>
 
 #include "worker/config/error.h"
@@ -115,7 +116,17 @@ CsvDataset::CsvDataset(const tzrec::protos::DataConfig& config, const DatasetOpt
                           fields_);
 }
 
-std::unique_ptr<RowReader> CsvDataset::Open(int worker, int64_t pass) const {
+std::string CsvDataset::identity() const {
+  std::string files;
+  for (const std::string& file : files_) {
+    std::error_code ignored;
+    files += file + " " + std::to_string(std::filesystem::file_size(file, ignored)) + "\n";
+  }
+  return files;
+}
+
+std::unique_ptr<RowReader> CsvDataset::Open(int worker, int64_t pass, int64_t,
+                                            const std::map<std::string, int64_t>&) const {
   const size_t id = static_cast<size_t>(options_.rank) * workers_ + worker;
   const size_t count = static_cast<size_t>(options_.world_size) * workers_;
   std::vector<std::string> mine;

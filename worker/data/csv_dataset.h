@@ -21,7 +21,10 @@ class CsvDataset : public Dataset {
   const std::shared_ptr<arrow::Schema>& schema() const override { return schema_; }
   int workers() const override { return workers_; }  ///< at most files / world_size
   int64_t total_rows() const override { return -1; }
-  std::unique_ptr<RowReader> Open(int worker, int64_t pass) const override;
+  int64_t RowsOf(int) const override { return -1; }
+  std::string identity() const override;
+  std::unique_ptr<RowReader> Open(int worker, int64_t pass, int64_t skip,
+                                  const std::map<std::string, int64_t>& consumed) const override;
 
  private:
   DatasetOptions options_;

@@ -32,7 +32,6 @@ struct DatasetOptions {
   int64_t chunk_rows = 8192;    ///< rows decoded at a time
   bool shuffle_files = false;   ///< CSV in training: another order of a worker's files in every pass
   uint64_t seed = 0;
-  std::map<std::string, int64_t> resume;  ///< reading position of a checkpoint, for the first pass only
 };
 
 /// One input path opened: file list and schema are known, nothing is read yet. Open() may be called from any thread.
@@ -45,8 +44,14 @@ class Dataset {
   virtual int workers() const = 0;
   /// Rows over all ranks; -1 when the files do not say (CSV).
   virtual int64_t total_rows() const = 0;
-  /// The rows of worker `worker` (0 .. workers()-1) in pass `pass` (0, 1, ...).
-  virtual std::unique_ptr<RowReader> Open(int worker, int64_t pass) const = 0;
+  /// Rows of worker `worker` in a pass over all; -1 when the files do not say (CSV).
+  virtual int64_t RowsOf(int worker) const = 0;
+  /// Equal texts: the same rows in the same order for every worker.
+  virtual std::string identity() const = 0;
+  /// The rows of worker `worker` (0 .. workers()-1) in pass `pass` (0, 1, ...), without the first `skip` (0 where
+  /// RowsOf() is -1) and without those of `consumed`, a reading position that CSV does not know.
+  virtual std::unique_ptr<RowReader> Open(int worker, int64_t pass, int64_t skip,
+                                          const std::map<std::string, int64_t>& consumed) const = 0;
 };
 
 /// Picks the reader by data_config.dataset_type. Throws ConfigError for a type that is not supported yet.

@@ -57,12 +57,13 @@ std::vector<int> LeavesOf(const parquet::SchemaDescriptor& descriptor, const arr
 class ParquetReader : public RowReader {
  public:
   ParquetReader(const std::vector<ParquetDataset::File>& files, std::vector<RowRange> ranges,
-                const std::string& input_path, int64_t chunk_rows)
+                const std::string& input_path, int64_t chunk_rows, int64_t skip)
       : files_(files), ranges_(std::move(ranges)), chunk_rows_(chunk_rows) {
     for (const RowRange& range : ranges_) {
       sources_.push_back(std::make_shared<const std::string>(input_path + ":" + std::to_string(range.begin)));
     }
-    if (!ranges_.empty()) row_ = ranges_[0].begin;
+    while (range_ < ranges_.size() && skip >= ranges_[range_].size()) skip -= ranges_[range_++].size();
+    if (range_ < ranges_.size()) row_ = ranges_[range_].begin + skip;
   }
 
   bool Next(RowSlice* out) override {
@@ -189,14 +190,20 @@ ParquetDataset::ParquetDataset(const DatasetOptions& options) : options_(options
   }
 }
 
-std::unique_ptr<RowReader> ParquetDataset::Open(int worker, int64_t pass) const {
-  static const std::map<std::string, int64_t> kFromTheStart;
-  const std::vector<RowRange> unread =
-      RemainingRows(pass == 0 ? options_.resume : kFromTheStart, options_.input_path, total_rows_);
-  const RowRange share =
-      ShareOfRows(CountRows(unread), static_cast<int64_t>(options_.rank) * options_.num_workers + worker,
-                  static_cast<int64_t>(options_.world_size) * options_.num_workers, options_.even_batch_size);
-  return std::make_unique<ParquetReader>(files_, PartOfRanges(unread, share), options_.input_path, options_.chunk_rows);
+RowRange ParquetDataset::ShareOf(int worker, int64_t rows) const {
+  return ShareOfRows(rows, static_cast<int64_t>(options_.rank) * options_.num_workers + worker,
+                     static_cast<int64_t>(options_.world_size) * options_.num_workers, options_.even_batch_size);
+}
+
+int64_t ParquetDataset::RowsOf(int worker) const { return ShareOf(worker, total_rows_).size(); }
+
+std::string ParquetDataset::identity() const { return std::to_string(total_rows_) + " rows"; }
+
+std::unique_ptr<RowReader> ParquetDataset::Open(int worker, int64_t, int64_t skip,
+                                                const std::map<std::string, int64_t>& consumed) const {
+  const std::vector<RowRange> unread = RemainingRows(consumed, options_.input_path, total_rows_);
+  std::vector<RowRange> ranges = PartOfRanges(unread, ShareOf(worker, CountRows(unread)));
+  return std::make_unique<ParquetReader>(files_, std::move(ranges), options_.input_path, options_.chunk_rows, skip);
 }
 
 }  // namespace anneal::data

@@ -23,7 +23,10 @@ class ParquetDataset : public Dataset {
   const std::shared_ptr<arrow::Schema>& schema() const override { return schema_; }
   int workers() const override { return options_.num_workers; }
   int64_t total_rows() const override { return total_rows_; }
-  std::unique_ptr<RowReader> Open(int worker, int64_t pass) const override;
+  int64_t RowsOf(int worker) const override;
+  std::string identity() const override;
+  std::unique_ptr<RowReader> Open(int worker, int64_t pass, int64_t skip,
+                                  const std::map<std::string, int64_t>& consumed) const override;
 
   struct File {
     std::shared_ptr<const std::string> path;
@@ -35,6 +38,8 @@ class ParquetDataset : public Dataset {
   };
 
  private:
+  RowRange ShareOf(int worker, int64_t rows) const;
+
   DatasetOptions options_;
   std::vector<File> files_;
   std::shared_ptr<arrow::Schema> schema_;

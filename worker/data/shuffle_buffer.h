@@ -4,38 +4,49 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "worker/data/batch.h"
 
 namespace anneal::data {
 
-/// Holds up to `capacity` batches. The order depends on the seed only.
+/// A batch and its number among those that its worker reads in the pass.
+struct NumberedBatch {
+  int64_t number = 0;
+  std::unique_ptr<Batch> batch;
+};
+
+/// Holds up to `capacity` batches. The order depends on the seed and their numbers only: it can be played without any
+/// batch, to find out which are held after a while.
 class ShuffleBuffer {
  public:
   ShuffleBuffer(size_t capacity, std::seed_seq& seed) : capacity_(capacity), random_(seed) {}
 
-  /// Takes a batch in. Once the buffer is full, gives a random one back, otherwise null.
-  std::unique_ptr<Batch> Exchange(std::unique_ptr<Batch> batch) {
+  /// Takes a batch in. Once the buffer is full, gives a random one back.
+  std::optional<NumberedBatch> Exchange(NumberedBatch batch) {
     held_.push_back(std::move(batch));
-    if (held_.size() < capacity_) return nullptr;
+    if (held_.size() < capacity_) return std::nullopt;
     std::swap(held_[random_() % held_.size()], held_.back());
-    std::unique_ptr<Batch> given = std::move(held_.back());
+    NumberedBatch given = std::move(held_.back());
     held_.pop_back();
     return given;
   }
 
   /// The batches still held, shuffled.
-  std::vector<std::unique_ptr<Batch>> Drain() {
+  std::vector<NumberedBatch> Drain() {
     std::shuffle(held_.begin(), held_.end(), random_);
     return std::exchange(held_, {});
   }
 
+  std::vector<NumberedBatch>& held() { return held_; }
+
  private:
   size_t capacity_;
   std::mt19937_64 random_;
-  std::vector<std::unique_ptr<Batch>> held_;
+  std::vector<NumberedBatch> held_;
 };
 
 }  // namespace anneal::data

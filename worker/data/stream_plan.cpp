@@ -74,7 +74,6 @@ StreamPlan PlanStream(const tzrec::protos::DataConfig& config, const features::F
   dataset.chunk_rows = std::clamp(plan.batch_size, kSmallestChunk, kLargestChunk);
   dataset.shuffle_files = train && config.shuffle();
   dataset.seed = options.seed;
-  dataset.resume = options.resume;
 
   std::vector<std::string>& read = dataset.columns.names;
   read = features.input_columns();

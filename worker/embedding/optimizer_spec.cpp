@@ -87,6 +87,12 @@ OptimizerSpec MakeOptimizerSpec(const SparseOptimizer& config) {
   throw ConfigError("train_config.sparse_optimizer: no optimizer is set");
 }
 
+std::string SparseOptimizerName(const SparseOptimizer& config) {
+  const auto* field = Chosen(config);
+  if (!field) throw ConfigError("train_config.sparse_optimizer: no optimizer is set");
+  return field->name();
+}
+
 double SparseBaseLearningRate(const SparseOptimizer& config) {
   const auto* field = Chosen(config);
   if (!field) throw ConfigError("train_config.sparse_optimizer: no optimizer is set");

@@ -145,5 +145,7 @@ std::vector<PlannedTable> TablesOf(const models::EmbeddingPlan& plan);
 OptimizerSpec MakeOptimizerSpec(const tzrec::protos::SparseOptimizer& config);
 /// Base learning rate of the sparse optimizer.
 double SparseBaseLearningRate(const tzrec::protos::SparseOptimizer& config);
+/// The name of the field that is set: adam_optimizer.
+std::string SparseOptimizerName(const tzrec::protos::SparseOptimizer& config);
 
 }  // namespace anneal::embedding

@@ -1,6 +1,7 @@
 #include "worker/eval/eval.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
@@ -22,6 +23,7 @@ int RunEval(const EvalOptions& options) {
   const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
   if (config.eval_input_path().empty())
     throw ConfigError("eval_input_path is empty: set it in the config or pass --eval_input_path");
+  if (options.eval_result_filename.empty()) throw ConfigError("--eval_result_filename is empty");
   const dist::Topology topology = dist::Topology::FromEnvironment();
   const auto group = dist::Connect(topology, dist::ChooseDevice(topology), config.model_dir());
   const int threads = UseThreads(topology);
@@ -51,11 +53,13 @@ int RunEval(const EvalOptions& options) {
     server.Update(progress);
   };
   const Metrics metrics = Evaluate(model->network(), model->embedding(), stream, *group, settings);
+  if (metrics.empty()) throw DataError("eval_input_path " + config.eval_input_path() + " has no rows");
   if (topology.rank != 0) return 0;
   LogLive("");
   LogInfo(ResultLine(metrics, settings.description));
   if (!config.model_dir().empty()) {
-    AppendResult(config.model_dir() + "/" + options.eval_result_filename, model->step(), metrics);
+    const std::string result = std::filesystem::path(config.model_dir()) / options.eval_result_filename;
+    if (!AppendResult(result, model->step(), metrics)) throw TemporaryError("cannot write the result to " + result);
     if (config.train_config().use_tensorboard()) {
       train::EventWriter events(config.model_dir() + "/eval");
       for (const auto& [name, value] : metrics) events.Scalar("metric/" + name, value, model->step());

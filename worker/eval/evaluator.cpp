@@ -3,11 +3,13 @@
 #include <c10/core/GradMode.h>
 
 #include <cmath>
+#include <exception>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "worker/config/error.h"
 #include "worker/eval/trained_model.h"
 #include "worker/nn/arithmetic.h"
 #include "worker/train/progress/console_progress.h"
@@ -35,8 +37,14 @@ Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, 
   const data::Batch nothing;
   int64_t batches = 0, rows = 0;
   bool open = true;
+  std::exception_ptr fault;  // told when the other ranks, which know nothing of it, have ended as well
   while (settings.num_steps <= 0 || batches < settings.num_steps) {
-    std::unique_ptr<data::Batch> batch = open ? stream.Next() : nullptr;
+    std::unique_ptr<data::Batch> batch;
+    try {
+      if (open) batch = stream.Next();
+    } catch (const DataError&) {
+      fault = std::current_exception();
+    }
     open = batch != nullptr;
     const data::Batch& current = batch ? *batch : nothing;
     times.End(train::Phase::kWait);
@@ -56,7 +64,9 @@ Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, 
       console.Print("Evaluating" + (settings.description.empty() ? "" : " " + settings.description), batches, "");
     }
   }
-  return metrics.Compute(group);
+  const Metrics result = batches > 0 ? metrics.Compute(group) : Metrics();
+  if (fault) std::rethrow_exception(fault);
+  return result;
 }
 
 std::string ResultLine(const Metrics& metrics, const std::string& description) {
@@ -71,7 +81,7 @@ std::string ResultLine(const Metrics& metrics, const std::string& description) {
 
 std::string ResultPath(const std::string& model_dir) { return model_dir + "/train_eval_result_v2.txt"; }
 
-void AppendResult(const std::string& path, int64_t step, const Metrics& metrics) {
+bool AppendResult(const std::string& path, int64_t step, const Metrics& metrics) {
   // Written by hand, as Python's json writes it: with blanks, and NaN where a metric has no value.
   std::string text = "{\"global_step\": " + (step >= 0 ? std::to_string(step) : "null");
   const std::map<std::string, double> sorted(metrics.begin(), metrics.end());
@@ -83,7 +93,7 @@ void AppendResult(const std::string& path, int64_t step, const Metrics& metrics)
   if (!before.empty() && before.back() != '\n') text.insert(0, "\n");  // a kill cut the line before
   std::ofstream out(path, std::ios::app);
   out << text;
-  if (!out.flush()) LogWarning("cannot write " + path);
+  return static_cast<bool>(out.flush());
 }
 
 std::optional<int64_t> LastResultStep(const std::string& path) {

@@ -21,7 +21,8 @@ struct EvaluationSettings {
   std::function<void(int64_t batches, int64_t rows)> progress = [](int64_t, int64_t) {};
 };
 
-/// Collective. The stream is rewound first when `rewind`.
+/// Collective. Empty where no rank has a row. Throws what reading this rank's data throws, a DataError after the
+/// evaluation of what the ranks could read: no rank is left alone in it.
 Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, data::BatchStream& stream,
                  dist::ProcessGroup& group, const EvaluationSettings& settings);
 
@@ -30,8 +31,9 @@ std::string ResultLine(const Metrics& metrics, const std::string& description);
 
 /// The results of the evaluations of a run.
 std::string ResultPath(const std::string& model_dir);
-/// Appends {"global_step": step, <metrics in ascending order>} as one line; step < 0 writes null.
-void AppendResult(const std::string& path, int64_t step, const Metrics& metrics);
+/// Appends {"global_step": step, <metrics in ascending order>} as one line; step < 0 writes null. False: it could not
+/// be written.
+bool AppendResult(const std::string& path, int64_t step, const Metrics& metrics);
 
 /// global_step of the last line that is whole; nullopt where there is none.
 std::optional<int64_t> LastResultStep(const std::string& path);

@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/frontend/resolver.h>
 #include <torch/csrc/jit/frontend/sugared_value.h>
 #include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/csrc/jit/serialization/export.h>
 
 #include <filesystem>
 #include <numeric>
@@ -13,6 +14,8 @@
 #include "worker/config/error.h"
 #include "worker/export/boundary.h"
 #include "worker/export/lookup_source.h"
+#include "worker/train/checkpoint/archive_sink.h"
+#include "worker/train/checkpoint/files.h"
 #include "worker/train/checkpoint/safetensors.h"
 
 namespace anneal::exporting {
@@ -99,11 +102,11 @@ void CheckNames(const models::EmbeddingPlan& plan) {
 void Define(Module& module, const std::string& source) { module.define(source, std::make_shared<OperatorResolver>()); }
 
 void SaveModule(const Module& module, const std::string& path) {
-  try {
-    module.save(path);
-  } catch (const std::exception& error) {
-    throw TemporaryError("cannot write " + path + ": " + error.what());
-  }
+  checkpoint::SyncedFile file(path);
+  checkpoint::ArchiveSink sink([&](const void* data, size_t size) { file.Write(data, static_cast<int64_t>(size)); });
+  torch::jit::ExportModule(module, std::ref(sink));
+  sink.Finish();
+  file.Finish();
 }
 
 namespace {

@@ -68,6 +68,7 @@ Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::Fea
   tables_->Initialize(SeedOf("TORCH_MANUAL_SEED"));
   optimizers_ = std::make_unique<optim::OptimizerGroups>(train.dense_optimizer(), DenseParameters(network_, *tables_));
   if (topology.rank == 0) LogParts(train.dense_optimizer(), *optimizers_);
+  sparse_optimizer_ = embedding::SparseOptimizerName(train.sparse_optimizer());
   const double sparse_base = embedding::SparseBaseLearningRate(train.sparse_optimizer());
   rates_ = std::make_unique<LearningRates>(optim::MakeSchedule(train.sparse_optimizer(), sparse_base), *optimizers_);
   engine_ = std::make_unique<Engine>(network_, *tables_, *optimizers_, train, group, SeedOf("TORCH_MANUAL_SEED"));
@@ -101,11 +102,9 @@ json Learner::PlanJson() const {
 }
 
 json Learner::StateJson() {
-  json state{{"schedule_steps", rates_->steps()},
-             {"epoch_schedule_steps", rates_->passes()},
-             {"embedding_iteration", tables_->iteration()},
-             {"accumulated_steps", engine_->accumulated_steps()},
-             {"arithmetic", nn::Arithmetic::OfProcess().ToText()}};
+  json state{{"schedule_steps", rates_->steps()},           {"epoch_schedule_steps", rates_->passes()},
+             {"embedding_iteration", tables_->iteration()}, {"accumulated_steps", engine_->accumulated_steps()},
+             {"sparse_optimizer", sparse_optimizer_},       {"arithmetic", nn::Arithmetic::OfProcess().ToText()}};
   if (const auto* ema = engine_->ema()) state["ema_updates"] = ema->updates();
   if (const auto* scaler = engine_->scaler()) {
     state["grad_scaler"] = {{"scale", scaler->scale()}, {"growth_tracker", scaler->growth_tracker()}};
@@ -135,7 +134,15 @@ void Learner::RestoreEma(const checkpoint::Reader& reader, const eval::NameMap& 
   ema->set_updates(state.is_object() ? std::max<int64_t>(state.value("ema_updates", int64_t{1}), 1) : 1);
 }
 
+// States of different optimizers have the same names and shapes, but not the same meaning.
 void Learner::RestoreOptimizer(const checkpoint::Reader& reader, const eval::NameMap& names) {
+  const json state = json::parse(reader.file("train_state.json").value_or("{}"), nullptr, false);
+  const std::string before = state.is_object() ? state.value("sparse_optimizer", sparse_optimizer_) : sparse_optimizer_;
+  if (before != sparse_optimizer_) {
+    throw ConfigError("train_config.sparse_optimizer is " + sparse_optimizer_ + ", " + reader.path() +
+                      " was trained with " + before +
+                      ": pass --ignore_restore_optimizer to begin with new optimizer states");
+  }
   eval::RestoreOptimizer(reader, optimizers_->State(), *tables_, names);
 }
 

@@ -57,6 +57,7 @@ class Learner {
   models::Network network_;
   std::unique_ptr<embedding::ShardedEmbedding> tables_;
   std::unique_ptr<optim::OptimizerGroups> optimizers_;
+  std::string sparse_optimizer_;  ///< by name
   std::unique_ptr<LearningRates> rates_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<TrainMetrics> metrics_;

@@ -9,7 +9,11 @@ namespace anneal::train {
 
 using nlohmann::json;
 
+// Besides these the file is as the reference's.
 constexpr const char* kDueByEventTime = "__due_by_event_time__";
+constexpr const char* kPass = "__pass__";
+constexpr const char* kBatches = "__batches__";
+constexpr const char* kOrder = "__order__";
 
 bool StepCheckpointDue(const tzrec::protos::TrainConfig& config, int64_t step) {
   return config.save_checkpoints_epochs() == 0 && config.save_checkpoints_steps() > 0 && step > 0 &&
@@ -30,14 +34,18 @@ ReadingPosition ReadPosition(const checkpoint::Reader& reader) {
       if (value.is_number_integer()) return value.get<int64_t>();
       throw DataError(reader.path() + "/dataloader_state.json: " + key + " is no whole number");
     };
-    if (key == "__epochs_completed__") {
-      position.epochs_completed = number();
+    if (key == "__epochs_completed__" || key == kPass) {
+      position.data.pass = number();
+    } else if (key == kBatches) {
+      position.data.batches = number();
+    } else if (key == kOrder) {
+      position.data.order = number();
     } else if (key == "__data_ts_watermark__") {
       position.event_time = number();
     } else if (key == kDueByEventTime) {
       position.due_by_event_time = number() != 0;
     } else if (value.is_number_integer() && !key.starts_with("__")) {
-      position.rows[key] = value;
+      position.data.rows[key] = value;
     }
   }
   return position;
@@ -59,7 +67,7 @@ RunCheckpoints::~RunCheckpoints() {
 // Positions of all ranks, merged by maximum. A collective.
 std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
   json state = json::object();
-  for (const auto& [source, row] : position.rows) state[source] = row;
+  for (const auto& [source, row] : position.data.rows) state[source] = row;
   const std::string mine = state.dump();
   for (const std::string& text : group_.AllGatherText(mine)) {
     const json other = json::parse(text);
@@ -67,7 +75,12 @@ std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
       if (!state.contains(source) || state[source] < row) state[source] = row;
     }
   }
-  if (config_.train_config().num_epochs() > 0) state["__epochs_completed__"] = position.epochs_completed;
+  if (config_.train_config().num_epochs() > 0) state["__epochs_completed__"] = position.data.pass;
+  state[kPass] = position.data.pass;
+  if (position.data.order != 0) {
+    state[kBatches] = position.data.batches;
+    state[kOrder] = position.data.order;
+  }
   if (position.event_time) state["__data_ts_watermark__"] = *position.event_time;
   if (position.due_by_event_time) state[kDueByEventTime] = 1;
   return state.dump(2);

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "tzrec/pipeline.pb.h"
+#include "worker/data/batch_stream.h"
 #include "worker/dist/process_group.h"
 #include "worker/eval/best_result.h"
 #include "worker/train/learner.h"
@@ -24,8 +25,7 @@ bool EpochCheckpointDue(const tzrec::protos::TrainConfig& config, int64_t step, 
 
 /// How far the data has been read.
 struct ReadingPosition {
-  std::map<std::string, int64_t> rows;  ///< largest consumed row per source, of this rank
-  int64_t epochs_completed = 0;
+  data::StreamPosition data;  ///< its pass is the number of passes that have ended, its rows are those of this rank
   std::optional<int64_t> event_time;  ///< that the ranks had reached by the last save (event_time_saves.h)
   bool due_by_event_time = false;     ///< that save was: an evaluation of it belongs to the run
 };

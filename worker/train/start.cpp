@@ -19,8 +19,14 @@ StartPoint FindStart(const TrainOptions& options, const tzrec::protos::EasyRecCo
   int64_t newest = -1;
   std::unique_ptr<checkpoint::Reader> found;
   if (group.rank() == 0) {
+    start.lock = std::make_unique<checkpoint::FolderLock>("model_dir", model_dir);
     checkpoint::RemoveUnfinished(model_dir);
-    if ((found = checkpoint::OpenLatest(model_dir, LogWarning))) newest = checkpoint::StepOf(found->path());
+    if ((found = checkpoint::OpenLatest(model_dir, LogWarning))) {
+      newest = checkpoint::StepOf(found->path());
+    } else if (const auto all = checkpoint::List(model_dir); !all.empty()) {
+      throw DataError("no checkpoint in model_dir " + model_dir + " can be read (" + all.rbegin()->second +
+                      "): mend it, or move it away to train from the start");
+    }
   }
   at::Tensor told = at::full({1}, newest, at::kLong);
   group.Broadcast(told, 0);

@@ -47,7 +47,8 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
     LogWarning("train_config.gradient_accumulation_steps: " + std::to_string(accumulation) +
                " are more than num_steps, " + std::to_string(num_steps_) + ": no dense parameter is trained");
   }
-  const StartPoint start = FindStart(options, config_, *group_);
+  StartPoint start = FindStart(options, config_, *group_);
+  lock_ = std::move(start.lock);
   eval::PlanRequest plan;
   plan.given_name = options.sharding_plan;
   if (!options.sharding_plan.empty()) plan.given = config::ReadTextFile(options.sharding_plan);
@@ -77,6 +78,7 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
     event_saves_.emplace(config_.train_config());
     event_saves_->set_reference(position_.event_time);
   }
+  first_step_ = step_;
   checkpoints_ = std::make_unique<RunCheckpoints>(config_, topology_, *group_, *learner_, start.last_step);
   OpenStreams();
   progress_.phase = "train";
@@ -89,10 +91,12 @@ void Trainer::OpenStreams() {
   options.rank = topology_.rank;
   options.world_size = topology_.world_size;
   options.seed = SeedOf("PYTHON_RANDOM_SEED");
-  options.resume = position_.rows;
+  options.resume = position_.data;
   if (options.input_path.empty()) throw ConfigError("train_input_path is empty");
   options.event_times = event_saves_.has_value();
   stream_ = std::make_unique<data::BatchStream>(config_, features_, options);
+  if (!stream_->exact()) TellOfInexactResume();
+  position_.data.order = stream_->exact() ? stream_->order() : 0;
   if (leader() && event_saves_ && !stream_->has_event_times()) {
     LogWarning("the first file of train_input_path has no column " + std::string(data::kEventTimeColumn) +
                ": save_checkpoints_timestamp_interval and save_checkpoints_timestamps save nothing");
@@ -101,8 +105,27 @@ void Trainer::OpenStreams() {
   if (config_.eval_input_path().empty()) return;
   options.input_path = config_.eval_input_path();
   options.mode = data::Mode::kEval;
-  options.resume.clear();
+  options.resume = {};
   eval_stream_ = std::make_unique<data::BatchStream>(config_, features_, options);
+}
+
+void Trainer::TellOfInexactResume() {
+  if (!leader()) return;
+  const std::string prefix = config_.train_input_path() + ":";
+  const auto& rows = position_.data.rows;
+  const bool known =
+      std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return row.first.starts_with(prefix); });
+  if (!known) {
+    LogWarning("the checkpoint's reading position is of " +
+               rows.begin()->first.substr(0, rows.begin()->first.rfind(':')) + ", not of train_input_path " +
+               config_.train_input_path() + ": this is read from its beginning");
+  } else {
+    LogWarning(
+        "the data, the number of ranks, data_config or PYTHON_RANDOM_SEED is not as it was when the checkpoint was "
+        "written: the pass goes on behind the rows that were read" +
+        std::string(config_.data_config().shuffle() ? ", without the batches that shuffling held back" : "") +
+        ", in another order");
+  }
 }
 
 void Trainer::WriteRunFiles() {
@@ -122,11 +145,21 @@ void Trainer::WriteRunFiles() {
 }
 
 Outcome Trainer::Run() {
+  try {
+    return Train();
+  } catch (...) {
+    // A save in work is whole when its thread is done. Of several ranks the others have to be there for that.
+    if (topology_.world_size == 1) FinishSave();
+    throw;
+  }
+}
+
+Outcome Trainer::Train() {
   WriteRunFiles();
   Report(0);
   if (resumed_ && leader()) ReportBest();
   if (resumed_) EvaluateWhatWasNot();
-  if (num_epochs_ > 0 && position_.epochs_completed >= num_epochs_) {
+  if (num_epochs_ > 0 && position_.data.pass >= num_epochs_) {
     LogWarning("all " + std::to_string(num_epochs_) + " epochs are already done");
     if (!LastDump()) throw TemporaryError(kNotDumped);
     return Outcome::kFinished;
@@ -138,16 +171,22 @@ Outcome Trainer::Run() {
     return Outcome::kFinished;
   }
   bool stopped = false;
-  for (int64_t pass = position_.epochs_completed; !stopped; ++pass) {
+  for (int64_t pass = position_.data.pass; !stopped; ++pass) {
     // In step mode the data is read as often as needed and the epoch stays 0.
     const int64_t epoch = num_epochs_ > 0 ? pass : 0;
+    const bool whole = position_.data.batches == 0 && position_.data.rows.empty();
     stopped = RunPass(epoch);
     if (stopped) break;
-    position_.epochs_completed = pass + 1;
-    position_.rows.clear();
+    if (whole && position_.data.batches == 0) {
+      throw DataError("train_input_path " + config_.train_input_path() + " has no rows to train on" +
+                      (config_.data_config().drop_remainder()
+                           ? ": data_config.drop_remainder leaves out what is not a whole batch"
+                           : ""));
+    }
+    position_.data = {pass + 1, 0, stream_->order(), {}};
     if (EpochCheckpointDue(config_.train_config(), step_ - 1, epoch)) SaveAndEvaluate(epoch);
     learner_->rates().FinishPass();
-    if (num_epochs_ > 0 && position_.epochs_completed >= num_epochs_) break;
+    if (num_epochs_ > 0 && position_.data.pass >= num_epochs_) break;
     if (num_steps_ > 0 && step_ >= num_steps_) break;
     stream_->Rewind();
   }
@@ -158,9 +197,9 @@ Outcome Trainer::Run() {
     message_.reason = "Terminated";
     return Outcome::kTerminated;
   }
-  const int64_t epoch = num_epochs_ > 0 ? std::max<int64_t>(position_.epochs_completed - 1, 0) : 0;
+  const int64_t epoch = num_epochs_ > 0 ? std::max<int64_t>(position_.data.pass - 1, 0) : 0;
   const bool dumped = LastDump();
-  if (!last_losses_.empty() && last_logged_step_ != step_ - 1) {
+  if (step_ > first_step_ && last_logged_step_ != step_ - 1) {  // every rank decides alike
     LogStep(MeanLosses(last_losses_), epoch, /*last=*/true);
   }
   SaveAndEvaluate(epoch);
@@ -219,12 +258,13 @@ bool Trainer::RunPass(int64_t epoch) {
     const Votes votes{stop_, checkpoints_->written(), delta_ && delta_->MinutesOver()};
     const StepResult result = learner_->engine().Step(current, step_, rates, votes, following);
     if (result.ended) return false;
+    ++position_.data.batches;
     if (delta_) delta_->Touch(current);
     rates_ = rates;
     learner_->metrics().Update(result.predictions, current);
     if (batch) {
       for (const auto& [source, row] : batch->position) {
-        auto [found, inserted] = position_.rows.try_emplace(source, row);
+        auto [found, inserted] = position_.data.rows.try_emplace(source, row);
         if (!inserted) found->second = std::max(found->second, row);
       }
       if (!result.losses.empty()) last_losses_ = result.losses;
@@ -352,12 +392,12 @@ bool Trainer::FinishSave() {
 
 // A kill between a checkpoint and the end of its evaluation loses no result: the next life makes it first. Collective.
 void Trainer::EvaluateWhatWasNot() {
-  const int64_t step = step_ - 1, passes = position_.epochs_completed;
-  const bool pass_ended = passes > 0 && position_.rows.empty();
+  const int64_t step = step_ - 1, passes = position_.data.pass;
+  const bool pass_ended = passes > 0 && position_.data.rows.empty();
   const int64_t epoch = pass_ended ? passes - 1 : passes;
   const bool last = (num_steps_ > 0 && step_ >= num_steps_) || (num_epochs_ > 0 && passes >= num_epochs_);
   const bool due = last || position_.due_by_event_time || StepCheckpointDue(config_.train_config(), step) ||
-                   (pass_ended && EpochCheckpointDue(config_.train_config(), step, epoch));
+                   (pass_ended && EpochCheckpointDue(config_.train_config(), step, num_epochs_ > 0 ? epoch : 0));
   if (!eval_stream_ || !due) return;
   at::Tensor missing = at::zeros({1}, at::kLong);
   if (leader()) missing[0] = eval::LastResultStep(eval::ResultPath(config_.model_dir())).value_or(-1) < step ? 1 : 0;
@@ -380,10 +420,21 @@ void Trainer::EvaluateNow(int64_t epoch) {
   // The averages of dense_optimizer.ema stand in for the live parameters meanwhile.
   optim::DenseEma* ema = eval::UsesDenseEma(config_, config_.eval_config()) ? learner_->engine().ema() : nullptr;
   if (ema) ema->Swap();
-  const eval::Metrics metrics =
-      eval::Evaluate(learner_->network(), learner_->tables(), *eval_stream_, *group_, settings);
+  eval::Metrics metrics;
+  std::exception_ptr fault;
+  try {
+    metrics = eval::Evaluate(learner_->network(), learner_->tables(), *eval_stream_, *group_, settings);
+  } catch (const DataError&) {
+    fault = std::current_exception();
+  }
   if (ema) ema->Swap();
-  if (!FinishSave()) return;  // no result without its checkpoint
+  const bool saved = FinishSave();
+  if (fault) std::rethrow_exception(fault);  // the checkpoint is not to blame
+  if (!saved) return;                        // no result without its checkpoint
+  if (metrics.empty()) {
+    if (leader()) LogWarning("eval_input_path " + config_.eval_input_path() + " has no rows: nothing is evaluated");
+    return;
+  }
   for (const auto& [name, value] : metrics) {
     progress_.metrics[name] = value;
     message_.metrics[name] = value;
@@ -394,7 +445,8 @@ void Trainer::EvaluateNow(int64_t epoch) {
   if (!leader()) return;
   LogLive("");
   LogInfo(eval::ResultLine(metrics, settings.description));
-  eval::AppendResult(eval::ResultPath(config_.model_dir()), step, metrics);
+  const std::string results = eval::ResultPath(config_.model_dir());
+  if (!eval::AppendResult(results, step, metrics)) LogWarning("cannot write " + results);
   ReportBest();
 }
 

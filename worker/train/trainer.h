@@ -40,8 +40,10 @@ class Trainer {
 
  private:
   void OpenStreams();
+  void TellOfInexactResume();
   void WriteRunFiles();
 
+  Outcome Train();
   bool RunPass(int64_t epoch);
   bool CheckpointDue(int64_t step);
   void AfterStep(const StepResult& result, int64_t epoch);
@@ -62,6 +64,7 @@ class Trainer {
   const std::atomic<bool>& stop_;
   std::unique_ptr<dist::ProcessGroup> group_;
   features::FeatureSet features_;
+  std::unique_ptr<checkpoint::FolderLock> lock_;  ///< of model_dir
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<DeltaDump> delta_;           ///< null: not configured
   std::optional<EventTimeSaves> event_saves_;  ///< none: not configured
@@ -76,6 +79,7 @@ class Trainer {
 
   int64_t num_steps_ = 0, num_epochs_ = 0;
   int64_t step_ = 0;        ///< the step to run next
+  int64_t first_step_ = 0;  ///< of this life
   Rates rates_;             ///< of the current step
   bool resumed_ = false;    ///< from a checkpoint of this model_dir
   bool evaluated_ = false;  ///< the evaluation data has been read before

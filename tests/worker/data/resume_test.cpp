@@ -38,7 +38,7 @@ TEST_F(Resume, EveryRowExactlyOnceWhateverTheWorkers) {
                                         .rank = rank,
                                         .world_size = history[job].first,
                                         .num_workers = history[job].second,
-                                        .resume = position});
+                                        .resume = {.rows = position}});
         for (unsigned batches = last ? 1000 : 1 + random() % 9; batches > 0; --batches) {
           const auto batch = stream->Next();
           if (batch == nullptr) break;
@@ -64,7 +64,7 @@ TEST_F(Resume, RangesLeftOverAreSharedOutAgain) {
                                                                                   .rank = rank,
                                                                                   .world_size = 2,
                                                                                   .num_workers = 2,
-                                                                                  .resume = position});
+                                                                                  .resume = {.rows = position}});
     const auto ids = Joined(ReadIds(*stream));
     seen.insert(seen.end(), ids.begin(), ids.end());
   }
@@ -74,10 +74,80 @@ TEST_F(Resume, RangesLeftOverAreSharedOutAgain) {
   EXPECT_EQ(Sorted(seen), expected);
 }
 
+// Where a run was stopped after any number of batches, the one that goes on gets the same batches as if it had not
+// been, in this pass and the next, whatever shuffling, several workers and ranks of unequal length do.
+TEST_F(Resume, BatchesFollowAsTheyWouldHave) {
+  WriteParquet("a.parquet", NumberedRows(0, 103), 9);
+  std::vector<std::string> parts;
+  for (int i = 0; i < 5; ++i) {
+    std::string text = "id,y\n";
+    for (int row = 0; row < 10 + i; ++row) text += std::to_string(20 * i + row) + ",0\n";
+    WriteText("part-" + std::to_string(i) + ".csv", text);
+  }
+  for (const std::string config :
+       {"dataset_type: ParquetDataset num_workers: 1", "dataset_type: ParquetDataset num_workers: 3",
+        "dataset_type: ParquetDataset num_workers: 1 shuffle: true shuffle_buffer_size: 4",
+        "dataset_type: ParquetDataset num_workers: 3 shuffle: true shuffle_buffer_size: 3",
+        "dataset_type: ParquetDataset num_workers: 2 shuffle: true shuffle_buffer_size: 50 drop_remainder: true",
+        "dataset_type: CsvDataset with_header: true num_workers: 2 shuffle: true shuffle_buffer_size: 3"}) {
+    StreamOptions options{.input_path = Path(config.find("Csv") == std::string::npos ? "a.parquet" : "part-*.csv")};
+    for (const int world : {1, 2}) {
+      options.world_size = world;
+      for (options.rank = 0; options.rank < world; ++options.rank) {
+        const auto open = [&](const StreamPosition& at) {
+          StreamOptions from = options;
+          from.resume = at;
+          return OpenStream(NumberedConfig("batch_size: 7 " + config), from);
+        };
+        const auto whole = open({});
+        std::vector<std::vector<std::vector<int64_t>>> passes;
+        for (int pass = 0; pass < 3; ++pass) {
+          if (pass > 0) whole->Rewind();
+          passes.push_back(ReadIds(*whole));
+        }
+        for (size_t pass = 0; pass < 2; ++pass) {
+          for (size_t batches = 0; batches <= passes[pass].size() + 1; ++batches) {  // another rank may have more
+            const auto rest =
+                open({static_cast<int64_t>(pass), static_cast<int64_t>(batches), whole->order(), {{"x:0", 1}}});
+            EXPECT_TRUE(rest->exact());
+            const auto from = passes[pass].begin() + static_cast<int64_t>(std::min(batches, passes[pass].size()));
+            EXPECT_EQ(ReadIds(*rest), std::vector(from, passes[pass].end()))
+                << config << " rank " << options.rank << " of " << world << " pass " << pass << " after " << batches;
+            rest->Rewind();
+            EXPECT_EQ(ReadIds(*rest), passes[pass + 1]);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Resume, AnotherOrderIsNoticed) {
+  const std::string path = WriteParquet("a.parquet", NumberedRows(0, 40));
+  const auto order = [&](const std::string& config, const StreamOptions& options) {
+    return OpenStream(NumberedConfig("dataset_type: ParquetDataset " + config), options)->order();
+  };
+  const int64_t first = order("batch_size: 4", {.input_path = path});
+  EXPECT_EQ(order("batch_size: 4", {.input_path = path}), first);
+  EXPECT_EQ(order("batch_size: 4", {.input_path = path, .rank = 0}), first);
+  EXPECT_NE(order("batch_size: 5", {.input_path = path}), first);
+  EXPECT_NE(order("batch_size: 4 shuffle: true", {.input_path = path}), first);
+  EXPECT_NE(order("batch_size: 4", {.input_path = path, .num_workers = 2}), first);
+  EXPECT_NE(order("batch_size: 4", {.input_path = path, .world_size = 2}), first);
+  EXPECT_NE(order("batch_size: 4", {.input_path = path, .seed = 1}), first);
+  WriteParquet("a.parquet", NumberedRows(0, 41));
+  EXPECT_NE(order("batch_size: 4", {.input_path = path}), first);
+  // Then the rows tell where to go on.
+  const auto stream = OpenStream(NumberedConfig("dataset_type: ParquetDataset batch_size: 4 num_workers: 1"),
+                                 {.input_path = path, .resume = {0, 3, first, {{path + ":0", 19}}}});
+  EXPECT_FALSE(stream->exact());
+  EXPECT_EQ(Joined(ReadIds(*stream)), Numbers(20, 41));
+}
+
 TEST_F(Resume, TheNextPassReadsEverything) {
   const std::string path = WriteParquet("a.parquet", NumberedRows(0, 20));
   const auto stream = OpenStream(NumberedConfig("dataset_type: ParquetDataset batch_size: 4 num_workers: 1"),
-                                 {.input_path = path, .resume = {{path + ":0", 11}, {"other.parquet:0", 3}}});
+                                 {.input_path = path, .resume = {.rows = {{path + ":0", 11}, {"other.parquet:0", 3}}}});
   EXPECT_EQ(Joined(ReadIds(*stream)), Numbers(12, 20));
   stream->Rewind();
   EXPECT_EQ(Joined(ReadIds(*stream)), Numbers(0, 20));
@@ -86,14 +156,14 @@ TEST_F(Resume, TheNextPassReadsEverything) {
 TEST_F(Resume, APassThatWasFinishedIsEmpty) {
   const std::string path = WriteParquet("a.parquet", NumberedRows(0, 20));
   const auto stream = OpenStream(NumberedConfig("dataset_type: ParquetDataset num_workers: 3"),
-                                 {.input_path = path, .resume = {{path + ":0", 19}}});
+                                 {.input_path = path, .resume = {.rows = {{path + ":0", 19}}}});
   EXPECT_EQ(stream->Next(), nullptr);
 }
 
 TEST_F(Resume, APositionOfOtherDataIsReported) {
   const std::string path = WriteParquet("a.parquet", NumberedRows(0, 20));
   const auto stream = OpenStream(NumberedConfig("dataset_type: ParquetDataset num_workers: 1"),
-                                 {.input_path = path, .resume = {{path + ":0", 20}}});
+                                 {.input_path = path, .resume = {.rows = {{path + ":0", 20}}}});
   EXPECT_THAT(MessageOf([&] { stream->Next(); }), testing::HasSubstr("is it other data?"));
 }
 

@@ -408,7 +408,9 @@ std::unique_ptr<Reader> OpenLatest(const std::string& path, const std::function<
     try {
       return std::make_unique<Reader>(newest->second);
     } catch (const DataError& error) {
-      warn(std::string(error.what()) + "; taking the checkpoint before it");
+      const bool last = std::next(newest) == all.rend();
+      warn(error.what() +
+           std::string(last ? "; there is no checkpoint before it" : "; taking the checkpoint before it"));
     }
   }
   if (all.empty() && dcp::IsTorchEasyRec(path)) return std::make_unique<Reader>(path);

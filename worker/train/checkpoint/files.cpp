@@ -146,6 +146,20 @@ FileDigest DigestFile(const std::string& path) {
   return digest;
 }
 
+FolderLock::FolderLock(const std::string& what, const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error && std::filesystem::exists(path) && !std::filesystem::is_directory(path)) throw ConfigError(what + " " + path + " is a file");
+  if (error) throw TemporaryError("cannot make " + what + " " + path + ": " + error.message());
+  fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd_ < 0) throw TemporaryError("cannot open " + what + " " + path + ": " + std::strerror(errno));
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  ::close(fd_);
+  throw TemporaryError("another process trains in " + what + " " + path);
+}
+
+FolderLock::~FolderLock() { ::close(fd_); }
+
 MappedFile::MappedFile(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw DataError("cannot read " + path + ": " + std::strerror(errno));

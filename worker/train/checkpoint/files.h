@@ -47,6 +47,21 @@ FileDigest Digest(const std::string& bytes);
 /// CRC-32 and size by reading the file. Throws DataError when it cannot be read.
 FileDigest DigestFile(const std::string& path);
 
+/// The one process that writes into a folder, as long as this lives. Where the file system knows no locks (some NFS),
+/// anybody is that process.
+class FolderLock {
+ public:
+  /// Makes the folder where it is missing. Throws ConfigError when it is none, TemporaryError when another process
+  /// holds it or it cannot be made. `what`: for messages, "model_dir".
+  FolderLock(const std::string& what, const std::string& path);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
 /// A whole file in memory, read-only. Throws DataError naming the file when it cannot be read.
 class MappedFile {
  public:

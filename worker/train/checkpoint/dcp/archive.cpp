@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "worker/config/error.h"
+#include "worker/train/checkpoint/archive_sink.h"
 
 namespace anneal::checkpoint::dcp {
 namespace {
@@ -87,14 +88,13 @@ std::string_view Archive::View(const std::string& record) const {
 
 void WriteArchive(const std::string& pickle, const void* storage, int64_t bytes,
                   const std::function<void(const void*, size_t)>& write) {
-  PyTorchStreamWriter zip([&](const void* data, size_t size) {
-    write(data, size);
-    return size;
-  });
+  ArchiveSink sink(write);
+  PyTorchStreamWriter zip(std::ref(sink));
   zip.writeRecord("data.pkl", pickle.data(), pickle.size());
   zip.writeRecord("byteorder", "little", 6);
   if (bytes >= 0) zip.writeRecord("data/0", storage, static_cast<size_t>(bytes));
   zip.writeEndOfFile();
+  sink.Finish();
 }
 
 }  // namespace anneal::checkpoint::dcp
