@@ -2,9 +2,11 @@
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <iostream>
+#include <utility>
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/config/source_map.h"
 #include "worker/dist/launcher.h"
 #include "worker/eval/eval.h"
 #include "worker/eval/plan_command.h"
@@ -19,10 +21,26 @@
 
 namespace {
 
-/// TorchEasyRec's entry points ignore unknown arguments; so that a typo is not lost, they are named.
-void WarnAboutExtras(const CLI::App* command) {
-  for (const std::string& extra : command->remaining())
+/// TorchEasyRec's entry points ignore unknown flags; here they are named, and what is more likely a mistake is refused:
+/// a flag that is nearly a known one, and a word that is no flag's value, such as the second file of a pattern.
+void JudgeExtras(const CLI::App* command) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : command->get_options()) known.push_back(option->get_name());
+  bool value_follows = false;
+  for (const std::string& extra : command->remaining()) {
+    const std::string flag = extra.substr(0, extra.find('='));
+    if (!extra.starts_with("-")) {
+      if (!std::exchange(value_follows, false))
+        throw anneal::ConfigError("argument '" + extra +
+                                  "' belongs to no flag (patterns have to be quoted: 'folder/*.parquet')");
+      continue;
+    }
+    const std::string nearest = anneal::config::NearestName(flag, known);
+    if (!nearest.empty() && anneal::config::EditDistance(flag, nearest) <= 2)
+      throw anneal::ConfigError("argument '" + flag + "' is not known; did you mean " + nearest + "?");
     anneal::LogWarning("argument '" + extra + "' is not known and ignored");
+    value_follows = flag == extra;
+  }
 }
 
 /// A flag that is given twice: the last one counts, as with Python's argparse.
@@ -128,7 +146,7 @@ int main(int argc, char** argv) {
                              "pooled tables: FP32 | FP16 | INT8 | INT4 | INT2 (default: $QUANT_EMB, INT8)");
   export_command->add_option("--sequence_quantization", exporting.settings.sequence_quantization,
                              "sequence tables (default: $QUANT_EC_EMB, FP32)");
-  export_command->add_option("--input_tile", exporting.settings.input_tile, "0 | 2 | 3 (default: $INPUT_TILE, 0)");
+  export_command->add_option("--input_tile", exporting.settings.input_tile, "0 | 1 | 2 | 3 (default: $INPUT_TILE, 0)");
   export_command->add_option(
       "--compiler_python", exporting.settings.compiler_python,
       "Python with torch that compiles AOT and ONNX models (default: $ANNEAL_COMPILER_PYTHON, python3)");
@@ -137,6 +155,7 @@ int main(int argc, char** argv) {
   export_command->add_option("--verify_input_path", exporting.verify_input_path,
                              "rows to compare on (default: eval_input_path)");
   export_command->add_option("--verify_max_abs_diff", exporting.verify_max_abs_diff, "largest difference allowed")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   anneal::exporting::Destination& destination = exporting.publish;
   for (auto* command : {export_command, publish_command}) {
@@ -180,14 +199,15 @@ int main(int argc, char** argv) {
   predict_command->add_option("--reserved_columns", predict.reserved_columns,
                               "input columns to pass through, or ALL_COLUMNS");
   predict_command->add_option("--output_columns", predict.output_columns, "outputs to write (default: all)");
-  predict_command->add_option("--batch_size", predict.batch_size, "rows per batch");
+  predict_command->add_option("--batch_size", predict.batch_size, "rows per batch")->check(CLI::PositiveNumber);
   predict_command->add_option("--predict_threads", predict.predict_threads, "accepted");
   predict_command->add_flag("--is_profiling", predict.is_profiling, "not supported yet");
   predict_command->add_option("--debug_level", predict.debug_level, "not supported yet above 0");
   predict_command->add_option("--dataset_type", predict.dataset_type, "ParquetDataset or CsvDataset");
   predict_command->add_option("--writer_type", predict.writer_type, "ParquetWriter or CsvWriter");
   AddEdits(predict_command, predict.edit_config_json);
-  predict_command->add_option("--predict_steps", predict.predict_steps, "stop after so many batches");
+  predict_command->add_option("--predict_steps", predict.predict_steps, "stop after so many batches")
+      ->check(CLI::NonNegativeNumber);
 
   anneal::checkpoint::ConvertOptions convert;
   auto* checkpoint_command = app.add_subcommand("checkpoint", "work on checkpoints");
@@ -246,13 +266,13 @@ int main(int argc, char** argv) {
   }
   try {
     if (*train_command) {
-      WarnAboutExtras(train_command);
+      JudgeExtras(train_command);
       status = anneal::train::RunTrain(train);
     } else if (*eval_command) {
-      WarnAboutExtras(eval_command);
+      JudgeExtras(eval_command);
       status = anneal::eval::RunEval(eval);
     } else if (*export_command) {
-      WarnAboutExtras(export_command);
+      JudgeExtras(export_command);
       status = anneal::exporting::RunExport(exporting);
     } else if (*publish_command) {
       status = anneal::exporting::RunPublish(publish_folder, exporting.publish);
@@ -261,7 +281,7 @@ int main(int argc, char** argv) {
     } else if (*bench_command) {
       status = anneal::exporting::RunBenchServe(bench);
     } else if (*predict_command) {
-      WarnAboutExtras(predict_command);
+      JudgeExtras(predict_command);
       status = anneal::predict::RunPredict(predict);
     } else if (*convert_command) {
       status = anneal::checkpoint::RunConvert(convert);

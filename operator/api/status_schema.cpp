@@ -64,6 +64,8 @@ Json StatusSchema(const Kind& kind) {
                               {"configHash", T("SHA-256 of the config text.")},
                               {"trigger", T("Initial, SpecChange or Annotation.")},
                               {"attempt", I("1, 2, ...: every restart is the next.")},
+                              {"lastPods", O("Of the run before: its pods have to be gone before this one's are made.",
+                                             {{"attempt", I("Its last.")}, {"nodes", I("Its pods.")}})},
                               {"restarts", I("Restarts of the run.")},
                               {"countedRestarts", I("Those that count against failurePolicy.maxRestarts.")},
                               {"avoidNodes", L("Nodes that the next attempts keep away from.", T("Node."))},

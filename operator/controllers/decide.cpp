@@ -91,6 +91,7 @@ class Decider {
         if (!inputs.ready) return Blocked();
         BeginRun(status(), observed_.job, inputs, wish, now_);
         decision_.begun = true;
+        asked_for_older_ = !run().contains("lastPods");
         spec_ = &observed_.wanted;
     }
     return true;
@@ -155,6 +156,7 @@ class Decider {
     run()["nextAttemptTime"] = kube::FormatTime(now_ + wait);
     run().erase("createdAttempt");
     run().erase("attemptRunningTime");
+    asked_for_older_ = false;
     api::RemoveCondition(status(), "Progressing");
     older_.insert(older_.end(), current_.begin(), current_.end());
     current_.clear();
@@ -215,6 +217,8 @@ class Decider {
   }
 
   void CreateMissing() {
+    // Whoever gathered the pods did not know yet which ones have to be gone by name.
+    if (!asked_for_older_) return LookAgain(milliseconds(0));
     const int nodes = Nodes();
     std::vector<bool> there(nodes, false);
     for (const Json& pod : current_) {
@@ -355,6 +359,7 @@ class Decider {
   Decision decision_;
   int64_t generation_ = 1;
   seconds give_up_{300};
+  bool asked_for_older_ = true;  ///< the pods of the attempt before this one would be among those observed
   std::vector<Json> current_, older_;
 };
 

@@ -190,15 +190,28 @@ std::vector<Json> JobReconciler::PodsOf(const Json& job) {
   return std::move(children.known);
 }
 
-// What is known may be older than what this operator did: a pod that seems to be gone is asked for by name before it
-// counts as lost.
+// What is known may be older than what this operator, or the one before it, did. A pod that seems to be gone is asked
+// for by name: one of this attempt before it counts as lost, one of the attempt before until others are made.
 void JobReconciler::ConfirmPods(Observed& observed) {
-  const Json run = observed.job.value("status", Json::object()).value("run", Json::object());
-  if (!run.contains("createdAttempt") || run["createdAttempt"] != run["attempt"]) return;
-  const Json& status = observed.job["status"];
-  if (RunHasEnded(status) || status.value("phase", "") == "Suspended") return;
-  for (int index = 0; index < observed.job["spec"]["workers"]["numNodes"]; ++index) {
-    const std::string name = PodName(observed.job, run["number"], run["attempt"], index);
+  const Json status = observed.job.value("status", Json::object());
+  if (!status.contains("run") || RunHasEnded(status) || status.value("phase", "") == "Suspended") return;
+  const Json& run = status["run"];
+  int number = run["number"], attempt = run["attempt"], nodes = observed.job["spec"]["workers"]["numNodes"];
+  if (run.value("createdAttempt", 0) != attempt) {
+    const auto older = [&](const Json& pod) { return !IsOfAttempt(pod, run); };
+    if (std::any_of(observed.pods.begin(), observed.pods.end(), older)) return;  // they are waited for as it is
+    if (attempt > 1) {
+      --attempt;
+    } else if (run.contains("lastPods")) {
+      --number;
+      attempt = run["lastPods"]["attempt"];
+      nodes = run["lastPods"]["nodes"];
+    } else {
+      return;
+    }
+  }
+  for (int index = 0; index < nodes; ++index) {
+    const std::string name = PodName(observed.job, number, attempt, index);
     if (std::any_of(observed.pods.begin(), observed.pods.end(),
                     [&](const Json& pod) { return pod["metadata"]["name"] == name; }))
       continue;
@@ -235,6 +248,7 @@ bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, c
   for (const Json& pod : decision.remove) Remove(resources::kPod, pod, decision.grace);
   for (const Json& pod : decision.force) Remove(resources::kPod, pod, 0);
   if (decision.remove_run_objects) ForgetRuns(job, job["status"]["run"]["number"].get<int>() + 1);
+  if (decision.begun && !KeepSnapshot(job, true, inputs)) return true;
   if (decision.create.empty()) return true;
   // Pods follow from the job that was read: were it an old copy, they would be pods of an attempt that is over.
   if (!fresh) {
@@ -242,7 +256,7 @@ bool JobReconciler::Act(const Json& job, bool fresh, const Decision& decision, c
     if (!now || (*now)["metadata"]["resourceVersion"] != job["metadata"]["resourceVersion"])
       throw ApiError(409, "Conflict", "the job has been modified since it was read");
   }
-  if (!KeepSnapshot(job, decision.begun, inputs)) return true;
+  if (!decision.begun && !KeepSnapshot(job, false, inputs)) return true;
   if (HasService(job)) Ensure(resources::kService, job, HeadlessService(job));
   const int run = job["status"]["run"]["number"];
   ForgetRuns(job, run - job["spec"].value("historyLimit", 5));

@@ -114,6 +114,37 @@ TEST_F(Restarts, ARunWhoseSpecIsLostMakesNoPodsOfAnother) {
   EXPECT_EQ(cluster.Pods(), (std::vector<std::string>{"movielens-r1-a2-w0", "movielens-r1-a2-w1"}));
 }
 
+// A cache that lags behind knows no pods of the attempt before: no others are made while those are there.
+TEST_F(Restarts, OlderPodsThatTheCacheDoesNotKnowAreAskedFor) {
+  const auto look = [&](int times, const std::string& older) {  // by an operator whose watches tell nothing
+    kube::ChildCache children;
+    for (const auto& reconciler :
+         controllers::MakeReconcilers({cluster.api, cluster.clock, cluster.poller, &children})) {
+      if (reconciler->resource() != kTrainJob) continue;
+      for (int i = 0; i < times; ++i) {
+        reconciler->Reconcile({"default", "movielens"});
+        const auto pods = cluster.Pods();
+        const auto of_older =
+            std::count_if(pods.begin(), pods.end(), [&](const auto& pod) { return pod.find(older) != pod.npos; });
+        EXPECT_TRUE(of_older == 0 || of_older == std::ssize(pods)) << Json(pods).dump();
+      }
+    }
+  };
+  Start({{"workers", {{"numNodes", 2}}}});
+  cluster.End("movielens-r1-a1-w0", 0, R"({"globalStep":9,"metrics":{"auc":0.7}})");
+  cluster.End("movielens-r1-a1-w1", 0);
+  cluster.Settle();
+  cluster.api.MergePatch(kTrainJob, "default", "movielens", {{"spec", {{"workers", {{"numNodes", 1}}}}}});
+  look(6, "-r1-");
+  EXPECT_EQ(cluster.Pods(), std::vector<std::string>{"movielens-r2-a1-w0"});
+  cluster.Settle();
+  cluster.End("movielens-r2-a1-w0", 1);
+  look(2, "-a1-");
+  cluster.clock.now += std::chrono::hours(1);
+  look(6, "-a1-");
+  EXPECT_EQ(cluster.Pods(), std::vector<std::string>{"movielens-r2-a2-w0"});
+}
+
 TEST_F(Restarts, NodesOfLostWorkersAreAvoidedWhereThereAreOthers) {
   Start({{"failurePolicy", {{"nodeLostTimeoutSeconds", 100}}}});
   cluster.api.MergePatch(kPod, "default", "movielens-r1-a1-w1", {{"spec", {{"nodeName", "bad-node"}}}});

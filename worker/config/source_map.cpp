@@ -12,22 +12,6 @@ std::string Lines(const std::string& file, const std::vector<Fault>& faults) {
   return text;
 }
 
-size_t EditDistance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      const bool differ = std::tolower(static_cast<unsigned char>(a[i - 1])) != std::tolower(static_cast<unsigned char>(b[j - 1]));
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + differ});
-      diagonal = above;
-    }
-  }
-  return row.back();
-}
-
 }  // namespace
 
 ConfigFaults::ConfigFaults(const std::string& file, std::vector<Fault> faults)
@@ -39,6 +23,23 @@ std::string FaultLine(const std::string& file, const Fault& fault) {
   line += ": ";
   if (!fault.path.empty()) line += fault.path + ": ";
   return line + fault.message;
+}
+
+size_t EditDistance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t above = row[j];
+      const bool differ =
+          std::tolower(static_cast<unsigned char>(a[i - 1])) != std::tolower(static_cast<unsigned char>(b[j - 1]));
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + differ});
+      diagonal = above;
+    }
+  }
+  return row.back();
 }
 
 std::string NearestName(const std::string& name, const std::vector<std::string>& candidates) {

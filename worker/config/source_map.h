@@ -35,7 +35,9 @@ class ConfigFaults : public ConfigError {
 
 std::string FaultLine(const std::string& file, const Fault& fault);
 
-/// The candidate closest to `name` by edit distance (case does not count); empty when none is close.
+/// Letters to put in, leave out or change to make one of the other; case does not count.
+size_t EditDistance(const std::string& a, const std::string& b);
+/// The candidate closest to `name` by edit distance; empty when none is close.
 std::string NearestName(const std::string& name, const std::vector<std::string>& candidates);
 /// " (did you mean 'x'?)" or nothing.
 std::string DidYouMean(const std::string& name, const std::vector<std::string>& candidates);

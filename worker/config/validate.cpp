@@ -1,5 +1,6 @@
 // What is wrong with a config although it parses (parity/train.md 2, 7, 12-13; features.md 1-2; models.md 1-2, 4, 6).
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -38,6 +39,9 @@ class Validator {
     for (int i = 0; i < config_.feature_configs_size(); ++i)
       Feature(config_.feature_configs(i), "feature_configs[" + std::to_string(i) + "]");
     Model();
+    const std::string exporter = config_.export_config().exporter_type();
+    if (exporter != "latest" && exporter != "best")
+      Fail("export_config.exporter_type", "'" + exporter + "' is not latest or best");
   }
 
  private:
@@ -126,6 +130,8 @@ class Validator {
   template <typename Message>
   void Optimizer(const Message& optimizer, const std::string& path, bool rate_needed = true) {
     if (optimizer.optimizer_case() == Message::OPTIMIZER_NOT_SET) Fail(path, "no optimizer is set");
+    const auto* chosen = Message::descriptor()->FindFieldByNumber(optimizer.optimizer_case());
+    if (chosen) Numbers(optimizer.GetReflection()->GetMessage(optimizer, chosen), path + "." + chosen->name());
     switch (optimizer.learning_rate_case()) {
       case Message::kExponentialDecayLearningRate:
         if (optimizer.exponential_decay_learning_rate().decay_size() == 0) {
@@ -157,6 +163,23 @@ class Validator {
         break;
       default:
         break;
+    }
+  }
+
+  /// Settings of an optimizer; torch refuses the same.
+  void Numbers(const google::protobuf::Message& optimizer, const std::string& path) {
+    for (int i = 0; i < optimizer.GetDescriptor()->field_count(); ++i) {
+      const auto* field = optimizer.GetDescriptor()->field(i);
+      if (field->is_repeated() || field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_FLOAT) continue;
+      const float value = optimizer.GetReflection()->GetFloat(optimizer, field);
+      const std::string name = field->name(), at = path + "." + name;
+      if (!std::isfinite(value)) {
+        Fail(at, "is no number");
+      } else if (name.starts_with("beta") || name == "rho" || name == "alpha") {
+        if (!(value >= 0 && value < 1)) Fail(at, "must be at least 0 and less than 1");
+      } else if ((name == "lr" || name == "eps") && value < 0) {
+        Fail(at, "must not be negative");
+      }
     }
   }
 
@@ -193,6 +216,12 @@ class Validator {
            DatasetType_Name(data.dataset_type()) + ": not supported yet; ParquetDataset and CsvDataset are");
     }
     if (data.label_fields_size() == 0) Fail("data_config", "label_fields is empty");
+    if (data.dataset_type() == CsvDataset) {
+      if (data.delimiter().size() != 1)
+        Fail("data_config.delimiter", "\"" + data.delimiter() + "\" is not one character");
+      if (!data.with_header() && data.input_fields_size() == 0 && data.input_fields_str().empty())
+        Fail("data_config", "CSV needs with_header or the column names in input_fields");
+    }
   }
 
   void Feature(const FeatureConfig& feature, const std::string& path) {
@@ -297,6 +326,8 @@ class Validator {
 
   void Mlp(const MLP& mlp, const std::string& path) {
     if (mlp.hidden_units_size() == 0) Fail(path, "hidden_units is empty");
+    if (std::find(mlp.hidden_units().begin(), mlp.hidden_units().end(), 0u) != mlp.hidden_units().end())
+      Fail(path + ".hidden_units", "must be at least 1");
     if (mlp.use_bn() && mlp.use_ln()) Fail(path, "use_bn and use_ln exclude each other");
     if (mlp.dropout_ratio_size() > 1 && mlp.dropout_ratio_size() != mlp.hidden_units_size()) {
       Fail(path + ".dropout_ratio", std::to_string(mlp.dropout_ratio_size()) + " values for " +

@@ -63,7 +63,11 @@ BatchAssembler MakeAssembler(const tzrec::protos::EasyRecConfig& config, const f
                              const StreamPlan& plan, const arrow::Schema& schema) {
   BatchColumns columns = plan.columns;
   columns.reserved = ResolveReserved(columns.reserved, schema);
-  return BatchAssembler(features::FeatureProgram(features, config, schema), columns, schema);
+  try {
+    return BatchAssembler(features::FeatureProgram(features, config, schema), columns, schema);
+  } catch (const DataError& error) {  // knows the columns, not where they are from
+    throw DataError(plan.dataset.input_path + ": " + error.what());
+  }
 }
 
 /// FNV-1a, so that a number stands for the same in every build.

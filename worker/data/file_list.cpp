@@ -19,6 +19,11 @@ std::vector<std::string> FilesOf(const std::string& pattern) {
   std::vector<std::string> files(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   globfree(&found);
   if (error != 0 && error != GLOB_NOMATCH) throw TemporaryError("input path " + pattern + " cannot be listed");
+  for (const std::string& file : files) {
+    std::error_code ignored;
+    if (std::filesystem::is_symlink(file, ignored) && !std::filesystem::exists(file, ignored))
+      throw ConfigError("input path " + pattern + ": " + file + " is a link to nothing");
+  }
   std::erase_if(files, [](const std::string& file) { return !std::filesystem::is_regular_file(file); });
   if (files.empty()) throw ConfigError("input path " + pattern + " matches no file");
   std::sort(files.begin(), files.end());

@@ -194,6 +194,12 @@ int RunExport(const ExportOptions& options) {
   }
   topology.world_size = topology.local_world_size = 1;
   // A wrong destination or missing credentials are known before the work is done.
+  if (!options.publish.uri.empty() && std::filesystem::exists(options.export_dir)) {
+    throw ConfigError("directory " + options.export_dir +
+                      " already exist. If an earlier try made it and could not publish it: "
+                      "anneal publish " +
+                      options.export_dir + " --publish_uri " + options.publish.uri);
+  }
   ExportFolder folder(options.export_dir);
   const auto store = options.publish.uri.empty() ? nullptr : io::OpenStore(options.publish.uri, options.publish.s3);
   if (store) io::CheckOutside(options.export_dir, *store);

@@ -64,9 +64,13 @@ int TileOf(const std::string& text) { return text[0] == '2' ? 2 : text[0] == '3'
 
 int ChooseTile(const std::string& flag) {
   const std::string environment = Env("INPUT_TILE");
+  const auto check = [](const std::string& where, const std::string& tile) {
+    if (!tile.empty() && tile != "0" && tile != "1" && tile != "2" && tile != "3")
+      throw ConfigError(where + " '" + tile + "': one of 0, 1, 2, 3");
+  };
+  check("environment variable INPUT_TILE", environment);
+  check("--input_tile", flag);
   if (flag.empty()) return TileOf(environment);
-  if (flag != "0" && flag != "1" && flag != "2" && flag != "3")
-    throw ConfigError("--input_tile '" + flag + "': one of 0, 1, 2, 3");
   if (!environment.empty() && TileOf(environment) != TileOf(flag)) {
     Contradiction("--input_tile", flag, "INPUT_TILE=" + environment);
   }

@@ -10,6 +10,7 @@
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
 #include "worker/data/batch_stream.h"
+#include "worker/data/file_list.h"
 #include "worker/data/prediction_writer.h"
 #include "worker/dist/device.h"
 #include "worker/eval/model_state.h"
@@ -149,6 +150,12 @@ int RunPredict(const PredictOptions& options) {
   const auto writer = data::PredictionWriter::Open(
       options.writer_type.empty() ? data_config.dataset_type() : TypeNamed(options.writer_type, "writer_type"),
       options.predict_output_path, topology.rank);
+  for (const std::string& file : data::ListFiles(options.predict_input_path)) {
+    std::error_code none_yet;
+    if (std::filesystem::equivalent(file, writer->path(), none_yet))
+      throw ConfigError("--predict_output_path " + options.predict_output_path + ": " + writer->path() +
+                        " is an input");
+  }
   const auto outputs = SplitList(options.output_columns);
 
   train::ProgressServer server(topology.rank == 0);

@@ -49,7 +49,12 @@ void LogParts(const tzrec::protos::DenseOptimizer& config, const optim::Optimize
 
 uint64_t SeedOf(const char* variable) {
   const char* text = std::getenv(variable);
-  return text && *text ? std::strtoull(text, nullptr, 10) : 0;
+  if (!text || !*text) return 0;
+  char* end = nullptr;
+  const uint64_t seed = std::strtoull(text, &end, 10);
+  if (*end || *text < '0' || *text > '9')
+    throw ConfigError(std::string("environment variable ") + variable + "='" + text + "' is no whole number");
+  return seed;
 }
 
 Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
