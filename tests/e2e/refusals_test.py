@@ -2,6 +2,7 @@
 of another optimizer, begin anew over what is damaged, lose a checkpoint by what is no fault of it."""
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,40 @@ class Refusals(Case):
         text = self.run_program(*self.train("batch", "--continue_train", **{**more, "data_config.batch_size": 32}))
         self.assertIn("the pass goes on behind the rows that were read, without the batches that shuffling held back", text)
         self.assertNotIn("WARNING", self.run_program(*self.train("m", "--continue_train", **more)))
+
+    def test_words_that_belong_to_no_flag(self):
+        self.run_program(*self.train("m"))
+        predict = (ANNEAL, "predict", "--pipeline_config_path", "m/pipeline.config", "--predict_output_path", "out", "--predict_input_path")
+        text = self.run_program(*predict, "data/eval.parquet", "data/test.parquet", expect=64)  # a pattern without quotes
+        self.assertIn("argument 'data/test.parquet' belongs to no flag", text)
+        text = self.run_program(*self.train("m", "--continue_trian"), expect=64)
+        self.assertIn("argument '--continue_trian' is not known; did you mean --continue_train?", text)
+        text = self.run_program(*self.train("n", "--another_flag", "7"))
+        self.assertIn("argument '--another_flag' is not known and ignored", text)
+        # What is predicted never replaces what it is predicted from.
+        (self.dir / "in").mkdir()
+        shutil.copy(self.dir / "data/test.parquet", self.dir / "in/part-0.parquet")
+        text = self.run_program(*predict[:4], "--predict_output_path", "in", "--predict_input_path", "in/*.parquet", expect=64)
+        self.assertIn("in/part-0.parquet is an input", text)
+        (self.dir / "in/more.parquet").symlink_to("nothing")
+        self.assertIn("in/more.parquet is a link to nothing", self.run_program(*predict, "in/*.parquet", expect=64))
+
+    def test_a_full_disk_while_a_model_is_written(self):
+        self.run_program(*self.train("m"))
+
+        def no_room():  # for any file of more than 20 kB
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+
+        for command in (("export", "--pipeline_config_path", "m/pipeline.config", "--export_dir", "x"),
+                        ("checkpoint", "convert", "m", "d", "--to", "dcp")):
+            done = subprocess.run([str(ANNEAL), *command], cwd=self.dir, capture_output=True, text=True, preexec_fn=no_room,
+                                  restore_signals=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+            self.assertEqual(done.returncode, 75, done.stderr)
+            self.assertIn("File too large", done.stderr)
+            target = self.dir / ("x" if "export" in command else "d")
+            self.assertEqual([path for path in target.glob("*") if not path.name.endswith(".unfinished")], [])
+            self.run_program(ANNEAL, *command)  # room again
 
     def test_where_an_evaluation_writes(self):
         self.run_program(*self.train("m"))

@@ -175,9 +175,11 @@ class Validator {
       const std::string name = field->name(), at = path + "." + name;
       if (!std::isfinite(value)) {
         Fail(at, "is no number");
-      } else if (name.starts_with("beta") || name == "rho" || name == "alpha") {
+      } else if (name.starts_with("beta")) {
         if (!(value >= 0 && value < 1)) Fail(at, "must be at least 0 and less than 1");
-      } else if ((name == "lr" || name == "eps") && value < 0) {
+      } else if (name == "rho") {
+        if (!(value >= 0 && value <= 1)) Fail(at, "must be in [0, 1]");
+      } else if ((name == "lr" || name == "eps" || name == "alpha") && value < 0) {
         Fail(at, "must not be negative");
       }
     }

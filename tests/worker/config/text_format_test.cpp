@@ -146,6 +146,15 @@ TEST(Validate, NamesFieldAndLine) {
        Case{
            R"({"train_config.save_checkpoints_timestamp_interval": 60, "train_config.save_checkpoints_timestamp_quorum": 0})",
            "save_checkpoints_timestamp_quorum: must be more than 0 and at most 1"},
+       Case{R"({"model_config.deepfm.deep.hidden_units": [64, 0]})", "hidden_units: must be at least 1"},
+       Case{R"({"train_config.sparse_optimizer.adam_optimizer.lr": -0.1})", "adam_optimizer.lr: must not be negative"},
+       Case{R"({"train_config.dense_optimizer": "{ adam_optimizer { lr: nan } constant_learning_rate { } }"})",
+            "adam_optimizer.lr: is no number"},
+       Case{R"({"train_config.dense_optimizer": "{ adam_optimizer { beta1: 1.5 } constant_learning_rate { } }"})",
+            "beta1: must be at least 0 and less than 1"},
+       Case{R"({"export_config": "{ exporter_type: 'foo' }"})", "exporter_type: 'foo' is not latest or best"},
+       Case{R"({"data_config.dataset_type": "CsvDataset"})", "CSV needs with_header or the column names"},
+       Case{R"({"data_config.dataset_type": "CsvDataset", "data_config.delimiter": "||"})", "is not one character"},
        Case{R"({"model_config.mind": ""})", "mind: not supported yet"}}) {
     LoadedConfig edited = loaded;
     EditConfig(edited.config, c.edit);
