@@ -1,5 +1,6 @@
 // anneal: trains, evaluates, exports and runs recommender models from TorchEasyRec's pipeline.config.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <utility>
@@ -36,6 +37,9 @@ void JudgeExtras(const CLI::App* command) {
       continue;
     }
     const std::string nearest = anneal::config::NearestName(flag, known);
+    const auto begins = [&](const std::string& name) { return flag.size() > 4 && name.starts_with(flag); };
+    if (const auto longer = std::find_if(known.begin(), known.end(), begins); longer != known.end())
+      throw anneal::ConfigError("argument '" + flag + "' is not known; did you mean " + *longer + "?");
     if (!nearest.empty() && anneal::config::EditDistance(flag, nearest) <= 2)
       throw anneal::ConfigError("argument '" + flag + "' is not known; did you mean " + nearest + "?");
     anneal::LogWarning("argument '" + extra + "' is not known and ignored");

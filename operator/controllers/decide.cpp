@@ -91,7 +91,7 @@ class Decider {
         if (!inputs.ready) return Blocked();
         BeginRun(status(), observed_.job, inputs, wish, now_);
         decision_.begun = true;
-        asked_for_older_ = !run().contains("lastPods");
+        asked_for_older_ = !run().contains("olderPods");
         spec_ = &observed_.wanted;
     }
     return true;
@@ -151,6 +151,7 @@ class Decider {
   }
 
   void NextAttempt(seconds wait) {
+    run()["olderPods"] = OlderPods(run(), Nodes());
     run()["attempt"] = run()["attempt"].get<int>() + 1;
     run()["attemptTime"] = kube::FormatTime(now_);
     run()["nextAttemptTime"] = kube::FormatTime(now_ + wait);
@@ -230,6 +231,7 @@ class Decider {
     }
     if (!decision_.create.empty()) return;
     run()["createdAttempt"] = run()["attempt"];
+    run().erase("olderPods");
     run().erase("blocked");
   }
 

@@ -12,6 +12,7 @@
 #include "operator/controllers/policies/run_start.h"
 #include "operator/controllers/run_snapshot.h"
 #include "operator/controllers/source_model.h"
+#include "operator/kube/merge_patch.h"
 
 namespace anneal::controllers {
 
@@ -23,23 +24,6 @@ namespace {
 
 bool IsConfigOf(const Json& run, const std::string& config) {
   return api::Sha256(config) == run.value("configHash", "");
-}
-
-/// The merge patch (RFC 7396) that makes one object of another: objects are merged, so what left any of them is named.
-Json Changes(const Json& before, const Json& after) {
-  Json patch = Json::object();
-  for (const auto& [field, value] : before.items()) {
-    if (!after.contains(field)) patch[field] = nullptr;
-  }
-  for (const auto& [field, value] : after.items()) {
-    const auto old = before.find(field);
-    if (old == before.end()) {
-      patch[field] = value;
-    } else if (*old != value) {
-      patch[field] = old->is_object() && value.is_object() ? Changes(*old, value) : value;
-    }
-  }
-  return patch;
 }
 
 /// Whether the run began with these run fields, whatever its source is now.
@@ -121,8 +105,12 @@ Json JobReconciler::AsBegun(const Json& job, const std::string& hash) {
   if (!status.contains("run") || RunHasEnded(status)) return job;
   const Json& run = status["run"];
   if (run["specHash"] == hash || IsSpecOf(run, resource_, job["spec"])) return job;
-  const auto snapshot = SnapshotOf(job);
-  return snapshot ? AsOfRun(resource_, job, *snapshot) : job;
+  if (const auto snapshot = SnapshotOf(job); snapshot && !snapshot->spec.is_null())
+    return AsOfRun(resource_, job, *snapshot);
+  Json begun = job;  // nobody knows the spec any more, but how many pods there are
+  if (const int desired = status.value("workers", Json::object()).value("desired", 0); desired > 0)
+    begun["spec"]["workers"]["numNodes"] = desired;
+  return begun;
 }
 
 std::optional<RunSnapshot> JobReconciler::SnapshotOf(const Json& job) {
@@ -139,7 +127,7 @@ bool JobReconciler::WriteStatus(const Json& found, const Json& next, Json& job) 
   if (next == before) return false;
   const Json& metadata = found["metadata"];
   const Json patch = {{"metadata", {{"resourceVersion", metadata["resourceVersion"]}}},
-                      {"status", Changes(before, next)}};
+                      {"status", kube::MergePatchOf(before, next)}};
   const Json written =
       api_.MergePatchStatus(resource_, metadata.value("namespace", "default"), metadata["name"], patch);
   job["metadata"] = written["metadata"];
@@ -191,32 +179,26 @@ std::vector<Json> JobReconciler::PodsOf(const Json& job) {
 }
 
 // What is known may be older than what this operator, or the one before it, did. A pod that seems to be gone is asked
-// for by name: one of this attempt before it counts as lost, one of the attempt before until others are made.
+// for by name: one of this attempt before it counts as lost, one of an older attempt before others are made.
 void JobReconciler::ConfirmPods(Observed& observed) {
   const Json status = observed.job.value("status", Json::object());
   if (!status.contains("run") || RunHasEnded(status) || status.value("phase", "") == "Suspended") return;
   const Json& run = status["run"];
-  int number = run["number"], attempt = run["attempt"], nodes = observed.job["spec"]["workers"]["numNodes"];
-  if (run.value("createdAttempt", 0) != attempt) {
-    const auto older = [&](const Json& pod) { return !IsOfAttempt(pod, run); };
-    if (std::any_of(observed.pods.begin(), observed.pods.end(), older)) return;  // they are waited for as it is
-    if (attempt > 1) {
-      --attempt;
-    } else if (run.contains("lastPods")) {
-      --number;
-      attempt = run["lastPods"]["attempt"];
-      nodes = run["lastPods"]["nodes"];
-    } else {
-      return;
-    }
+  Json attempts = run.value("olderPods", Json::array());
+  if (run.value("createdAttempt", 0) == run["attempt"]) {
+    attempts = {
+        {{"run", run["number"]}, {"attempt", run["attempt"]}, {"nodes", observed.job["spec"]["workers"]["numNodes"]}}};
   }
-  for (int index = 0; index < nodes; ++index) {
-    const std::string name = PodName(observed.job, number, attempt, index);
-    if (std::any_of(observed.pods.begin(), observed.pods.end(),
-                    [&](const Json& pod) { return pod["metadata"]["name"] == name; }))
-      continue;
-    auto pod = kube::Find(api_, resources::kPod, observed.job["metadata"].value("namespace", "default"), name);
-    if (pod && Owns(observed.job, *pod)) observed.pods.push_back(std::move(*pod));
+  const std::string ns = observed.job["metadata"].value("namespace", "default");
+  for (const Json& attempt : attempts) {
+    for (int index = 0; index < attempt["nodes"]; ++index) {
+      const std::string name = PodName(observed.job, attempt["run"], attempt["attempt"], index);
+      if (std::any_of(observed.pods.begin(), observed.pods.end(),
+                      [&](const Json& pod) { return pod["metadata"]["name"] == name; }))
+        continue;
+      auto pod = kube::Find(api_, resources::kPod, ns, name);
+      if (pod && Owns(observed.job, *pod)) observed.pods.push_back(std::move(*pod));
+    }
   }
 }
 
@@ -298,7 +280,9 @@ bool JobReconciler::KeepSnapshot(const Json& job, bool begun, const RunInputs& i
     return false;
   }
   if (!begun && !IsSpecOf(run, resource_, job["spec"])) {
-    Report(job, {"ConfigLost", "the spec" + of_run + " was not kept and is another by now"});
+    Report(job, {"ConfigLost",
+                 "the spec" + of_run +
+                     " was not kept and is another by now: set it back, or let updatePolicy.running be Restart"});
     return false;
   }
   Ensure(resources::kConfigMap, job, ConfigSnapshot(job, *config));

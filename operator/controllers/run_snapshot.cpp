@@ -10,6 +10,7 @@ namespace {
 using kube::Json;
 
 constexpr const char* kSpecKey = "spec.json";
+constexpr size_t kRoom = (1 << 20) - 64;
 
 bool HasInlineConfig(const Json& spec) { return spec.value("config", Json::object()).contains("inline"); }
 
@@ -24,10 +25,13 @@ Json ConfigSnapshot(const Json& job, const std::string& config) {
   labels["anneal.dev/run"] = std::to_string(run);
   for (const char* live : api::kLiveFields) spec.erase(live);
   if (HasInlineConfig(spec)) spec["config"]["inline"] = "";  // its text is the config beside it
+  Json data = {{kConfigKey, config}};
+  // A ConfigMap takes 1 MiB. A run whose spec finds no room in it is restarted from the spec of then.
+  if (std::string text = spec.dump(); config.size() + text.size() < kRoom) data[kSpecKey] = std::move(text);
   return {
       {"metadata", {{"name", SnapshotName(name, run)}, {"labels", labels}, {"ownerReferences", {OwnerReference(job)}}}},
       {"immutable", true},
-      {"data", {{kConfigKey, config}, {kSpecKey, spec.dump()}}}};
+      {"data", data}};
 }
 
 std::optional<RunSnapshot> FindSnapshot(kube::Api& api, const std::string& ns, const std::string& job,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "operator/kube/merge_patch.h"
 #include "worker/config/error.h"
 
 namespace anneal::local {
@@ -44,9 +45,8 @@ Json ToJson(const YAML::Node& node, int depth = 0) {
 const Resource* FindResource(const std::string& api_version, const std::string& kind) {
   using namespace kube::resources;  // NOLINT
   static const std::vector<Resource> known = {kTrainJob, kEvalJob, kExportJob, kConfigMap, kPersistentVolumeClaim};
-  const auto found = std::find_if(known.begin(), known.end(), [&](const Resource& r) {
-    return r.kind == kind && r.api_version() == api_version;
-  });
+  const auto found = std::find_if(known.begin(), known.end(),
+                                  [&](const Resource& r) { return r.kind == kind && r.api_version() == api_version; });
   return found == known.end() ? nullptr : &*found;
 }
 
@@ -67,7 +67,13 @@ void LoadFile(const std::string& path, std::vector<Manifest>& manifests) {
     const std::string line = ":" + std::to_string(documents[i].Mark().line + 1);
     if (!documents[i].IsMap()) throw ConfigError(path + line + ": a manifest has to be a map");
     manifest.object = ToJson(documents[i]);
-    const std::string api_version = manifest.object.value("apiVersion", ""), kind = manifest.object.value("kind", "");
+    const auto text = [&](const Json& object, const char* field, const std::string& where) -> std::string {
+      const Json value = object.value(field, Json(""));
+      if (!value.is_string())
+        throw ConfigError(path + line + ": " + where + field + " has to be text, is " + value.dump());
+      return value;
+    };
+    const std::string api_version = text(manifest.object, "apiVersion", ""), kind = text(manifest.object, "kind", "");
     if (kind == "Kustomization") continue;
     const Resource* resource = FindResource(api_version, kind);
     if (!resource) {
@@ -79,6 +85,12 @@ void LoadFile(const std::string& path, std::vector<Manifest>& manifests) {
     if (!manifest.object.contains("metadata") || !manifest.object["metadata"].is_object() ||
         !manifest.object["metadata"].value("name", Json()).is_string()) {
       throw ConfigError(manifest.where + ": metadata.name is missing");
+    }
+    text(manifest.object["metadata"], "namespace", "metadata.");
+    if (manifest.resource == kube::resources::kConfigMap) {
+      const Json data = manifest.object.value("data", Json::object());
+      if (!data.is_object()) throw ConfigError(path + line + ": data has to be a map");
+      for (const auto& [key, value] : data.items()) text(data, key.c_str(), "data.");
     }
     manifests.push_back(std::move(manifest));
   }
@@ -116,16 +128,12 @@ Json Apply(kube::Api& api, const Manifest& manifest) {
     for (const char* field : {"labels", "annotations"}) {
       if (manifest.object["metadata"].contains(field)) patch["metadata"][field] = manifest.object["metadata"][field];
     }
-    for (const auto& [field, value] : manifest.object.items()) {
-      if (field != "metadata" && field != "apiVersion" && field != "kind" && field != "status") patch[field] = value;
-    }
-    // A merge patch keeps what it does not name; a field that left the manifest has to leave the object too.
+    // What left the manifest leaves the object too.
     const Json current = api.Get(manifest.resource, ns, name);
-    for (const char* field : {"spec", "data"}) {
-      if (!current.contains(field) || !patch.contains(field)) continue;
-      for (const auto& [key, value] : current[field].items()) {
-        if (!patch[field].contains(key)) patch[field][key] = nullptr;
-      }
+    for (const auto& [field, value] : manifest.object.items()) {
+      if (field == "metadata" || field == "apiVersion" || field == "kind" || field == "status") continue;
+      const Json before = current.value(field, Json());
+      patch[field] = before.is_object() && value.is_object() ? kube::MergePatchOf(before, value) : value;
     }
     return api.MergePatch(manifest.resource, ns, name, patch);
   } catch (const kube::ApiError& error) {

@@ -251,6 +251,12 @@ std::unique_ptr<kube::Watch> MemoryApi::StartWatch(const Resource& resource, con
   subscription->ns = ns;
   subscription->labels = options.label_selector;
   subscription->field = options.field_selector;
+  // As the real server: without a version first all that is there.
+  if (options.resource_version.empty()) {
+    for (const auto& [key, object] : ObjectsOf(resource)) {
+      if (subscription->Wants(resource, object)) subscription->events.push_back({EventType::kAdded, object});
+    }
+  }
   const uint64_t from = options.resource_version.empty() ? version_ : ParseVersion(options.resource_version);
   if (from < forgotten_) throw ApiError(410, "Expired", "too old resource version: " + options.resource_version);
   for (const Event& event : history_) {
@@ -272,6 +278,11 @@ Json MemoryApi::Create(const Resource& resource, const std::string& ns, const Js
   }
   if (!metadata.contains("name") || !metadata["name"].is_string() || metadata["name"].get<std::string>().empty()) {
     throw ApiError(422, "Invalid", resource.kind + ": metadata.name: Required value");
+  }
+  if (ns.empty() || ns.size() > 63 ||
+      ns.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos) {
+    throw ApiError(422, "Invalid",
+                   resource.kind + ": metadata.namespace: \"" + ns + "\" is no lowercase RFC 1123 label");
   }
   const std::string name = metadata["name"];
   if (name.size() > 253 || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-.") != std::string::npos) {

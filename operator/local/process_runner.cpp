@@ -70,9 +70,10 @@ PathMap MakeVolumes(kube::Api& api, const Json& pod, const std::string& state, c
     const std::string name = volume["name"];
     fs::path folder = own / "volumes" / name;
     if (volume.contains("secret")) {
-      throw std::runtime_error("Secret " + volume["secret"].value("secretName", "") +
-                               ": the embedded mode has no Secrets; mount a folder with data.volumes[].hostPath instead, and give "
-                               "environment credentials in this shell");
+      throw std::runtime_error(
+          "Secret " + volume["secret"].value("secretName", "") +
+          ": the embedded mode has no Secrets; mount a folder with data.volumes[].hostPath instead, and give "
+          "environment credentials in this shell");
     }
     if (volume.contains("persistentVolumeClaim")) {
       folder = ProcessRunner::ClaimPath(state, ns, volume["persistentVolumeClaim"]["claimName"]);
@@ -82,8 +83,11 @@ PathMap MakeVolumes(kube::Api& api, const Json& pod, const std::string& state, c
     fs::create_directories(folder);
     if (volume.contains("configMap")) {
       const Json map = api.Get(resources::kConfigMap, ns, volume["configMap"]["name"]);
-      const Json data = map.value("data", Json::object());  // items() does not keep a temporary alive
+      const Json data = map.value("data", Json::object());            // items() does not keep a temporary alive
+      const Json items = volume["configMap"].value("items", Json());  // null: all of it
       for (const auto& [file, text] : data.items()) {
+        const auto named = [&file = file](const Json& item) { return item["key"] == file; };
+        if (items.is_array() && std::none_of(items.begin(), items.end(), named)) continue;
         if (file.find('/') != std::string::npos) continue;
         std::ofstream(folder / file, std::ios::binary) << text.get<std::string>();
       }
@@ -151,7 +155,8 @@ void ProcessRunner::Stop(std::chrono::seconds most) {
   if (thread_.joinable()) thread_.join();
 }
 
-// Starts pods that wait, stops those being deleted, and reports pods whose process an earlier life of this program lost.
+// Starts pods that wait, stops those being deleted, and reports pods whose process an earlier life of this program
+// lost.
 void ProcessRunner::Look() {
   for (const Json& pod : api_.List(resources::kPod, "", {}).items) {
     const Json& metadata = pod["metadata"];
@@ -189,9 +194,9 @@ void ProcessRunner::StartPod(const Key& key, const Json& pod) {
   PodCommand command;
   LocalNames names;
   names.programs = options_.programs;
-  names.master_port = PortFor(key.ns + "/" + labels.value("anneal.dev/job-kind", "") + "/" +
-                              labels.value("anneal.dev/job-name", "") + "/" + labels.value("anneal.dev/run", "") + "/" +
-                              labels.value("anneal.dev/attempt", ""));
+  names.master_port =
+      PortFor(key.ns + "/" + labels.value("anneal.dev/job-kind", "") + "/" + labels.value("anneal.dev/job-name", "") +
+              "/" + labels.value("anneal.dev/run", "") + "/" + labels.value("anneal.dev/attempt", ""));
   names.progress_port = FreePort();
   const std::string termination = (own / "termination-log").string();
   try {
@@ -224,7 +229,8 @@ void ProcessRunner::StartPod(const Key& key, const Json& pod) {
   std::map<std::string, std::string> environment;
   for (char** entry = environ; *entry; ++entry) {
     const std::string text = *entry;
-    if (const size_t equals = text.find('='); equals != std::string::npos) environment[text.substr(0, equals)] = text.substr(equals + 1);
+    if (const size_t equals = text.find('='); equals != std::string::npos)
+      environment[text.substr(0, equals)] = text.substr(equals + 1);
   }
   for (const auto& [name, value] : command.env) environment[name] = value;
   std::vector<std::string> texts;

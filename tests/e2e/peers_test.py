@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -70,6 +71,18 @@ class Peers(Case):
         self.trains(runs)
         runs[blamed].kill()
         self.check_blame(runs, blamed, "(gives no sign of life|does not answer)")
+
+    def test_a_rank_killed_in_a_save_leaves_the_others_an_orderly_end(self):
+        """At moments between the beginning of a save and the collectives at its end."""
+        for moment in range(6):
+            runs = self.start(2, 60, train_config__save_checkpoints_steps=1, train_config__keep_checkpoint_max=2)
+            self.trains(runs)
+            time.sleep(0.013 * moment)
+            runs[1].kill()
+            self.assertEqual(runs[0].wait(timeout=600), 76, self.text(0))
+            self.assertNotIn("terminate called", self.text(0))
+            runs[1].wait()
+            shutil.rmtree(self.dir / "m")
 
     def test_a_killed_rank_is_named_by_all_others(self):
         self.kill(1)

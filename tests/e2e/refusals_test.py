@@ -93,7 +93,8 @@ class Refusals(Case):
             while not self.checkpoints("m"):
                 self.assertIsNone(first.poll())
                 time.sleep(0.02)
-            text = self.run_program(*self.train("m", "--continue_train"), expect=75)
+            text = self.run_program(*self.train("m", "--continue_train"), expect=75, env={"ANNEAL_LOCK_WAIT_SECONDS": "1"})
+            self.assertIn("waiting for its end", text)
             self.assertIn(f"another process trains in model_dir {self.dir}/m", text)
         finally:
             first.send_signal(signal.SIGTERM)
@@ -127,10 +128,10 @@ class Refusals(Case):
         more = {**config, "train_config.num_steps": 20}
         shutil.copytree(self.dir / "m", self.dir / "other")
         text = self.run_program(*self.train("other", "--continue_train", train="./data/train.parquet", **more))
-        self.assertIn("reading position is of data/train.parquet, not of train_input_path ./data/train.parquet", text)
+        self.assertIn("(its reading position is of data/train.parquet): train_input_path ./data/train.parquet is read from its beginning", text)
         shutil.copytree(self.dir / "m", self.dir / "batch")
         text = self.run_program(*self.train("batch", "--continue_train", **{**more, "data_config.batch_size": 32}))
-        self.assertIn("the pass goes on behind the rows that were read, without the batches that shuffling held back", text)
+        self.assertIn("the pass goes on behind the rows that were read, in another order, without the batches that shuffling held back", text)
         self.assertNotIn("WARNING", self.run_program(*self.train("m", "--continue_train", **more)))
 
     def test_words_that_belong_to_no_flag(self):

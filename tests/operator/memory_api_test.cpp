@@ -42,9 +42,14 @@ TEST_F(MemoryApiTest, CreateGetAndConflicts) {
   EXPECT_EQ(Failure([&] { api.Create(kConfigMap, "ns", Map("Bad_Name")); }), "422 Invalid");
   const Json patched = api.MergePatch(kConfigMap, "ns", "a", {{"data", {{"k", nullptr}, {"x", "y"}}}});
   EXPECT_EQ(patched["data"], Json({{"x", "y"}}));
-  EXPECT_EQ(Failure([&] { api.MergePatch(kConfigMap, "ns", "a", {{"metadata", {{"resourceVersion", made["metadata"]["resourceVersion"]}}}, {"data", {{"z", "1"}}}}); }),
+  EXPECT_EQ(Failure([&] {
+              api.MergePatch(
+                  kConfigMap, "ns", "a",
+                  {{"metadata", {{"resourceVersion", made["metadata"]["resourceVersion"]}}}, {"data", {{"z", "1"}}}});
+            }),
             "409 Conflict");
-  EXPECT_EQ(api.MergePatch(kConfigMap, "ns", "a", {{"data", {{"x", "y"}}}})["metadata"]["resourceVersion"], patched["metadata"]["resourceVersion"]);
+  EXPECT_EQ(api.MergePatch(kConfigMap, "ns", "a", {{"data", {{"x", "y"}}}})["metadata"]["resourceVersion"],
+            patched["metadata"]["resourceVersion"]);
 }
 
 TEST_F(MemoryApiTest, StatusIsApartFromSpec) {
@@ -87,7 +92,8 @@ TEST_F(MemoryApiTest, OrphansAreCollected) {
 }
 
 TEST_F(MemoryApiTest, ListPagesAndSelectors) {
-  for (int i = 0; i < 5; ++i) api.Create(kConfigMap, i % 2 ? "a" : "b", Map("m" + std::to_string(i), {{"labels", {{"n", std::to_string(i)}}}}));
+  for (int i = 0; i < 5; ++i)
+    api.Create(kConfigMap, i % 2 ? "a" : "b", Map("m" + std::to_string(i), {{"labels", {{"n", std::to_string(i)}}}}));
   kube::ListOptions page;
   page.limit = 2;
   std::vector<std::string> names;
@@ -119,10 +125,24 @@ TEST_F(MemoryApiTest, WatchReplaysAndExpires) {
   api.Delete(kConfigMap, "ns", "a", {}, {});
   std::vector<kube::EventType> types;
   while (const auto event = watch->Next(std::chrono::milliseconds(1))) types.push_back(event->type);
-  EXPECT_EQ(types, (std::vector<kube::EventType>{kube::EventType::kAdded, kube::EventType::kModified, kube::EventType::kDeleted}));
+  EXPECT_EQ(types, (std::vector<kube::EventType>{kube::EventType::kAdded, kube::EventType::kModified,
+                                                 kube::EventType::kDeleted}));
   for (int i = 0; i < 40; ++i) api.Create(kConfigMap, "ns", Map("m" + std::to_string(i)));
   EXPECT_EQ(Failure([&] { api.StartWatch(kConfigMap, "ns", from); }), "410 Expired");
   watch->Cancel();
+}
+
+TEST_F(MemoryApiTest, AWatchWithoutAVersionFirstTellsWhatIsThere) {
+  api.Create(kConfigMap, "ns", Map("a"));
+  api.Create(kConfigMap, "other", Map("b"));
+  const auto watch = api.StartWatch(kConfigMap, "ns", {});
+  api.Create(kConfigMap, "ns", Map("c"));
+  std::vector<std::string> told;
+  while (const auto event = watch->Next(std::chrono::milliseconds(1))) {
+    EXPECT_EQ(event->type, kube::EventType::kAdded);
+    told.push_back(event->object["metadata"]["name"]);
+  }
+  EXPECT_EQ(told, (std::vector<std::string>{"a", "c"}));
 }
 
 TEST_F(MemoryApiTest, ObjectsOutliveTheProcess) {
@@ -138,7 +158,8 @@ TEST_F(MemoryApiTest, ObjectsOutliveTheProcess) {
   EXPECT_EQ(second.Get(kConfigMap, "ns", "a"), made);
   EXPECT_EQ(second.List(kConfigMap, "", {}).items.size(), 1u);
   const Json next = second.MergePatch(kConfigMap, "ns", "a", {{"data", {{"k", "2"}}}});
-  EXPECT_GT(std::stoll(next["metadata"]["resourceVersion"].get<std::string>()), std::stoll(made["metadata"]["resourceVersion"].get<std::string>()));
+  EXPECT_GT(std::stoll(next["metadata"]["resourceVersion"].get<std::string>()),
+            std::stoll(made["metadata"]["resourceVersion"].get<std::string>()));
 }
 
 }  // namespace

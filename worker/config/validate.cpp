@@ -173,14 +173,14 @@ class Validator {
       if (field->is_repeated() || field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_FLOAT) continue;
       const float value = optimizer.GetReflection()->GetFloat(optimizer, field);
       const std::string name = field->name(), at = path + "." + name;
+      const bool beta = name.starts_with("beta");
+      if (!beta && name != "lr" && name != "eps" && name != "rho" && name != "alpha") continue;
       if (!std::isfinite(value)) {
         Fail(at, "is no number");
-      } else if (name.starts_with("beta")) {
-        if (!(value >= 0 && value < 1)) Fail(at, "must be at least 0 and less than 1");
-      } else if (name == "rho") {
-        if (!(value >= 0 && value <= 1)) Fail(at, "must be in [0, 1]");
-      } else if ((name == "lr" || name == "eps" || name == "alpha") && value < 0) {
-        Fail(at, "must not be negative");
+      } else if (beta ? value < 0 || value >= 1 : name == "rho" ? value < 0 || value > 1 : value < 0) {
+        Fail(at, beta            ? "must be at least 0 and less than 1"
+                 : name == "rho" ? "must be in [0, 1]"
+                                 : "must not be negative");
       }
     }
   }

@@ -94,7 +94,7 @@ class BatchStream::Impl {
         assembler_(MakeAssembler(config, features, plan_, *dataset_->schema())),
         pool_(dataset_->workers() * (kReadAhead + plan_.shuffle_batches + 2)),
         order_(OrderOf(plan_, *dataset_)),
-        exact_(options.resume.rows.empty() || options.resume.order == order_),
+        exact_(options.resume.order == order_ || (options.resume.rows.empty() && options.resume.batches == 0)),
         pass_(options.resume.pass) {
     if (!exact_) consumed_ = options.resume.rows;
     try {

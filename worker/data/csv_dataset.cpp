@@ -30,6 +30,15 @@ bool AllTypesStated(const ColumnSelection& selection, const std::vector<InputFie
          std::all_of(selection.optional.begin(), selection.optional.end(), stated);
 }
 
+/// Arrow infers "null" for a column without a value.
+bool LacksTypes(const arrow::Schema& schema, const ColumnSelection& selection) {
+  return std::any_of(schema.fields().begin(), schema.fields().end(), [&](const auto& field) {
+    return field->type()->id() == arrow::Type::NA &&
+           (selection.all ||
+            std::find(selection.names.begin(), selection.names.end(), field->name()) != selection.names.end());
+  });
+}
+
 /// `schema` with numbers where only cells of text made Arrow guess otherwise: reading then names the row of such a
 /// cell.
 std::shared_ptr<arrow::Schema> ExpectNumbers(std::shared_ptr<arrow::Schema> schema,
@@ -111,9 +120,18 @@ CsvDataset::CsvDataset(const tzrec::protos::DataConfig& config, const DatasetOpt
 
   const bool stated = AllTypesStated(options.columns, fields_);
   CsvFormat format{delimiter_, with_header_, fields_, {}, stated ? kHeaderBytes : kInferenceBytes};
-  const auto schema = CsvFile(files_[0], format).schema();
-  schema_ = ExpectNumbers(Project(*schema, SelectColumns(*schema, options.columns, files_[0])), options.columns.numbers,
-                          fields_);
+  // The first file that tells the types of all columns; one without a row tells none.
+  constexpr size_t kMost = 64;
+  size_t first = 0;
+  auto schema = CsvFile(files_[0], format).schema();
+  for (size_t i = 1; LacksTypes(*schema, options.columns) && i < std::min(files_.size(), kMost); ++i) {
+    const auto other = CsvFile(files_[i], format).schema();
+    if (LacksTypes(*other, options.columns)) continue;
+    schema = other;
+    first = i;
+  }
+  schema_ = ExpectNumbers(Project(*schema, SelectColumns(*schema, options.columns, files_[first])),
+                          options.columns.numbers, fields_);
 }
 
 std::string CsvDataset::identity() const {

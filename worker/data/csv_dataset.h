@@ -10,8 +10,9 @@ namespace anneal::data {
 
 /// Every file is read by one worker: of the whole job's workers, number w reads files w, w + count, ... A name ending
 /// in .gz, .zst, .bz2 or .lz4 is decompressed. Column names come from the header (with_header) or from input_fields.
-/// Types come from input_fields, otherwise from the first file's first 64 MiB, and hold for all files. An empty cell
-/// is null unless its column is a string. No reading position: a resumed pass starts over.
+/// Types come from input_fields, otherwise from the first 64 MiB of the first file that has a value in every column,
+/// and hold for all files. An empty cell is null unless its column is a string. No reading position: a resumed pass
+/// reads again what it has read.
 class CsvDataset : public Dataset {
  public:
   /// Throws ConfigError when there are fewer files than ranks or no column names, DataError for a column that is

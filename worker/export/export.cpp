@@ -56,6 +56,8 @@ void CopyAssets(const std::string& list, const fs::path& folder) {
     if (file.empty()) continue;
     const fs::path name = fs::path(file).filename();
     std::error_code error;
+    if (name == "export_report.json")
+      throw ConfigError("--asset_files: " + file + ": the export writes a file of that name itself");
     fs::copy_file(file, folder / name,
                   name == "fg.json" ? fs::copy_options::overwrite_existing : fs::copy_options::none, error);
     if (error) throw ConfigError("--asset_files: cannot copy " + file + ": " + error.message());

@@ -193,7 +193,8 @@ int RunPredict(const PredictOptions& options) {
   }
   if (writer->rows() > 0) writer->Commit();
   LogLive("");
-  LogInfo("Predict Finished: " + std::to_string(writer->rows()) + " rows in " + writer->path());
+  LogInfo("Predict Finished: " + std::to_string(writer->rows()) + " rows" +
+          (writer->rows() > 0 ? " in " + writer->path() : std::string()));
   return 0;
 }
 

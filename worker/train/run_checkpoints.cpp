@@ -61,7 +61,7 @@ RunCheckpoints::RunCheckpoints(const tzrec::protos::EasyRecConfig& config, const
       last_saved_step_(last_saved_step) {}
 
 RunCheckpoints::~RunCheckpoints() {
-  if (work_) work_->thread.join();
+  if (work_ && work_->thread.joinable()) work_->thread.join();
 }
 
 // Positions of all ranks, merged by maximum. A collective.
@@ -77,10 +77,8 @@ std::string RunCheckpoints::DataloaderState(const ReadingPosition& position) {
   }
   if (config_.train_config().num_epochs() > 0) state["__epochs_completed__"] = position.data.pass;
   state[kPass] = position.data.pass;
-  if (position.data.order != 0) {
-    state[kBatches] = position.data.batches;
-    state[kOrder] = position.data.order;
-  }
+  state[kBatches] = position.data.batches;
+  if (position.data.order != 0) state[kOrder] = position.data.order;
   if (position.event_time) state["__data_ts_watermark__"] = *position.event_time;
   if (position.due_by_event_time) state[kDueByEventTime] = 1;
   return state.dump(2);
@@ -114,6 +112,10 @@ void RunCheckpoints::Begin(int64_t step, const ReadingPosition& position, std::m
 
 bool RunCheckpoints::Finish() {
   if (!work_) return true;
+  if (!work_->thread.joinable()) {  // something went wrong before it began, or after it had ended
+    work_.reset();
+    return false;
+  }
   work_->thread.join();
   group_.Barrier();
   const bool leader = topology_.rank == 0;

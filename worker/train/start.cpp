@@ -2,10 +2,20 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/config/environment.h"
 #include "worker/config/error.h"
 #include "worker/train/progress/log.h"
 
 namespace anneal::train {
+
+namespace {
+
+/// An old process may be on its way out, or on a node that is lost: its lock goes with it.
+std::chrono::seconds LockWait() {
+  return std::chrono::seconds(config::EnvironmentInt("ANNEAL_LOCK_WAIT_SECONDS", 60, 0, 86400));
+}
+
+}  // namespace
 
 StartPoint FindStart(const TrainOptions& options, const tzrec::protos::EasyRecConfig& config,
                      dist::ProcessGroup& group) {
@@ -19,7 +29,7 @@ StartPoint FindStart(const TrainOptions& options, const tzrec::protos::EasyRecCo
   int64_t newest = -1;
   std::unique_ptr<checkpoint::Reader> found;
   if (group.rank() == 0) {
-    start.lock = std::make_unique<checkpoint::FolderLock>("model_dir", model_dir);
+    start.lock = std::make_unique<checkpoint::FolderLock>("model_dir", model_dir, LockWait(), LogWarning);
     checkpoint::RemoveUnfinished(model_dir);
     if ((found = checkpoint::OpenLatest(model_dir, LogWarning))) {
       newest = checkpoint::StepOf(found->path());

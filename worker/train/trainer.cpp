@@ -111,20 +111,23 @@ void Trainer::OpenStreams() {
 
 void Trainer::TellOfInexactResume() {
   if (!leader()) return;
-  const std::string prefix = config_.train_input_path() + ":";
+  const std::string path = config_.train_input_path();
   const auto& rows = position_.data.rows;
   const bool known =
-      std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return row.first.starts_with(prefix); });
-  if (!known) {
-    LogWarning("the checkpoint's reading position is of " +
-               rows.begin()->first.substr(0, rows.begin()->first.rfind(':')) + ", not of train_input_path " +
-               config_.train_input_path() + ": this is read from its beginning");
+      std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return row.first.starts_with(path + ":"); });
+  const std::string why =
+      position_.data.order == 0
+          ? "the checkpoint does not say in which order the data was read"
+          : "the data, the number of ranks, data_config or PYTHON_RANDOM_SEED is not as it was when the "
+            "checkpoint was written";
+  if (known) {
+    LogWarning(why + ": the pass goes on behind the rows that were read, in another order" +
+               std::string(config_.data_config().shuffle() ? ", without the batches that shuffling held back" : ""));
   } else {
-    LogWarning(
-        "the data, the number of ranks, data_config or PYTHON_RANDOM_SEED is not as it was when the checkpoint was "
-        "written: the pass goes on behind the rows that were read" +
-        std::string(config_.data_config().shuffle() ? ", without the batches that shuffling held back" : "") +
-        ", in another order");
+    const std::string other = rows.empty() ? ""
+                                           : " (its reading position is of " +
+                                                 rows.begin()->first.substr(0, rows.begin()->first.rfind(':')) + ")";
+    LogWarning(why + other + ": train_input_path " + path + " is read from its beginning");
   }
 }
 
@@ -393,7 +396,7 @@ bool Trainer::FinishSave() {
 // A kill between a checkpoint and the end of its evaluation loses no result: the next life makes it first. Collective.
 void Trainer::EvaluateWhatWasNot() {
   const int64_t step = step_ - 1, passes = position_.data.pass;
-  const bool pass_ended = passes > 0 && position_.data.rows.empty();
+  const bool pass_ended = passes > 0 && position_.data.batches == 0 && position_.data.rows.empty();
   const int64_t epoch = pass_ended ? passes - 1 : passes;
   const bool last = (num_steps_ > 0 && step_ >= num_steps_) || (num_epochs_ > 0 && passes >= num_epochs_);
   const bool due = last || position_.due_by_event_time || StepCheckpointDue(config_.train_config(), step) ||

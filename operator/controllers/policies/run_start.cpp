@@ -68,16 +68,23 @@ bool HasStarted(const Json& run, const std::vector<Json>& pods, int nodes) {
   return begun >= nodes;
 }
 
+Json OlderPods(const Json& run, int nodes) {
+  constexpr size_t kMost = 5;
+  Json older = run.value("olderPods", Json::array());  // gone with the first pods of the attempt
+  older.push_back({{"run", run["number"]}, {"attempt", run["attempt"]}, {"nodes", nodes}});
+  while (older.size() > kMost) older.erase(older.begin());
+  return older;
+}
+
 void BeginRun(Json& status, const Json& job, const RunInputs& inputs, const Wish& wish, kube::Clock::Time now) {
   int number = 1;
   std::string trigger = "Initial";
-  Json previous, last_pods;
+  Json previous, older;
   if (status.contains("run")) {
     number = status["run"].value("number", 0) + 1;
     trigger = status["run"].value("specHash", "") != wish.hash ? "SpecChange" : "Annotation";
     previous = PreviousModel(status);
-    last_pods = {{"attempt", status["run"]["attempt"]},
-                 {"nodes", status.value("workers", Json::object()).value("desired", 0)}};
+    older = OlderPods(status["run"], status.value("workers", Json::object()).value("desired", 0));
     KeepHistory(status, job["spec"].value("historyLimit", size_t{5}));
   }
   const std::string uid = job["metadata"].value("uid", "");
@@ -94,7 +101,7 @@ void BeginRun(Json& status, const Json& job, const RunInputs& inputs, const Wish
                                {"attemptTime", kube::FormatTime(now)}};
   if (!wish.requested.empty()) run["requestedAt"] = wish.requested;
   if (previous.is_object()) run["previous"] = previous;
-  if (last_pods.is_object()) run["lastPods"] = last_pods;
+  if (older.is_array()) run["olderPods"] = older;
   if (inputs.facts.is_object()) run["facts"] = inputs.facts;
   status["phase"] = "Pending";
   for (const char* stale : {"progress", "failure", "problems", "artifact", "gates", "gate", "checkpoint"})

@@ -30,6 +30,10 @@ NextRun WantsRun(const kube::Json& status, const kube::Json& spec, const Wish& w
 /// Whether all workers of the run, `nodes`, have ever run, also if that happened while no operator looked.
 bool HasStarted(const kube::Json& run, const std::vector<kube::Json>& pods, int nodes);
 
+/// Attempts of which pods may be there although nobody knows of them, {run, attempt, nodes} each: the current one, and,
+/// while not all pods of that have been made, those that had to be gone before it.
+kube::Json OlderPods(const kube::Json& run, int nodes);
+
 /// Writes the current run into history and run n+1 into status. What belonged to the old run leaves status.
 /// The run's id, r<n>-<first 8 digits of the job's UID>, names its folder: a job that is made anew under the same name
 /// never goes on in the folder of the one before.

@@ -113,6 +113,16 @@ TEST_F(CsvStream, TypesOfTheFirstFileHoldForAll) {
   EXPECT_THAT(message, HasSubstr("five"));
 }
 
+// A job that writes partitions leaves some with a header alone, also the first.
+TEST_F(CsvStream, TypesAreThoseOfTheFirstFileWithARow) {
+  WriteText("a.csv", "id,y\n");
+  WriteText("b.csv", "id,y\n7,0\n");
+  WriteText("c.csv", "id,y\n");
+  const auto stream =
+      OpenStream(NumberedConfig(std::string(kCsv) + "with_header: true batch_size: 5"), {.input_path = Path("*.csv")});
+  EXPECT_EQ(ReadIds(*stream), (std::vector<std::vector<int64_t>>{{7}}));
+}
+
 TEST_F(CsvStream, Faults) {
   WriteText("short.csv", "id,y\n1,0\n2\n");
   WriteText("long.csv", "id,y\n1,0\n2,0,0\n");

@@ -146,14 +146,22 @@ FileDigest DigestFile(const std::string& path) {
   return digest;
 }
 
-FolderLock::FolderLock(const std::string& what, const std::string& path) {
+FolderLock::FolderLock(const std::string& what, const std::string& path, std::chrono::seconds wait,
+                       const std::function<void(const std::string&)>& say) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  if (error && std::filesystem::exists(path) && !std::filesystem::is_directory(path)) throw ConfigError(what + " " + path + " is a file");
+  if (error && std::filesystem::exists(path) && !std::filesystem::is_directory(path))
+    throw ConfigError(what + " " + path + " is a file");
   if (error) throw TemporaryError("cannot make " + what + " " + path + ": " + error.message());
   fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd_ < 0) throw TemporaryError("cannot open " + what + " " + path + ": " + std::strerror(errno));
-  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  const auto until = std::chrono::steady_clock::now() + wait;
+  for (bool told = false;;) {
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    if (std::chrono::steady_clock::now() >= until) break;
+    if (!std::exchange(told, true)) say("another process trains in " + what + " " + path + ": waiting for its end");
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
   ::close(fd_);
   throw TemporaryError("another process trains in " + what + " " + path);
 }

@@ -1,6 +1,7 @@
 // Files that are written to the disk before anything relies on them, and files mapped for reading.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -47,13 +48,14 @@ FileDigest Digest(const std::string& bytes);
 /// CRC-32 and size by reading the file. Throws DataError when it cannot be read.
 FileDigest DigestFile(const std::string& path);
 
-/// The one process that writes into a folder, as long as this lives. Where the file system knows no locks (some NFS),
-/// anybody is that process.
+/// The one process that writes into a folder, as long as this lives. Where the file system knows no locks (NFS, for
+/// one), anybody is that process.
 class FolderLock {
  public:
   /// Makes the folder where it is missing. Throws ConfigError when it is none, TemporaryError when another process
-  /// holds it or it cannot be made. `what`: for messages, "model_dir".
-  FolderLock(const std::string& what, const std::string& path);
+  /// holds it for longer than `wait`, which is told by `say`, or it cannot be made. `what`: for messages, "model_dir".
+  FolderLock(const std::string& what, const std::string& path, std::chrono::seconds wait,
+             const std::function<void(const std::string&)>& say);
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
