@@ -24,6 +24,9 @@ using std::chrono::seconds;
 /// came before what it told could be read costs minutes.
 constexpr std::chrono::minutes kNet{10};
 
+/// Pods that have to be gone are looked for again then: one that an old answer showed is gone already, and no event comes.
+constexpr seconds kOlderPods{30};
+
 const char* kRunRequested = "anneal.dev/run-requested-at";
 
 class Decider {
@@ -148,6 +151,7 @@ class Decider {
     Condition("WorkersReady", false, "Suspended", "");
     api::RemoveCondition(status(), "Progressing");
     Ready({false, !gone, false}, "Suspended", "suspended by spec.suspend");
+    if (!gone) LookAgain(kOlderPods);
   }
 
   void NextAttempt(seconds wait) {
@@ -180,6 +184,7 @@ class Decider {
       status()["phase"] = waiting;
       Condition("WorkersReady", false, "WaitingForTermination", "pods of an older attempt are still there");
       Ready({}, waiting, "waiting for " + std::to_string(older_.size()) + " older pods to be gone");
+      LookAgain(kOlderPods);
       return;
     }
     if (WaitForAttempt()) return Count();

@@ -28,7 +28,7 @@ bool IsConfigOf(const Json& run, const std::string& config) {
 
 /// Whether the run began with these run fields, whatever its source is now.
 bool IsSpecOf(const Json& run, const kube::Resource& resource, const Json& spec) {
-  return api::SpecHash(resource, spec, run["inputs"]) == run["specHash"];
+  return api::SpecHash(resource, spec, run.value("inputs", Json())) == run.value("specHash", "");
 }
 
 }  // namespace
@@ -104,7 +104,7 @@ Json JobReconciler::AsBegun(const Json& job, const std::string& hash) {
   const Json status = job.value("status", Json::object());
   if (!status.contains("run") || RunHasEnded(status)) return job;
   const Json& run = status["run"];
-  if (run["specHash"] == hash || IsSpecOf(run, resource_, job["spec"])) return job;
+  if (run.value("specHash", "") == hash || IsSpecOf(run, resource_, job["spec"])) return job;
   if (const auto snapshot = SnapshotOf(job); snapshot && !snapshot->spec.is_null())
     return AsOfRun(resource_, job, *snapshot);
   Json begun = job;  // nobody knows the spec any more, but how many pods there are
