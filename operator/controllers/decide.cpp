@@ -24,7 +24,8 @@ using std::chrono::seconds;
 /// came before what it told could be read costs minutes.
 constexpr std::chrono::minutes kNet{10};
 
-/// Pods that have to be gone are looked for again then: one that an old answer showed is gone already, and no event comes.
+/// Pods that have to be gone are looked for again then: one that an old answer showed is gone already, and no event
+/// comes.
 constexpr seconds kOlderPods{30};
 
 const char* kRunRequested = "anneal.dev/run-requested-at";
