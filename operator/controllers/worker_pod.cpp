@@ -41,6 +41,7 @@ Json Environment(const Json& job, int index) {
   AddEnv(env, "NODE_RANK", std::to_string(index));
   AddEnv(env, "PROCESS_GROUP_TIMEOUT_SECONDS", rendezvous["timeoutSeconds"].dump());
   AddEnv(env, "ANNEAL_PROGRESS_PORT", std::to_string(kProgressPort));
+  AddEnv(env, "ANNEAL_LOCK_WAIT_SECONDS", "-1");  // a lost node's process may hold model_dir's lock
   if (rendezvous.contains("interface")) {
     AddEnv(env, "NCCL_SOCKET_IFNAME", rendezvous["interface"]);
     AddEnv(env, "GLOO_SOCKET_IFNAME", rendezvous["interface"]);

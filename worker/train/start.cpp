@@ -10,10 +10,9 @@ namespace anneal::train {
 
 namespace {
 
-/// An old process may be on its way out, or on a node that is lost: its lock goes with it.
-std::chrono::seconds LockWait() {
-  return std::chrono::seconds(config::EnvironmentInt("ANNEAL_LOCK_WAIT_SECONDS", 60, 0, 86400));
-}
+/// An old process may be on its way out: its lock goes with it. -1: no lock. The operator says so: it makes no attempt
+/// beside another, and a lost node's process may hold a lock for as long as nobody reaches it.
+int LockWait() { return config::EnvironmentInt("ANNEAL_LOCK_WAIT_SECONDS", 60, -1, 86400); }
 
 }  // namespace
 
@@ -29,7 +28,10 @@ StartPoint FindStart(const TrainOptions& options, const tzrec::protos::EasyRecCo
   int64_t newest = -1;
   std::unique_ptr<checkpoint::Reader> found;
   if (group.rank() == 0) {
-    start.lock = std::make_unique<checkpoint::FolderLock>("model_dir", model_dir, LockWait(), LogWarning);
+    if (const int wait = LockWait(); wait >= 0) {
+      start.lock =
+          std::make_unique<checkpoint::FolderLock>("model_dir", model_dir, std::chrono::seconds(wait), LogWarning);
+    }
     checkpoint::RemoveUnfinished(model_dir);
     if ((found = checkpoint::OpenLatest(model_dir, LogWarning))) {
       newest = checkpoint::StepOf(found->path());
