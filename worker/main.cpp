@@ -36,12 +36,11 @@ void JudgeExtras(const CLI::App* command) {
                                   "' belongs to no flag (patterns have to be quoted: 'folder/*.parquet')");
       continue;
     }
-    const std::string nearest = anneal::config::NearestName(flag, known);
-    const auto begins = [&](const std::string& name) { return flag.size() > 4 && name.starts_with(flag); };
-    if (const auto longer = std::find_if(known.begin(), known.end(), begins); longer != known.end())
-      throw anneal::ConfigError("argument '" + flag + "' is not known; did you mean " + *longer + "?");
-    if (!nearest.empty() && anneal::config::EditDistance(flag, nearest) <= 2)
-      throw anneal::ConfigError("argument '" + flag + "' is not known; did you mean " + nearest + "?");
+    const auto meant = std::find_if(known.begin(), known.end(), [&](const std::string& name) {
+      return (flag.size() > 4 && name.starts_with(flag)) || anneal::config::EditDistance(flag, name) <= 2;
+    });
+    if (meant != known.end())
+      throw anneal::ConfigError("argument '" + flag + "' is not known; did you mean " + *meant + "?");
     anneal::LogWarning("argument '" + extra + "' is not known and ignored");
     value_follows = flag == extra;
   }

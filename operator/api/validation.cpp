@@ -5,6 +5,7 @@
 #include <set>
 
 #include "operator/api/schema.h"
+#include "worker/config/source_map.h"
 
 namespace anneal::api {
 namespace {
@@ -115,26 +116,11 @@ class Checker {
     }
   }
 
-  static size_t Distance(const std::string& a, const std::string& b) {
-    std::vector<size_t> row(b.size() + 1);
-    for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-    for (size_t i = 1; i <= a.size(); ++i) {
-      size_t diagonal = row[0];
-      row[0] = i;
-      for (size_t j = 1; j <= b.size(); ++j) {
-        const size_t above = row[j];
-        row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (std::tolower(a[i - 1]) != std::tolower(b[j - 1]))});
-        diagonal = above;
-      }
-    }
-    return row.back();
-  }
-
   static std::string Nearest(const std::string& name, const Json& properties) {
     std::string best;
     size_t distance = std::max<size_t>(2, name.size() / 2);
     for (const auto& [candidate, schema] : properties.items()) {
-      if (const size_t d = Distance(name, candidate); d <= distance) best = candidate, distance = d;
+      if (const size_t d = config::EditDistance(name, candidate); d <= distance) best = candidate, distance = d;
     }
     return best.empty() ? "" : " (did you mean '" + best + "'?)";
   }

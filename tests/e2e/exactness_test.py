@@ -4,13 +4,12 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import unittest
 
-from harness import ANNEAL, BUILD, GOLDEN, Case, edits, read_safetensors, weights
+from harness import ANNEAL, BUILD, GOLDEN, Case, edits, no_room, read_safetensors, weights
 
 ZOO = GOLDEN / "zoo"
 
@@ -185,10 +184,6 @@ class Exactness(Case):
         self.run_program(*self.command("m", train_config__num_steps=5, **steps))
         before = {path.name: path.read_bytes() for path in (self.dir / "m/model.ckpt-4").iterdir()}
         command = self.command("m", "--continue_train", train_config__num_steps=12, **steps)
-
-        def no_room():  # for any file of more than 20 kB: the model's
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, preexec_fn=no_room, restore_signals=False,
                               env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -48,6 +49,12 @@ class Case(unittest.TestCase):
         texts = [run.communicate(timeout=300)[1] for run in runs]
         self.assertEqual([run.returncode for run in runs], [0] * hosts, texts[0][-3000:])
         return texts[0]
+
+
+def no_room():
+    """For preexec_fn, with restore_signals=False: to the process the disk is full for any file of more than 20 kB."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 
 
 def free_port():

@@ -2,7 +2,6 @@
 of another optimizer, begin anew over what is damaged, lose a checkpoint by what is no fault of it."""
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import unittest
 import pyarrow
 import pyarrow.parquet
 
-from harness import ANNEAL, ROOT, Case, edits
+from harness import ANNEAL, ROOT, Case, edits, no_room
 
 CONFIG = ROOT / "examples/movielens/pipeline.config"
 
@@ -31,6 +30,10 @@ class Refusals(Case):
     def write(self, name, table):
         pyarrow.parquet.write_table(table, self.dir / name)
         return name
+
+    def with_labels(self, labels):
+        """bad.parquet: the training rows with other labels."""
+        return self.write("bad.parquet", self.table.set_column(self.table.schema.get_field_index("label"), "label", labels))
 
     def checkpoints(self, model):
         return sorted(path.name for path in (self.dir / model).glob("model.ckpt-*"))
@@ -51,15 +54,14 @@ class Refusals(Case):
         labels = [float(x) for x in self.table["label"].to_pylist()]
         for value, word in ((float("nan"), "NaN"), (float("-inf"), "infinite")):
             labels[70] = value
-            path = self.write("bad.parquet", self.table.set_column(self.table.schema.get_field_index("label"), "label", pyarrow.array(labels)))
+            path = self.with_labels(pyarrow.array(labels))
             text = self.run_program(*self.train("m", train=path), expect=78)
             self.assertIn(f"bad.parquet row 71, column label: is {word}", text)
 
     def test_bad_evaluation_data_keep_the_checkpoint(self):
         labels = self.table["label"].to_pylist()
         labels[3] = None
-        path = self.write("bad.parquet", self.table.set_column(
-            self.table.schema.get_field_index("label"), "label", pyarrow.array(labels, self.table.schema.field("label").type)))
+        path = self.with_labels(pyarrow.array(labels, self.table.schema.field("label").type))
         text = self.run_program(*self.train("m", evaluation=path, train_config__save_checkpoints_epochs=0), expect=78)
         self.assertIn("bad.parquet row 4, column label: is null", text)
         last, = self.checkpoints("m")
@@ -153,11 +155,6 @@ class Refusals(Case):
 
     def test_a_full_disk_while_a_model_is_written(self):
         self.run_program(*self.train("m"))
-
-        def no_room():  # for any file of more than 20 kB
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-
         for command in (("export", "--pipeline_config_path", "m/pipeline.config", "--export_dir", "x"),
                         ("checkpoint", "convert", "m", "d", "--to", "dcp")):
             done = subprocess.run([str(ANNEAL), *command], cwd=self.dir, capture_output=True, text=True, preexec_fn=no_room,

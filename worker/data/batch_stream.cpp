@@ -202,6 +202,18 @@ class BatchStream::Impl {
     running_ = 0;
   }
 
+  /// Plays the order of a worker's `all` batches, without any, until `given` have come out. Returns the number of those
+  /// that went in; `drained`: what is left where the buffer was being emptied.
+  static int64_t Replay(ShuffleBuffer& shuffle, int64_t given, int64_t all, std::vector<NumberedBatch>* drained) {
+    int64_t next = 0;
+    while (given > 0 && next < all) given -= shuffle.Exchange({next++, nullptr}).has_value();
+    if (given > 0) {
+      *drained = shuffle.Drain();
+      drained->erase(drained->begin(), drained->begin() + std::min<int64_t>(given, std::ssize(*drained)));
+    }
+    return next;
+  }
+
   /// Body of a reader thread.
   void Read(int worker, int64_t pass, int64_t given, BatchQueue& queue) {
     try {
@@ -210,20 +222,10 @@ class BatchStream::Impl {
                          static_cast<uint32_t>(options.rank), static_cast<uint32_t>(worker),
                          static_cast<uint32_t>(pass)};
       ShuffleBuffer shuffle(plan_.shuffle_batches, seed);
-      // The order up to the last batch that was given is played without batches. What is held then, or drained already,
-      // is read after that, and read() goes on behind it.
-      int64_t next = 0;
+      int64_t next = given;
       std::vector<NumberedBatch> drained;
-      if (plan_.shuffle_batches == 0) {
-        next = given;
-      } else if (given > 0) {
-        const int64_t all = BatchesOf(dataset_->RowsOf(worker));
-        while (given > 0 && next < all) given -= shuffle.Exchange({next++, nullptr}).has_value();
-        if (given > 0) {
-          drained = shuffle.Drain();
-          drained.erase(drained.begin(), drained.begin() + std::min<int64_t>(given, std::ssize(drained)));
-        }
-      }
+      if (plan_.shuffle_batches > 0) next = Replay(shuffle, given, BatchesOf(dataset_->RowsOf(worker)), &drained);
+      // What is held by now, or drained already, is read after that, and what follows goes on behind it.
       std::map<int64_t, std::unique_ptr<Batch>*> missing;
       for (auto* batches : {&shuffle.held(), &drained}) {
         for (NumberedBatch& batch : *batches) missing[batch.number] = &batch.batch;
@@ -236,7 +238,10 @@ class BatchStream::Impl {
         const double decoded = ThreadSeconds();
         ReaderTimesOfProcess().read += decoded - began;
         const auto held = missing.find(number);
-        if (number < next && held == missing.end()) continue;  // was given
+        if (number < next && held == missing.end()) {  // was given
+          began = decoded;
+          continue;
+        }
         std::unique_ptr<Batch> batch = pool_.Take();
         assembler_.Fill(slices, batch.get());
         began = ThreadSeconds();

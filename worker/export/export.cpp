@@ -196,7 +196,7 @@ int RunExport(const ExportOptions& options) {
   }
   topology.world_size = topology.local_world_size = 1;
   // A wrong destination or missing credentials are known before the work is done.
-  if (!options.publish.uri.empty() && std::filesystem::exists(options.export_dir)) {
+  if (!options.publish.uri.empty() && fs::exists(options.export_dir)) {
     throw ConfigError("directory " + options.export_dir +
                       " already exist. If an earlier try made it and could not publish it: "
                       "anneal publish " +

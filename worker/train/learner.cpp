@@ -15,6 +15,11 @@ namespace {
 
 using nlohmann::json;
 
+/// No object where the checkpoint's is damaged; an empty one where it has none.
+json TrainState(const checkpoint::Reader& reader) {
+  return json::parse(reader.file("train_state.json").value_or("{}"), nullptr, false);
+}
+
 /// Parameters of the dense optimizer, in the module order of TorchEasyRec.
 std::vector<nn::NamedTensor> DenseParameters(const models::Network& network,
                                              const embedding::ShardedEmbedding& tables) {
@@ -135,13 +140,13 @@ void Learner::RestoreEma(const checkpoint::Reader& reader, const eval::NameMap& 
   // An average that the checkpoint lacks goes on from the restored parameter.
   ema->Update();
   eval::RestoreTensors(reader, averages, names);
-  const json state = json::parse(reader.file("train_state.json").value_or("{}"), nullptr, false);
+  const json state = TrainState(reader);
   ema->set_updates(state.is_object() ? std::max<int64_t>(state.value("ema_updates", int64_t{1}), 1) : 1);
 }
 
 // States of different optimizers have the same names and shapes, but not the same meaning.
 void Learner::RestoreOptimizer(const checkpoint::Reader& reader, const eval::NameMap& names) {
-  const json state = json::parse(reader.file("train_state.json").value_or("{}"), nullptr, false);
+  const json state = TrainState(reader);
   const std::string before = state.is_object() ? state.value("sparse_optimizer", sparse_optimizer_) : sparse_optimizer_;
   if (before != sparse_optimizer_) {
     throw ConfigError("train_config.sparse_optimizer is " + sparse_optimizer_ + ", " + reader.path() +
@@ -152,7 +157,7 @@ void Learner::RestoreOptimizer(const checkpoint::Reader& reader, const eval::Nam
 }
 
 void Learner::RestoreState(const checkpoint::Reader& reader, int64_t next_step) {
-  const json state = json::parse(reader.file("train_state.json").value_or("{}"), nullptr, false);
+  const json state = TrainState(reader);
   if (!state.is_object()) throw DataError(reader.path() + "/train_state.json is not a JSON object");
   rates_->Restore(state.value("schedule_steps", next_step), state.value("epoch_schedule_steps", int64_t{0}));
   tables_->set_iteration(state.value("embedding_iteration", next_step));
