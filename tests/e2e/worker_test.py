@@ -150,12 +150,14 @@ class Resume(Case):
         self.assertEqual(*(weights(self.dir / run / "model.ckpt-39") for run in ("parts", "whole")))
 
     def test_a_resumed_run_keeps_the_kernels_of_its_checkpoint(self):
-        # The first part is told to use oneDNN, the second one nothing: what the checkpoint says counts.
-        asked, free = {"ANNEAL_LINEAR": "onednn"}, {"USE_DETERMINISTIC_ALGORITHMS": "0", "XDG_CACHE_HOME": str(self.dir / "cache")}
-        self.run_program(*train_command(self, "whole", train_config__num_steps=24), env=asked)
-        self.run_program(*train_command(self, "parts", train_config__num_steps=12), env=asked)
-        self.run_program(*train_command(self, "parts", "--continue_train", train_config__num_steps=24), env=free)
-        self.assertEqual(weights(self.dir / "parts/model.ckpt-23"), weights(self.dir / "whole/model.ckpt-23"))
+        # The first part is told which to use, the second one nothing: what the checkpoint says counts.
+        free = {"USE_DETERMINISTIC_ALGORITHMS": "0", "XDG_CACHE_HOME": str(self.dir / "cache")}
+        for kernels in ("onednn", "blocked"):
+            asked, whole, parts = {"ANNEAL_LINEAR": kernels}, f"whole-{kernels}", f"parts-{kernels}"
+            self.run_program(*train_command(self, whole, train_config__num_steps=24), env=asked)
+            self.run_program(*train_command(self, parts, train_config__num_steps=12), env=asked)
+            self.run_program(*train_command(self, parts, "--continue_train", train_config__num_steps=24), env=free)
+            self.assertEqual(*(weights(self.dir / run / "model.ckpt-23") for run in (parts, whole)))
         # A run that chooses by itself writes down what it chose, and its choice is kept for the next one.
         self.run_program(*train_command(self, "chosen", train_config__num_steps=3), env=free)
         chosen = json.loads((self.dir / "chosen/model.ckpt-2/train_state.json").read_text())["arithmetic"]

@@ -6,6 +6,7 @@
 // the number of threads. The first touch of a row in a step gives it a slot in a dense buffer, later ones add to it;
 // then every slot gets one optimizer step.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -159,20 +160,8 @@ class CpuTableBatch : public TableBatch {
       for (int64_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < static_cast<int64_t>(tables_.size());) {
         if (!out[t] || tables_[t].spec.rows == 0) continue;
         const int64_t dim = tables_[t].spec.dim;
-        for (const int f : tables_[t].features) {
-          const Jagged& ids = jagged[f];
-          for (int64_t b = 0; b < rows; ++b) {
-            const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
-            const float* source = grad + b * grad_stride + features_[f].out_column;
-            const float mean =
-                features_[f].pooling == Pooling::kMean && to > from ? 1.f / static_cast<float>(to - from) : 1.f;
-            for (int64_t i = from; i < to; ++i) {
-              const int64_t row = Clamp(ids.values[i], tables_[t].spec.rows);
-              kernels_.accumulate_gradient(out[t] + row * dim, source, 1.f, 0.f,
-                                           ids.weights ? mean * ids.weights[i] : mean, dim);
-            }
-          }
-        }
+        const auto to = [&](int64_t row) { return row * dim; };
+        AddGradients(tables_[t], jagged, {rows, grad, grad_stride, 1.f}, 0.f, to, out[t]);
       }
     });
   }
@@ -209,18 +198,16 @@ class CpuTableBatch : public TableBatch {
     const int64_t dim = table.spec.dim, table_rows = table.spec.rows;
     const float* weights = table.weights.data();
     const int64_t last = ids.offsets[end];
+    int64_t longest = 0;
+    for (int64_t b = begin; b < end; ++b) longest = std::max(longest, ids.offsets[b + 1] - ids.offsets[b]);
+    if (longest <= 1 && !ids.weights && table_rows > 0) {  // most features have one id a row
+      return kernels_.gather(weights, table_rows, ids.values, ids.offsets + begin, end - begin,
+                             out + begin * out_stride + feature.out_column, out_stride, dim);
+    }
     int64_t outside = 0;
     for (int64_t b = begin; b < end; ++b) {
       float* target = out + b * out_stride + feature.out_column;
       const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
-      if (to - from == 1 && !ids.weights && table_rows > 0) {  // most features have one id a row: its row is the answer
-        if (from + kPrefetch < last)
-          __builtin_prefetch(weights + Clamp(ids.values[from + kPrefetch], table_rows) * dim);
-        const int64_t id = Clamp(ids.values[from], table_rows);
-        outside += id != ids.values[from];
-        std::memcpy(target, weights + id * dim, sizeof(float) * dim);
-        continue;
-      }
       std::memset(target, 0, sizeof(float) * dim);
       for (int64_t i = from; i < to; ++i) {
         if (i + kPrefetch < last) __builtin_prefetch(weights + Clamp(ids.values[i + kPrefetch], table_rows) * dim);
@@ -256,46 +243,55 @@ class CpuTableBatch : public TableBatch {
     if (scratch.rows.capacity() < needed) scratch.rows.reserve(needed);
     scratch.slots.Clear(needed, first, last);
     float* gradients = scratch.gradients.data();
+    const auto slot = [&](int64_t row) -> int64_t {
+      if (row < first || row >= last) return -1;
+      uint32_t& entry = scratch.slots.Find(row, scratch.rows);
+      if (entry == 0) {
+        std::memset(gradients + scratch.rows.size() * dim, 0, sizeof(float) * dim);
+        scratch.rows.push_back(row);
+        entry = static_cast<uint32_t>(scratch.rows.size());
+      }
+      return static_cast<int64_t>(entry - 1) * dim;
+    };
+    AddGradients(table, jagged, gradient, optimizer_.max_gradient, slot, gradients);
+  }
+
+  /// Adds each bag's gradient to those of its rows. `to` tells where in `out` a row's is, -1: nowhere. The places of
+  /// many rows are found before the first addition, which then fetches them ahead.
+  template <typename Place>
+  void AddGradients(const Table& table, std::span<const Jagged> jagged, const Gradient& gradient, float bound, Place to,
+                    float* out) {
+    std::array<GradientPart, 256> parts;
+    size_t count = 0;
+    const auto add = [&] {
+      kernels_.add_gradients(parts.data(), static_cast<int64_t>(count), gradient.data, gradient.scale, bound, out,
+                             table.spec.dim);
+      count = 0;
+    };
     for (const int f : table.features) {
       const FeatureSpec& feature = features_[f];
       const Jagged& ids = jagged[f];
-      for (int64_t b = 0; b < rows; ++b) {
-        const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
-        const float* source = gradient.data + b * gradient.stride + feature.out_column;
-        const float mean = feature.pooling == Pooling::kMean && to > from ? 1.f / static_cast<float>(to - from) : 1.f;
-        for (int64_t i = from; i < to; ++i) {
-          const int64_t row = Clamp(ids.values[i], table.spec.rows);
-          if (row < first || row >= last) continue;
-          uint32_t& entry = scratch.slots.Find(row, scratch.rows);
-          if (entry == 0) {
-            std::memset(gradients + scratch.rows.size() * dim, 0, sizeof(float) * dim);
-            scratch.rows.push_back(row);
-            entry = static_cast<uint32_t>(scratch.rows.size());
-          }
-          kernels_.accumulate_gradient(gradients + static_cast<int64_t>(entry - 1) * dim, source, gradient.scale,
-                                       optimizer_.max_gradient, ids.weights ? mean * ids.weights[i] : mean, dim);
+      for (int64_t b = 0; b < gradient.rows; ++b) {
+        const int64_t begin = ids.offsets[b], end = ids.offsets[b + 1];
+        const float mean =
+            feature.pooling == Pooling::kMean ? 1.f / static_cast<float>(std::max<int64_t>(end - begin, 1)) : 1.f;
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t place = to(Clamp(ids.values[i], table.spec.rows));
+          if (place < 0) continue;
+          parts[count++] = {place, b * gradient.stride + feature.out_column,
+                            ids.weights ? mean * ids.weights[i] : mean};
+          if (count == parts.size()) add();
         }
       }
     }
+    add();
   }
 
   void UpdateRows(Table& table, const StepConstants& step, Scratch& scratch) {
     const int64_t dim = table.spec.dim;
-    float* gradients = scratch.gradients.data();
-    float* weights = table.weights.data();
-    const int64_t width1 = StateWidth(table.shapes.first, dim), width2 = StateWidth(table.shapes.second, dim);
-    const size_t touched = scratch.rows.size();
-    for (size_t s = 0; s < touched; ++s) {
-      if (s + kPrefetch < touched) {
-        const int64_t ahead = scratch.rows[s + kPrefetch];
-        __builtin_prefetch(weights + ahead * dim, 1);
-        if (width1) __builtin_prefetch(table.state1.data() + ahead * width1, 1);
-        if (width2) __builtin_prefetch(table.state2.data() + ahead * width2, 1);
-      }
-      const int64_t row = scratch.rows[s];
-      kernels_.update(step, weights + row * dim, table.state1.data() + row * width1, table.state2.data() + row * width2,
-                      gradients + s * dim, dim);
-    }
+    kernels_.update(step, {scratch.rows.data(), static_cast<int64_t>(scratch.rows.size()), dim, table.weights.data(),
+                           table.state1.data(), table.state2.data(), StateWidth(table.shapes.first, dim),
+                           StateWidth(table.shapes.second, dim), scratch.gradients.data()});
   }
 
   /// Column shards of optimizers that need sums over the whole row.

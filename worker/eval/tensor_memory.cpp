@@ -1,17 +1,17 @@
 #include "worker/eval/tensor_memory.h"
 
 #include <c10/core/impl/alloc_cpu.h>
-#include <c10/util/Exception.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
+#include <tuple>
 
 namespace anneal::eval {
 namespace {
 
 constexpr size_t kLarge = size_t{1} << 20, kPage = 4096;
-
-bool FromKernel(const void* at) { return reinterpret_cast<uintptr_t>(at) % kPage == 0; }
 
 }  // namespace
 
@@ -20,8 +20,22 @@ TensorMemory& TensorMemory::OfProcess() {
   return *memory;
 }
 
+// Addresses alone cost nothing. Where a limit on them (ulimit -v) forbids so many, fewer do; with none, there is no
+// range.
+TensorMemory::TensorMemory() {
+  const size_t memory = static_cast<size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  for (range_bytes_ = memory / kPage * kPage; range_bytes_ >= kLarge; range_bytes_ = range_bytes_ / 2 / kPage * kPage) {
+    void* at = ::mmap(nullptr, range_bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) continue;
+    range_ = static_cast<char*>(at);
+    return;
+  }
+  range_bytes_ = 0;
+}
+
 c10::DataPtr TensorMemory::allocate(size_t bytes) {
-  void* at = bytes < kLarge ? c10::alloc_cpu(bytes) : Take(bytes);
+  void* at = bytes < kLarge ? nullptr : Take(bytes);
+  if (!at) at = c10::alloc_cpu(bytes);
   return {at, at, &Delete, at::Device(at::kCPU)};
 }
 
@@ -34,55 +48,59 @@ size_t TensorMemory::live_bytes() const {
 
 size_t TensorMemory::held_bytes() const {
   const std::lock_guard lock(mutex_);
-  return live_bytes_ + waiting_bytes_;
+  return used_;
 }
 
+/// Null when the range has no room, or the kernel no memory for it.
 void* TensorMemory::Take(size_t bytes) {
-  size_t size = (bytes + kPage - 1) / kPage * kPage;
-  void* at = nullptr;
+  if (bytes > range_bytes_) return nullptr;
+  const size_t size = (bytes + kPage - 1) / kPage * kPage;
   const std::lock_guard lock(mutex_);
-  if (const auto found = waiting_.lower_bound(size); found != waiting_.end() && found->first <= size + size / 4) {
-    size = found->first;
-    at = found->second.at;
-    waiting_bytes_ -= size;
-    waiting_.erase(found);
-  } else {
-    const size_t most = std::max(most_live_, live_bytes_ + size);
-    while (!waiting_.empty() && live_bytes_ + waiting_bytes_ + size > most + most / 4) {
-      Drop(std::min_element(waiting_.begin(), waiting_.end(),
-                            [](const auto& a, const auto& b) { return a.second.freed < b.second.freed; }));
-    }
-    at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    TORCH_CHECK(at != MAP_FAILED, "no memory for a tensor of ", bytes, " bytes");
+  char* at = range_ + used_;
+  auto gap = std::find_if(gaps_.begin(), gaps_.end(), [size](const auto& entry) { return entry.second >= size; });
+  // The last gap can be made longer.
+  if (gap == gaps_.end() && !gaps_.empty() && gaps_.rbegin()->first + gaps_.rbegin()->second == at)
+    gap = std::prev(gap);
+  size_t there = 0;
+  if (gap != gaps_.end()) std::tie(at, there) = *gap;
+  if (there < size) {
+    if (size > range_bytes_ - static_cast<size_t>(at - range_)) return nullptr;
+    const size_t fresh = size - there;
+    if (::mprotect(range_ + used_, fresh, PROT_READ | PROT_WRITE) != 0) return nullptr;
+    used_ += fresh;
   }
+  if (gap != gaps_.end()) gaps_.erase(gap);
+  if (there > size) gaps_.emplace(at + size, there - size);
   live_[at] = size;
   live_bytes_ += size;
-  most_live_ = std::max(most_live_, live_bytes_);
   c10::reportMemoryUsageToProfiler(at, static_cast<int64_t>(size), live_bytes_, 0, at::Device(at::kCPU));
   return at;
 }
 
-void TensorMemory::Give(void* at) {
+void TensorMemory::Give(char* at) {
   const std::lock_guard lock(mutex_);
   const auto found = live_.find(at);
-  if (found == live_.end()) return c10::free_cpu(at);  // a small one at a page's begin
   const size_t size = found->second;
   live_.erase(found);
   live_bytes_ -= size;
-  waiting_bytes_ += size;
-  waiting_.emplace(size, Waiting{at, ++frees_});
+  auto gap = gaps_.emplace(at, size).first;
+  if (const auto next = std::next(gap); next != gaps_.end() && at + size == next->first) {
+    gap->second += next->second;
+    gaps_.erase(next);
+  }
+  if (gap != gaps_.begin()) {
+    if (const auto before = std::prev(gap); before->first + before->second == at) {
+      before->second += gap->second;
+      gaps_.erase(gap);
+    }
+  }
   c10::reportMemoryUsageToProfiler(at, -static_cast<int64_t>(size), live_bytes_, 0, at::Device(at::kCPU));
 }
 
-void TensorMemory::Drop(std::multimap<size_t, Waiting>::iterator waiting) {
-  ::munmap(waiting->second.at, waiting->first);
-  waiting_bytes_ -= waiting->first;
-  waiting_.erase(waiting);
-}
-
 void TensorMemory::Delete(void* at) {
-  if (FromKernel(at)) {
-    OfProcess().Give(at);
+  TensorMemory& memory = OfProcess();
+  if (memory.Owns(at)) {
+    memory.Give(static_cast<char*>(at));
   } else {
     c10::free_cpu(at);
   }

@@ -10,12 +10,14 @@
 namespace anneal::eval {
 
 /// An allocator for LibTorch. Every step allocates the same large tensors: given back to the kernel in between, each of
-/// their pages would be a fault; kept by malloc, tensors of different sizes leave gaps that none of them fits. Here a
-/// freed block waits whole for a tensor of at most its size and at least four fifths of it. What waits is given back
-/// to the kernel, the oldest first, when a new block would make all of them more than a quarter larger than the tensors
-/// ever were at one time. Tensors of less than 1 MiB come from c10's allocator. For any number of threads.
+/// their pages would be a fault; kept by malloc, small blocks that stay would part the large ones. Here they have a
+/// range of addresses of their own: a tensor takes the first gap that it fits, and a freed one joins the gaps beside
+/// it. The pages stay: the process holds about as much as its tensors needed at one time. Tensors of less than 1 MiB,
+/// and any that the range has no room for, come from c10's allocator. For any number of threads.
 class TensorMemory final : public c10::Allocator {
  public:
+  TensorMemory();
+
   /// Throws c10::Error when the kernel has no more.
   c10::DataPtr allocate(size_t bytes) override;
   c10::DeleterFnPtr raw_deleter() const override;
@@ -25,24 +27,20 @@ class TensorMemory final : public c10::Allocator {
   static TensorMemory& OfProcess();
 
   size_t live_bytes() const;  ///< of the blocks in use
-  size_t held_bytes() const;  ///< and of those that wait
+  size_t held_bytes() const;  ///< and of the gaps: what the range has been used up to
 
  private:
-  struct Waiting {
-    void* at;
-    uint64_t freed;
-  };
-
   void* Take(size_t bytes);
-  void Give(void* at);
-  void Drop(std::multimap<size_t, Waiting>::iterator waiting);
+  void Give(char* at);
+  bool Owns(const void* at) const { return at >= range_ && at < range_ + range_bytes_; }
   static void Delete(void* at);
 
+  char* range_ = nullptr;  ///< reserved addresses; accessible up to used_
+  size_t range_bytes_ = 0;
   mutable std::mutex mutex_;
-  std::unordered_map<void*, size_t> live_;  ///< size of each block in use
-  std::multimap<size_t, Waiting> waiting_;  ///< by size
-  size_t live_bytes_ = 0, waiting_bytes_ = 0, most_live_ = 0;
-  uint64_t frees_ = 0;
+  size_t used_ = 0, live_bytes_ = 0;
+  std::unordered_map<const char*, size_t> live_;  ///< size of each block in use
+  std::map<char*, size_t> gaps_;                  ///< below used_, no two side by side
 };
 
 }  // namespace anneal::eval

@@ -1,6 +1,6 @@
 #include "worker/export/npz_file.h"
 
-#include <zlib.h>
+#include <libdeflate.h>
 
 #include <algorithm>
 #include <cstring>
@@ -69,10 +69,6 @@ std::string ArrayHeader(NpyType type, const std::vector<int64_t>& shape) {
       .Add(static_cast<uint16_t>(dict.size()))
       .Text(dict)
       .str();
-}
-
-uint32_t Crc(uint32_t crc, const void* data, uint64_t bytes) {
-  return static_cast<uint32_t>(crc32_z(crc, static_cast<const unsigned char*>(data), bytes));
 }
 
 /// What local header and directory say alike of an entry: version, flags, no compression, time, date, CRC-32, sizes,
@@ -158,8 +154,8 @@ void NpzWriter::Add(const std::string& name, NpyType type, const std::vector<int
   uint64_t bytes = static_cast<uint64_t>(Facts(type).size);
   for (const int64_t extent : shape) bytes *= static_cast<uint64_t>(extent);
   const std::string header = ArrayHeader(type, shape);
-  NpzEntry entry{name + ".npy", Crc(Crc(0, header.data(), header.size()), data, bytes), header.size() + bytes,
-                 static_cast<uint64_t>(file_.bytes())};
+  NpzEntry entry{name + ".npy", libdeflate_crc32(libdeflate_crc32(0, header.data(), header.size()), data, bytes),
+                 header.size() + bytes, static_cast<uint64_t>(file_.bytes())};
   Put(Bytes()
           .Add(kLocal)
           .Text(Shared(entry, 20).str())
@@ -232,7 +228,7 @@ std::map<std::string, NpyArray> ReadNpz(const std::string& path) {
     if (extra.size() < 20 || !name.ends_with(kSuffix)) throw DataError(path + ": not an array file of an export");
     const auto bytes = rest.Take(Number<uint64_t>(&extra[12]));
     const std::string array(name.substr(0, name.size() - kSuffix.size()));
-    if (Crc(0, bytes.data(), bytes.size()) != Number<uint32_t>(&head[14])) {
+    if (libdeflate_crc32(0, bytes.data(), bytes.size()) != Number<uint32_t>(&head[14])) {
       throw DataError(path + ": array '" + array + "' is damaged");
     }
     arrays.emplace(array, ParseArray(bytes, path + ": array '" + array + "'"));

@@ -25,12 +25,45 @@ at::Tensor Assemble(const Group& group, const at::Tensor& pooled, const at::Tens
   return parts.size() == 1 ? parts.front() : at::cat(parts, 1);
 }
 
+/// Assemble for float32 rows on the CPU, in one pass.
+at::Tensor AssembleRows(const Group& group, const at::Tensor& pooled, const at::Tensor& dense) {
+  if (group.blocks.size() == 1) return Assemble(group, pooled, dense);
+  at::Tensor assembled = at::empty({pooled.size(0), group.width}, pooled.options());
+  const float *const from_pooled = pooled.const_data_ptr<float>(), *const from_dense = dense.const_data_ptr<float>();
+  float* const out = assembled.data_ptr<float>();
+  at::parallel_for(0, pooled.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      float* target = out + b * group.width;
+      for (const Block& block : group.blocks) {
+        const float* row = block.pooled ? from_pooled + b * pooled.stride(0) : from_dense + b * dense.stride(0);
+        std::memcpy(target, row + block.column, sizeof(float) * static_cast<size_t>(block.width));
+        target += block.width;
+      }
+    }
+  });
+  return assembled;
+}
+
 /// A run of columns of a group's gradient on its way to the pooled gradient.
 struct Run {
   const float* from = nullptr;
   int64_t stride = 0, column = 0, width = 0;
   bool first = true;  ///< nothing was written to these columns before: copy, do not add
+  bool one = false;   ///< `from` is one number for all columns: the gradient of a sum
 };
+
+void Take(const Run& run, int64_t row, float* __restrict target) {
+  const float* __restrict from = run.from + row * run.stride;
+  if (run.one) {
+    const float value = *from;
+    for (int64_t d = 0; d < run.width; ++d) target[d] = run.first ? value : target[d] + value;
+  } else if (run.first) {
+    std::memcpy(target, from, sizeof(float) * static_cast<size_t>(run.width));
+  } else {
+#pragma omp simd
+    for (int64_t d = 0; d < run.width; ++d) target[d] += from[d];
+  }
+}
 
 /// Later groups come first, as autograd would add them.
 std::vector<Run> RunsOf(const EmbeddingPlan& plan, const variable_list& gradients) {
@@ -38,16 +71,17 @@ std::vector<Run> RunsOf(const EmbeddingPlan& plan, const variable_list& gradient
   std::vector<bool> written(plan.lookups.size(), false);
   for (size_t g = plan.groups.size(); g-- > 0;) {
     if (!gradients[g].defined()) continue;
+    const bool one = gradients[g].stride(1) == 0;
     int64_t column = 0;
     for (const Block& block : plan.groups[g].blocks) {
       for (size_t l = 0; block.pooled && l < plan.lookups.size(); ++l) {
         const Lookup& lookup = plan.lookups[l];
         if (lookup.column < block.column || lookup.column >= block.column + block.width) continue;
-        const float* from = gradients[g].const_data_ptr<float>() + column + lookup.column - block.column;
-        Run run{from, gradients[g].stride(0), lookup.column, lookup.dim, !written[l]};
+        const float* from = gradients[g].const_data_ptr<float>() + (one ? 0 : column + lookup.column - block.column);
+        Run run{from, gradients[g].stride(0), lookup.column, lookup.dim, !written[l], one};
         written[l] = true;
         Run* last = runs.empty() ? nullptr : &runs.back();
-        if (last && last->first == run.first && last->from + last->width == from &&
+        if (last && last->first == run.first && last->one == one && last->from + (one ? 0 : last->width) == from &&
             last->column + last->width == run.column) {
           last->width += run.width;
         } else {
@@ -67,7 +101,7 @@ struct Assembly : torch::autograd::Function<Assembly> {
     context->saved_data["plan"] = reinterpret_cast<int64_t>(plan);
     context->saved_data["rows"] = pooled.size(0);
     variable_list groups;
-    for (const Group& group : plan->groups) groups.push_back(Assemble(group, pooled, dense));
+    for (const Group& group : plan->groups) groups.push_back(AssembleRows(group, pooled, dense));
     return groups;
   }
 
@@ -75,7 +109,9 @@ struct Assembly : torch::autograd::Function<Assembly> {
     const auto& plan = *reinterpret_cast<const EmbeddingPlan*>(context->saved_data["plan"].toInt());
     const int64_t rows = context->saved_data["rows"].toInt(), width = plan.pooled_width;
     for (at::Tensor& gradient : gradients) {
-      if (gradient.defined()) gradient = gradient.to(at::kFloat).contiguous();
+      if (!gradient.defined()) continue;
+      gradient = gradient.to(at::kFloat);
+      if (gradient.stride(1) != 0) gradient = gradient.contiguous();
     }
     const std::vector<Run> runs = RunsOf(plan, gradients);
     int64_t covered = 0;
@@ -84,16 +120,7 @@ struct Assembly : torch::autograd::Function<Assembly> {
     float* const out = pooled.data_ptr<float>();
     at::parallel_for(0, rows, kRowsPerTask, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) {
-        for (const Run& run : runs) {
-          const float* __restrict from = run.from + b * run.stride;
-          float* __restrict target = out + b * width + run.column;
-          if (run.first) {
-            std::memcpy(target, from, sizeof(float) * static_cast<size_t>(run.width));
-          } else {
-#pragma omp simd
-            for (int64_t d = 0; d < run.width; ++d) target[d] += from[d];
-          }
-        }
+        for (const Run& run : runs) Take(run, b, out + b * width + run.column);
       }
     });
     return {pooled, at::Tensor(), at::Tensor()};

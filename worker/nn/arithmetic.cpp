@@ -18,19 +18,27 @@
 #include <string_view>
 
 #include "worker/config/error.h"
+#include "worker/nn/matrix_kernels.h"
 
 namespace anneal::nn {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<const char*, 3> kNames = {"stock", "transposed", "onednn"};
+constexpr std::array<const char*, 4> kNames = {"stock", "transposed", "onednn", "blocked"};
 /// Another kernel has to be so much faster than the stock one, so that noise alone does not choose it.
 constexpr double kWorthIt = 0.95;
 constexpr int kRounds = 4;
 /// Batches of more rows than this rank the kernels alike; with 1024 rows, which fit a cache, the ranks were others.
 constexpr int64_t kMeasuredRows = 4096;
-constexpr LinearKernels kAllOneDnn{Gemm::kOneDnn, Gemm::kOneDnn, Gemm::kOneDnn};
+
+/// The same for all layers; a word for it in the environment and in a checkpoint.
+LinearKernels All(Gemm gemm) { return {gemm, gemm, gemm}; }
+std::optional<LinearKernels> AllOf(std::string_view word) {
+  if (word == "onednn") return All(Gemm::kOneDnn);
+  if (word == "blocked") return All(Gemm::kBlocked);
+  return std::nullopt;
+}
 
 using PointwiseSignature = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
                                       std::string_view, c10::List<std::optional<at::Scalar>>,
@@ -79,7 +87,7 @@ LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
   const at::Tensor x = at::rand({rows, in}), weight = at::rand({out, in}), bias = at::rand({out}),
                    g = at::rand({rows, out});
   LinearKernels best;
-  best.forward = Fastest({Gemm::kStock, Gemm::kOneDnn},
+  best.forward = Fastest({Gemm::kStock, Gemm::kOneDnn, Gemm::kBlocked},
                          [&](Gemm kernel) { LinearKernels{kernel}.Forward(x, weight, bias, true); });
   best.input_gradient = Fastest({Gemm::kStock, Gemm::kOneDnn}, [&](Gemm kernel) {
     LinearKernels{Gemm::kStock, kernel}.InputGradient(g, weight);
@@ -87,7 +95,16 @@ LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
   best.weight_gradient = Fastest({Gemm::kStock, Gemm::kTransposed, Gemm::kOneDnn}, [&](Gemm kernel) {
     LinearKernels{Gemm::kStock, Gemm::kStock, kernel}.WeightGradient(g, x);
   });
-  return best;
+  // LibTorch's best against ours, with the mask of ReLU and the bias's gradient, which ours does on the way.
+  const LinearKernels blocked{best.forward, Gemm::kBlocked, Gemm::kBlocked};
+  const at::Tensor y = best.Forward(x, weight, bias, true);
+  const auto backward = [&](const LinearKernels& kernels) {
+    at::Tensor mine = g.detach();
+    kernels.Backward(std::move(mine), y, x, weight, true, true);
+  };
+  const auto faster = Fastest({Gemm::kStock, Gemm::kBlocked},
+                              [&](Gemm kernel) { backward(kernel == Gemm::kBlocked ? blocked : best); });
+  return faster == Gemm::kBlocked ? blocked : best;
 }
 
 std::string CpuModel() {
@@ -110,8 +127,8 @@ fs::path CacheFile(int64_t rows) {
   const std::string cache = Variable("XDG_CACHE_HOME"), home = Variable("HOME");
   if (cache.empty() && home.empty()) return {};
   const fs::path folder = cache.empty() ? fs::path(home) / ".cache" : fs::path(cache);
-  std::string key = CpuModel() + " torch-" TORCH_VERSION " threads-" + std::to_string(at::get_num_threads()) +
-                    " rows-" + std::to_string(rows);
+  std::string key = CpuModel() + " torch-" TORCH_VERSION " " + ChooseMatrixKernels().name + " threads-" +
+                    std::to_string(at::get_num_threads()) + " rows-" + std::to_string(rows);
   std::replace_if(
       key.begin(), key.end(), [](unsigned char c) { return !std::isalnum(c) && c != '-'; }, '_');
   return folder / "anneal" / ("kernels" + key);
@@ -121,9 +138,28 @@ fs::path CacheFile(int64_t rows) {
 
 at::Tensor LinearKernels::Forward(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                                   bool relu) const {
+  if (forward == Gemm::kBlocked) return BlockedForward(x, weight, bias, relu);
   if (forward == Gemm::kOneDnn) return OneDnnLinear(x, weight, bias, relu ? "relu" : "none");
   at::Tensor y = at::linear(x, weight, bias);
   return relu ? y.relu_() : y;
+}
+
+LinearGradients LinearKernels::Backward(at::Tensor g, const at::Tensor& relu_output, const at::Tensor& x,
+                                        const at::Tensor& weight, bool want_x, bool want_bias) const {
+  const bool blocked = weight_gradient == Gemm::kBlocked, relu = relu_output.defined();
+  const bool ours = g.use_count() == 1 && g.storage().use_count() == 1 && g.is_contiguous();
+  g = !relu ? g.contiguous() : ours || !blocked ? g : g.clone(at::MemoryFormat::Contiguous);
+  if (blocked) return BlockedBackward(g, relu_output, x, weight, want_x, want_bias);
+  if (relu && ours) {
+    at::threshold_backward_out(g, g, relu_output, 0);
+  } else if (relu) {
+    g = at::threshold_backward(g, relu_output, 0);
+  }
+  LinearGradients gradients;
+  if (want_x) gradients.x = InputGradient(g, weight);
+  if (want_bias) gradients.bias = g.sum(0);
+  gradients.weight = WeightGradient(g, x);
+  return gradients;
 }
 
 at::Tensor LinearKernels::InputGradient(const at::Tensor& g, const at::Tensor& weight) const {
@@ -137,6 +173,7 @@ at::Tensor LinearKernels::WeightGradient(const at::Tensor& g, const at::Tensor& 
     case Gemm::kTransposed:
       return at::mm(x.t(), g).t().contiguous();
     case Gemm::kStock:
+    case Gemm::kBlocked:
       break;
   }
   return at::mm(g.t(), x);
@@ -149,12 +186,13 @@ Arithmetic& Arithmetic::OfProcess() {
 
 Arithmetic::Arithmetic() {
   const std::string asked = Variable("ANNEAL_LINEAR"), deterministic = Variable("USE_DETERMINISTIC_ALGORITHMS");
-  if (asked != "" && asked != "onednn" && asked != "stock") {
-    throw ConfigError("environment variable ANNEAL_LINEAR='" + asked + "': one of stock, onednn");
+  const std::optional<LinearKernels> all = AllOf(asked);
+  if (asked != "" && asked != "stock" && !all) {
+    throw ConfigError("environment variable ANNEAL_LINEAR='" + asked + "': one of stock, onednn, blocked");
   }
   reference_ = asked == "stock" || (asked.empty() && deterministic == "1");
-  forced_ = reference_ || asked == "onednn";
-  if (asked == "onednn") default_ = kAllOneDnn;
+  forced_ = reference_ || all;
+  default_ = all.value_or(LinearKernels{});
 }
 
 const LinearKernels& Arithmetic::Find(int64_t out, int64_t in) const {
@@ -193,7 +231,7 @@ void Arithmetic::Measure(const std::vector<NamedTensor>& parameters, int64_t row
 
 std::string Arithmetic::ToText() const {
   if (reference_) return "reference";
-  if (default_.forward == Gemm::kOneDnn) return "onednn";
+  if (default_.forward != Gemm::kStock) return kNames[static_cast<int>(default_.forward)];
   std::string text;
   for (const auto& [shape, kernels] : kernels_) {
     text += (text.empty() ? "" : " ") + std::to_string(shape.first) + "x" + std::to_string(shape.second) + ":";
@@ -207,9 +245,9 @@ std::string Arithmetic::ToText() const {
 }
 
 void Arithmetic::FromText(const std::string& text) {
-  if (text == "reference" || text == "onednn") {
-    reference_ = text == "reference";
-    default_ = reference_ ? LinearKernels{} : kAllOneDnn;
+  if (const auto all = AllOf(text); all || text == "reference") {
+    reference_ = !all;
+    default_ = all.value_or(LinearKernels{});
     kernels_.clear();
     return;
   }
@@ -228,6 +266,8 @@ void Arithmetic::FromText(const std::string& text) {
       if (found == kNames.end()) throw DataError("kernels '" + word + "': there is no kernel '" + names[i] + "'");
       gemms[i] = static_cast<Gemm>(found - kNames.begin());
     }
+    if ((gemms[1] == Gemm::kBlocked) != (gemms[2] == Gemm::kBlocked))
+      throw DataError("kernels '" + word + "': 'blocked' is for both gradients or for none");
     kernels[{out, in}] = {gemms[0], gemms[1], gemms[2]};
   }
   reference_ = false;

@@ -8,15 +8,17 @@
 #include <utility>
 #include <vector>
 
+#include "worker/nn/blocked_linear.h"
 #include "worker/nn/module.h"
 
 namespace anneal::nn {
 
-/// A way to compute a float32 matrix product with LibTorch. All have the same accuracy; they round differently.
+/// A way to compute a float32 matrix product. All have the same accuracy; they round differently.
 enum class Gemm {
   kStock,       ///< the BLAS behind at::mm, operands as autograd would pass them
   kTransposed,  ///< the same BLAS, the transposed product: faster for some odd widths
   kOneDnn,      ///< oneDNN: faster than MKL on AMD cores
+  kBlocked,     ///< our own (blocked_linear.h); in backward for both products or for none
 };
 
 /// The three products of a linear layer y = x W' + b; x [B, in], W [out, in].
@@ -27,6 +29,12 @@ struct LinearKernels {
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                      bool relu) const;
+  /// g = d loss / d y; `relu_output` is y of a layer with ReLU, else undefined. Changes g in place when nobody else has
+  /// it.
+  LinearGradients Backward(at::Tensor g, const at::Tensor& relu_output, const at::Tensor& x, const at::Tensor& weight,
+                           bool want_x, bool want_bias) const;
+
+  /// One product by one of LibTorch's kernels.
   at::Tensor InputGradient(const at::Tensor& g, const at::Tensor& weight) const;
   at::Tensor WeightGradient(const at::Tensor& g, const at::Tensor& x) const;
 };
@@ -34,8 +42,8 @@ struct LinearKernels {
 /// The process's choice. Made once before training; not for several threads at a time.
 class Arithmetic {
  public:
-  /// Starts as the reference when USE_DETERMINISTIC_ALGORITHMS=1 or ANNEAL_LINEAR=stock. ANNEAL_LINEAR=onednn: oneDNN
-  /// for everything, nothing is measured. Throws ConfigError for another value.
+  /// Starts as the reference when USE_DETERMINISTIC_ALGORITHMS=1 or ANNEAL_LINEAR=stock. ANNEAL_LINEAR=onednn or
+  /// =blocked: that for everything, nothing is measured. Throws ConfigError for another value.
   static Arithmetic& OfProcess();
 
   /// True: LibTorch's own operators and autograd everywhere, so that training equals TorchEasyRec's to the last bit.
@@ -47,13 +55,12 @@ class Arithmetic {
   const LinearKernels& Find(int64_t out, int64_t in) const;
 
   /// Measures the linear layers among the parameters (those of two axes) on batches of up to `rows` rows, unless they
-  /// are known or forced. A choice is kept per machine, LibTorch version, threads and batch in $XDG_CACHE_HOME/anneal
-  /// (or
-  /// ~/.cache/anneal): the second run starts faster, and like the first.
+  /// are known or forced. A choice is kept per machine, LibTorch version, instruction set, threads and batch in
+  /// $XDG_CACHE_HOME/anneal (or ~/.cache/anneal): the second run starts faster, and like the first.
   void Measure(const std::vector<NamedTensor>& parameters, int64_t rows);
 
-  /// "reference", "onednn", or "512x429:onednn,onednn,transposed 256x512:..." for a checkpoint; FromText takes it back
-  /// and throws DataError for a text that is none.
+  /// "reference", "onednn", "blocked", or "512x429:onednn,onednn,transposed 256x512:..." for a checkpoint; FromText
+  /// takes it back and throws DataError for a text that is none.
   std::string ToText() const;
   void FromText(const std::string& text);
 

@@ -20,27 +20,19 @@ struct FusedLinear : torch::autograd::Function<FusedLinear> {
                             const std::optional<at::Tensor>& bias, bool relu) {
     at::Tensor y = Arithmetic::OfProcess().Find(weight.size(0), weight.size(1)).Forward(x, weight, bias, relu);
     context->save_for_backward({x, weight, relu ? y : at::Tensor()});
-    context->saved_data["relu"] = relu;
     context->saved_data["bias"] = bias.has_value();
     return y;
   }
 
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
+  // By reference: a copy of the list would be a second owner of the gradient, which could not be changed in place then.
+  static variable_list backward(AutogradContext* context, variable_list& gradients) {
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1], &y = saved[2];
-    const LinearKernels& kernels = Arithmetic::OfProcess().Find(weight.size(0), weight.size(1));
-    at::Tensor g = std::move(gradients[0]);
-    if (!context->saved_data["relu"].toBool()) {
-      g = g.contiguous();
-    } else if (g.use_count() == 1 && g.storage().use_count() == 1 && g.is_contiguous()) {  // nobody else's
-      at::threshold_backward_out(g, g, y, 0);
-    } else {
-      g = at::threshold_backward(g, y, 0);
-    }
-    at::Tensor gx, gb;
-    if (context->needs_input_grad(0)) gx = kernels.InputGradient(g, weight);
-    if (context->saved_data["bias"].toBool()) gb = g.sum(0);
-    return {gx, kernels.WeightGradient(g, x), gb, at::Tensor()};
+    const auto of = Arithmetic::OfProcess()
+                        .Find(weight.size(0), weight.size(1))
+                        .Backward(std::move(gradients[0]), y, x, weight, context->needs_input_grad(0),
+                                  context->saved_data["bias"].toBool());
+    return {of.x, of.weight, of.bias, at::Tensor()};
   }
 };
 
@@ -48,7 +40,7 @@ struct FusedLinear : torch::autograd::Function<FusedLinear> {
 // goes through the stock operators.
 bool UseFused(const at::Tensor& x) {
   return !Arithmetic::OfProcess().reference() && x.dim() == 2 && x.device().is_cpu() && x.scalar_type() == at::kFloat &&
-         x.size(0) > 0 && !at::autocast::is_autocast_enabled(at::kCPU) && !torch::jit::tracer::isTracing();
+         x.numel() > 0 && !at::autocast::is_autocast_enabled(at::kCPU) && !torch::jit::tracer::isTracing();
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 #include "worker/train/checkpoint/files.h"
 
 #include <fcntl.h>
+#include <libdeflate.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -68,8 +68,8 @@ SyncedFile::~SyncedFile() {
 }
 
 void SyncedFile::Write(const void* data, int64_t bytes) {
-  const auto* at = static_cast<const unsigned char*>(data);
-  digest_.crc32 = static_cast<uint32_t>(crc32_z(digest_.crc32, at, static_cast<size_t>(bytes)));
+  const auto* at = static_cast<const char*>(data);
+  digest_.crc32 = libdeflate_crc32(digest_.crc32, at, static_cast<size_t>(bytes));
   digest_.bytes += bytes;
   while (bytes > 0) {
     const ssize_t written = ::write(fd_, at, static_cast<size_t>(std::min<int64_t>(bytes, int64_t{1} << 30)));
@@ -121,8 +121,7 @@ void SyncFolder(const std::string& path) {
 }
 
 FileDigest Digest(const std::string& bytes) {
-  const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
-  return {static_cast<int64_t>(bytes.size()), static_cast<uint32_t>(crc32_z(0, data, bytes.size()))};
+  return {static_cast<int64_t>(bytes.size()), libdeflate_crc32(0, bytes.data(), bytes.size())};
 }
 
 FileDigest DigestFile(const std::string& path) {
@@ -139,7 +138,7 @@ FileDigest DigestFile(const std::string& path) {
       throw DataError("cannot read " + path + ": " + std::strerror(error));
     }
     if (got == 0) break;
-    digest.crc32 = static_cast<uint32_t>(crc32_z(digest.crc32, buffer.data(), static_cast<size_t>(got)));
+    digest.crc32 = libdeflate_crc32(digest.crc32, buffer.data(), static_cast<size_t>(got));
     digest.bytes += got;
   }
   ::close(fd);

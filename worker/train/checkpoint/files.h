@@ -11,7 +11,7 @@ namespace anneal::checkpoint {
 /// What a written file is, for a manifest.
 struct FileDigest {
   int64_t bytes = 0;
-  uint32_t crc32 = 0;  ///< zlib's CRC-32 of the whole file
+  uint32_t crc32 = 0;  ///< CRC-32 (as zip and zlib have it) of the whole file
   bool operator==(const FileDigest&) const = default;
 };
 

@@ -3,7 +3,7 @@
 #include <c10/util/Exception.h>
 #include <caffe2/serialize/inline_container.h>
 #include <caffe2/serialize/read_adapter_interface.h>
-#include <zlib.h>
+#include <libdeflate.h>
 
 #include <algorithm>
 #include <cstring>
@@ -69,8 +69,8 @@ std::string_view Archive::View(const std::string& record) const {
   if (header > bytes_.size() || bytes_.size() - header < 30 || begin > bytes_.size() || size > bytes_.size() - begin) {
     fail("lies outside its archive");
   }
-  // LibTorch's reader verifies no checksums. In the local header: flags at 6, method at 8, CRC-32 at 14; with flag 3 the
-  // CRC-32 follows the data, behind a signature (APPNOTE.TXT 4.3.7, 4.3.9).
+  // LibTorch's reader verifies no checksums. In the local header: flags at 6, method at 8, CRC-32 at 14; with flag 3
+  // the CRC-32 follows the data, behind a signature (APPNOTE.TXT 4.3.7, 4.3.9).
   const uint32_t flags_and_method = Word(bytes_, header + 6);
   if ((flags_and_method >> 16) != 0) fail("is compressed");
   uint32_t checksum = Word(bytes_, header + 14);
@@ -80,7 +80,7 @@ std::string_view Archive::View(const std::string& record) const {
     checksum = Word(bytes_, Word(bytes_, after) == kSignature ? after + 4 : after);
   }
   const std::string_view view = bytes_.substr(begin, size);
-  if (crc32_z(0, reinterpret_cast<const unsigned char*>(view.data()), view.size()) != checksum) {
+  if (libdeflate_crc32(0, view.data(), view.size()) != checksum) {
     fail("has another checksum than the archive says: the file is damaged");
   }
   return view;

@@ -1,0 +1,145 @@
+// Every instruction set's products against sums in double, at sizes that leave parts of tiles, panels and blocks over.
+#include "worker/nn/matrix_kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+namespace anneal::nn {
+
+const MatrixKernels& WideMatrixKernels();
+
+namespace {
+
+using Numbers = std::vector<float>;
+
+Numbers Random(int64_t count, unsigned seed) {
+  std::minstd_rand random(seed);
+  std::normal_distribution<float> normal;
+  Numbers numbers(count);
+  for (float& number : numbers) number = normal(random);
+  return numbers;
+}
+
+/// The largest error as a share of what a sum of `terms` terms of size 1 may have: the partial sums grow like sqrt(k),
+/// each addition rounds by up to 6e-8 of one, which is 4e-8 `terms` in the mean of squares; five times that are
+/// allowed.
+struct Error {
+  int64_t terms;
+  double worst = 0;
+  void Add(float got, double want) {
+    const double allowed = 2e-7 * static_cast<double>(terms) + 2e-7 * std::abs(want);
+    worst = std::max(worst, std::abs(got - want) / allowed);
+  }
+};
+
+class MatrixKernelsTest : public testing::TestWithParam<const char*> {
+ protected:
+  const MatrixKernels* kernels_ = nullptr;
+  void SetUp() override {
+    const std::string name = GetParam();
+    if (name == "avx2" && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) GTEST_SKIP() << "no AVX2";
+    if (name == "avx512" && !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")))
+      GTEST_SKIP() << "no AVX-512; 'wide' is the same code";
+    kernels_ = name == "scalar" ? &ScalarMatrixKernels()
+               : name == "avx2" ? &Avx2MatrixKernels()
+               : name == "wide" ? &WideMatrixKernels()
+                                : &Avx512MatrixKernels();
+    ASSERT_EQ(kernels_->name, name);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(InstructionSets, MatrixKernelsTest, testing::Values("scalar", "avx2", "avx512", "wide"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(MatrixKernelsTest, Multiply) {
+  constexpr float kUntouched = 12345;
+  for (const int64_t rows : {1, 5, 97, 241}) {
+    for (const int64_t depth : {1, 13, 256, 429, 600}) {
+      for (const int64_t columns : {1, 16, 37, 64}) {
+        const int64_t a_stride = depth + 3, y_stride = columns + 2;
+        const Numbers a = Random(rows * a_stride, 1), w = Random(columns * depth, 2), bias = Random(columns, 3);
+        Numbers panels(kernels_->panels_size(depth, columns));
+        for (const bool end : {false, true}) {
+          // W [columns, depth] as it is in a layer, then its transpose.
+          const bool transposed = !end;
+          kernels_->pack(w.data(), transposed ? columns : 1, transposed ? 1 : depth, depth, columns, panels.data());
+          Numbers y(rows * y_stride, kUntouched);
+          kernels_->multiply(a.data(), a_stride, rows, panels.data(), depth, columns, end ? bias.data() : nullptr, end,
+                             y.data(), y_stride);
+          Error error{depth};
+          for (int64_t r = 0; r < rows; ++r) {
+            for (int64_t n = 0; n < columns; ++n) {
+              double want = end ? bias[n] : 0;
+              for (int64_t k = 0; k < depth; ++k)
+                want += static_cast<double>(a[r * a_stride + k]) * w[transposed ? k * columns + n : n * depth + k];
+              error.Add(y[r * y_stride + n], end ? std::max(want, 0.0) : want);
+            }
+            ASSERT_EQ(y[r * y_stride + columns], kUntouched) << rows << " " << depth << " " << columns;
+          }
+          EXPECT_LE(error.worst, 1) << rows << " " << depth << " " << columns << " " << end;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(MatrixKernelsTest, Outer) {
+  for (const int64_t m : {1, 6, 64, 97}) {
+    for (const int64_t n : {1, 13, 48, 429}) {
+      const int64_t rows = 2 * kernels_->block + 7;
+      const Numbers g = Random(rows * m, 4), x = Random(rows * (n + 1), 5);
+      Numbers sums(kernels_->outer_size(m, n)), scratch(kernels_->outer_scratch(m, n)), got(m * n);
+      for (int64_t row = 0; row < rows; row += kernels_->block) {
+        kernels_->add_outer(g.data() + row * m, m, m, x.data() + row * (n + 1), n + 1, n,
+                            std::min(kernels_->block, rows - row), scratch.data(), sums.data());
+      }
+      kernels_->take_outer(sums.data(), m, n, got.data());
+      Error error{rows};
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          double want = 0;
+          for (int64_t r = 0; r < rows; ++r) want += static_cast<double>(g[r * m + i]) * x[r * (n + 1) + j];
+          error.Add(got[i * n + j], want);
+        }
+      }
+      EXPECT_LE(error.worst, 1) << m << " " << n;
+    }
+  }
+}
+
+TEST_P(MatrixKernelsTest, MaskAndSums) {
+  const int64_t rows = 9, n = 21;
+  const Numbers before = Random(rows * n, 6), y = Random(rows * n, 7);
+  Numbers g = before, sums(n, 1.f);
+  kernels_->mask(g.data(), y.data(), rows, n, sums.data());
+  for (int64_t i = 0; i < rows * n; ++i) ASSERT_EQ(g[i], y[i] > 0 ? before[i] : 0.f);
+  for (int64_t i = 0; i < n; ++i) {
+    float want = 1;
+    for (int64_t r = 0; r < rows; ++r) want += g[r * n + i];
+    EXPECT_FLOAT_EQ(sums[i], want);
+  }
+  Numbers same = before;
+  kernels_->mask(same.data(), nullptr, rows, n, nullptr);
+  EXPECT_EQ(same, before);
+}
+
+// A run that went wrong has to show it.
+TEST_P(MatrixKernelsTest, NanStaysNan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Numbers a{1, nan}, w{1, 1}, bias{0};
+  Numbers panels(kernels_->panels_size(1, 1)), y(2);
+  kernels_->pack(w.data(), 1, 1, 1, 1, panels.data());
+  kernels_->multiply(a.data(), 1, 2, panels.data(), 1, 1, bias.data(), true, y.data(), 1);
+  EXPECT_EQ(y[0], 1);
+  EXPECT_TRUE(std::isnan(y[1]));
+  Numbers g{2, 3};
+  kernels_->mask(g.data(), y.data(), 1, 2, nullptr);
+  EXPECT_EQ(g, (Numbers{2, 3}));
+}
+
+}  // namespace
+}  // namespace anneal::nn

@@ -1,0 +1,94 @@
+#include "worker/nn/blocked_linear.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "worker/nn/matrix_kernels.h"
+#include "worker/nn/parallel.h"
+
+namespace anneal::nn {
+namespace {
+
+const MatrixKernels& Kernels() {
+  static const MatrixKernels& kernels = ChooseMatrixKernels();
+  return kernels;
+}
+
+/// How many threads get a share of the rows: none that would have less than a block.
+int64_t Parts(int64_t rows) {
+  return std::clamp<int64_t>((rows + Kernels().block - 1) / Kernels().block, 1, at::get_num_threads());
+}
+
+/// Runs work(part, first row, rows) for each part.
+template <typename Work>
+void ForEachPart(int64_t rows, int64_t parts, Work work) {
+  const int64_t tile = Kernels().tile, share = ((rows + parts - 1) / parts + tile - 1) / tile * tile;
+  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t first = std::min(rows, part * share);
+      work(part, first, std::min(share, rows - first));
+    }
+  });
+}
+
+at::Tensor WithContiguousRows(const at::Tensor& x) { return x.stride(1) == 1 ? x : x.contiguous(); }
+
+}  // namespace
+
+at::Tensor BlockedForward(const at::Tensor& any_x, const at::Tensor& any_weight,
+                          const std::optional<at::Tensor>& any_bias, bool relu) {
+  const MatrixKernels& kernels = Kernels();
+  const at::Tensor x = WithContiguousRows(any_x), weight = any_weight.contiguous();
+  const at::Tensor bias = any_bias ? any_bias->contiguous() : at::Tensor();
+  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
+  at::Tensor y = at::empty({rows, out}, x.options()), panels = at::empty({kernels.panels_size(in, out)}, x.options());
+  kernels.pack(weight.const_data_ptr<float>(), 1, in, in, out, panels.data_ptr<float>());
+  ForEachPart(rows, Parts(rows), [&](int64_t, int64_t first, int64_t count) {
+    kernels.multiply(x.const_data_ptr<float>() + first * x.stride(0), x.stride(0), count,
+                     panels.const_data_ptr<float>(), in, out, bias.defined() ? bias.const_data_ptr<float>() : nullptr,
+                     relu, y.data_ptr<float>() + first * out, out);
+  });
+  return y;
+}
+
+LinearGradients BlockedBackward(const at::Tensor& g, const at::Tensor& relu_output, const at::Tensor& any_x,
+                                const at::Tensor& any_weight, bool want_x, bool want_bias) {
+  const MatrixKernels& kernels = Kernels();
+  const at::Tensor x = WithContiguousRows(any_x), weight = any_weight.contiguous();
+  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), parts = Parts(rows);
+  const auto options = x.options();
+  LinearGradients gradients;
+  at::Tensor panels;
+  if (want_x) {
+    gradients.x = at::empty({rows, in}, options);
+    panels = at::empty({kernels.panels_size(out, in)}, options);
+    kernels.pack(weight.const_data_ptr<float>(), in, 1, out, in, panels.data_ptr<float>());
+  }
+  at::Tensor weight_sums = at::zeros({parts, kernels.outer_size(out, in)}, options);
+  at::Tensor bias_sums = want_bias ? at::zeros({parts, out}, options) : at::Tensor();
+  at::Tensor scratch = at::empty({parts, kernels.outer_scratch(out, in)}, options);
+  ForEachPart(rows, parts, [&](int64_t part, int64_t first, int64_t count) {
+    const int64_t end = first + count;
+    for (int64_t row = first; row < end; row += kernels.block) {
+      const int64_t block = std::min(kernels.block, end - row);
+      float* from = g.data_ptr<float>() + row * out;
+      kernels.mask(from, relu_output.defined() ? relu_output.const_data_ptr<float>() + row * out : nullptr, block, out,
+                   want_bias ? bias_sums.data_ptr<float>() + part * out : nullptr);
+      if (want_x) {
+        kernels.multiply(from, out, block, panels.const_data_ptr<float>(), out, in, nullptr, false,
+                         gradients.x.data_ptr<float>() + row * in, in);
+      }
+      kernels.add_outer(from, out, out, x.const_data_ptr<float>() + row * x.stride(0), x.stride(0), in, block,
+                        scratch.data_ptr<float>() + part * scratch.size(1),
+                        weight_sums.data_ptr<float>() + part * weight_sums.size(1));
+    }
+  });
+  if (want_bias) gradients.bias = parts == 1 ? bias_sums[0] : bias_sums.sum(0);
+  const at::Tensor sums = parts == 1 ? weight_sums : weight_sums.sum(0);
+  gradients.weight = at::empty({out, in}, options);
+  kernels.take_outer(sums.const_data_ptr<float>(), out, in, gradients.weight.data_ptr<float>());
+  return gradients;
+}
+
+}  // namespace anneal::nn

@@ -1,0 +1,52 @@
+// The matrix products of a linear layer y = x W' + b on float32, x [B, in], W [out, in], written for one instruction
+// set each. The way of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008): one operand in
+// panels that stay in the first cache, the other read as it lies, a tile of the result in registers.
+//
+// What a library's product does not have: x and g need no copy, bias and ReLU are added to a tile before it is stored,
+// and the backward pass reads each block of rows of g once for its mask, the bias's gradient and both products.
+#pragma once
+
+#include <cstdint>
+
+namespace anneal::nn {
+
+struct MatrixKernels {
+  const char* name;
+  int64_t panel;  ///< columns of a panel
+  int64_t tile;   ///< rows of a tile
+  int64_t block;  ///< rows that add_outer takes at most
+
+  /// b(k, n) = b[k * k_stride + n * n_stride], k < depth, n < columns, as panels [ceil(columns / panel)][depth][panel];
+  /// what columns lack of the last panel is 0.
+  void (*pack)(const float* b, int64_t k_stride, int64_t n_stride, int64_t depth, int64_t columns, float* panels);
+
+  /// y[rows, columns] = a[rows, depth] b (+ bias, no less than 0 with `relu`); rows are a_stride and y_stride apart,
+  /// bias may be null. A result does not depend on the rows beside it.
+  void (*multiply)(const float* a, int64_t a_stride, int64_t rows, const float* panels, int64_t depth, int64_t columns,
+                   const float* bias, bool relu, float* y, int64_t y_stride);
+
+  /// sums += g' x over `rows` <= block rows: g [rows, m], x [rows, n], contiguous rows. `sums` has
+  /// outer_size(m, n) numbers in an order of its own, `scratch` outer_scratch(m, n).
+  void (*add_outer)(const float* g, int64_t g_stride, int64_t m, const float* x, int64_t x_stride, int64_t n,
+                    int64_t rows, float* scratch, float* sums);
+  /// out[m, n] = sums.
+  void (*take_outer)(const float* sums, int64_t m, int64_t n, float* out);
+
+  /// g = y > 0 ? g : 0, unless y is null, and sums[n] += the columns of g, unless sums is null. g, y [rows, n].
+  void (*mask)(float* g, const float* y, int64_t rows, int64_t n, float* sums);
+
+  int64_t panels_size(int64_t depth, int64_t columns) const { return (columns + panel - 1) / panel * panel * depth; }
+  int64_t outer_size(int64_t m, int64_t n) const { return (m + tile - 1) / tile * tile * panels_size(1, n); }
+  int64_t outer_scratch(int64_t m, int64_t n) const {
+    return block * ((m + tile - 1) / tile * tile) + panels_size(block, n);
+  }
+};
+
+/// Of the widest instruction set that this CPU has (config/instruction_set.h).
+const MatrixKernels& ChooseMatrixKernels();
+
+const MatrixKernels& ScalarMatrixKernels();
+const MatrixKernels& Avx2MatrixKernels();
+const MatrixKernels& Avx512MatrixKernels();
+
+}  // namespace anneal::nn
