@@ -18,6 +18,7 @@
 #include <map>
 #include <thread>
 
+#include "worker/config/cpus.h"
 #include "worker/config/environment.h"
 #include "worker/config/error.h"
 
@@ -91,8 +92,8 @@ Child Start(const LaunchOptions& options, int local_rank, int port, bool pipe_ou
   environment["MASTER_ADDR"] = options.master_addr;
   environment["MASTER_PORT"] = std::to_string(port);
   // Without this every process would take all cores, and OpenMP's spinning threads stand in each other's way.
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  environment.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, cores / options.nproc_per_node)));
+  const int threads = std::max(1, config::AvailableCpus() / options.nproc_per_node);
+  environment.try_emplace("OMP_NUM_THREADS", std::to_string(threads));
   environment.try_emplace("OMP_WAIT_POLICY", "passive");
   std::vector<std::string> words{options.program}, texts;
   words.insert(words.end(), options.command.begin(), options.command.end());

@@ -197,17 +197,21 @@ class CpuTableBatch : public TableBatch {
     Table& table = tables_[feature.table];
     const int64_t dim = table.spec.dim, table_rows = table.spec.rows;
     const float* weights = table.weights.data();
-    const int64_t last = ids.offsets[end];
-    int64_t longest = 0;
-    for (int64_t b = begin; b < end; ++b) longest = std::max(longest, ids.offsets[b + 1] - ids.offsets[b]);
-    if (longest <= 1 && !ids.weights && table_rows > 0) {  // most features have one id a row
-      return kernels_.gather(weights, table_rows, ids.values, ids.offsets + begin, end - begin,
-                             out + begin * out_stride + feature.out_column, out_stride, dim);
-    }
+    const bool gathers = !ids.weights && table_rows > 0;
+    out += feature.out_column;
     int64_t outside = 0;
     for (int64_t b = begin; b < end; ++b) {
-      float* target = out + b * out_stride + feature.out_column;
-      const int64_t from = ids.offsets[b], to = ids.offsets[b + 1];
+      // Most features have one id a row: its row is the answer.
+      int64_t longer = b;
+      while (gathers && longer < end && ids.offsets[longer + 1] - ids.offsets[longer] <= 1) ++longer;
+      if (longer > b) {
+        outside += kernels_.gather(weights, table_rows, ids.values, ids.offsets + b, longer - b, out + b * out_stride,
+                                   out_stride, dim);
+        b = longer;
+        if (b == end) break;
+      }
+      float* target = out + b * out_stride;
+      const int64_t from = ids.offsets[b], to = ids.offsets[b + 1], last = ids.offsets[end];
       std::memset(target, 0, sizeof(float) * dim);
       for (int64_t i = from; i < to; ++i) {
         if (i + kPrefetch < last) __builtin_prefetch(weights + Clamp(ids.values[i + kPrefetch], table_rows) * dim);

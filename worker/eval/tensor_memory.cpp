@@ -2,6 +2,7 @@
 
 #include <c10/core/impl/alloc_cpu.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,17 +21,15 @@ TensorMemory& TensorMemory::OfProcess() {
   return *memory;
 }
 
-// Addresses alone cost nothing. Where a limit on them (ulimit -v) forbids so many, fewer do; with none, there is no
-// range.
+// Addresses alone cost nothing, unless there is a limit on them (ulimit -v): then there is no range.
 TensorMemory::TensorMemory() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) return;
   const size_t memory = static_cast<size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  for (range_bytes_ = memory / kPage * kPage; range_bytes_ >= kLarge; range_bytes_ = range_bytes_ / 2 / kPage * kPage) {
-    void* at = ::mmap(nullptr, range_bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED) continue;
-    range_ = static_cast<char*>(at);
-    return;
-  }
-  range_bytes_ = 0;
+  void* at = ::mmap(nullptr, memory, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) return;
+  range_ = static_cast<char*>(at);
+  range_bytes_ = memory;
 }
 
 c10::DataPtr TensorMemory::allocate(size_t bytes) {

@@ -16,8 +16,6 @@ namespace anneal::eval {
 /// and any that the range has no room for, come from c10's allocator. For any number of threads.
 class TensorMemory final : public c10::Allocator {
  public:
-  TensorMemory();
-
   /// Throws c10::Error when the kernel has no more.
   c10::DataPtr allocate(size_t bytes) override;
   c10::DeleterFnPtr raw_deleter() const override;
@@ -30,6 +28,7 @@ class TensorMemory final : public c10::Allocator {
   size_t held_bytes() const;  ///< and of the gaps: what the range has been used up to
 
  private:
+  TensorMemory();
   void* Take(size_t bytes);
   void Give(char* at);
   bool Owns(const void* at) const { return at >= range_ && at < range_ + range_bytes_; }

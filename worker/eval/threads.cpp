@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
-#include <thread>
 
+#include "worker/config/cpus.h"
 #include "worker/eval/tensor_memory.h"
 
 namespace anneal::eval {
@@ -31,7 +31,7 @@ int UseThreads(const dist::Topology& topology) {
   ReuseFreedMemory();
   const char* asked = std::getenv("OMP_NUM_THREADS");
   int threads = asked && *asked ? std::atoi(asked) : 0;
-  if (threads < 1) threads = static_cast<int>(std::thread::hardware_concurrency()) / topology.local_world_size;
+  if (threads < 1) threads = config::AvailableCpus() / topology.local_world_size;
   threads = std::max(threads, 1);
   at::set_num_threads(threads);
   return threads;

@@ -6,8 +6,8 @@
 
 namespace anneal::eval {
 
-/// OMP_NUM_THREADS when set, else this machine's cores divided by the processes on it. Sets LibTorch's thread count
-/// and returns the number.
+/// OMP_NUM_THREADS when set, else the CPUs that there are for this process (config/cpus.h) divided by the processes on
+/// this machine. Sets LibTorch's thread count and returns the number.
 int UseThreads(const dist::Topology& topology);
 
 /// Applies cudnn_allow_tf32 and cuda_matmul_allow_tf32 when they are set (LibTorch's defaults hold otherwise). They

@@ -154,8 +154,9 @@ void NpzWriter::Add(const std::string& name, NpyType type, const std::vector<int
   uint64_t bytes = static_cast<uint64_t>(Facts(type).size);
   for (const int64_t extent : shape) bytes *= static_cast<uint64_t>(extent);
   const std::string header = ArrayHeader(type, shape);
-  NpzEntry entry{name + ".npy", libdeflate_crc32(libdeflate_crc32(0, header.data(), header.size()), data, bytes),
-                 header.size() + bytes, static_cast<uint64_t>(file_.bytes())};
+  uint32_t crc = libdeflate_crc32(0, header.data(), header.size());
+  if (bytes > 0) crc = libdeflate_crc32(crc, data, bytes);  // of a null pointer it would be that of nothing
+  NpzEntry entry{name + ".npy", crc, header.size() + bytes, static_cast<uint64_t>(file_.bytes())};
   Put(Bytes()
           .Add(kLocal)
           .Text(Shared(entry, 20).str())

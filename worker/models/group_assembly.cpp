@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/jit/frontend/tracer.h>
 
 #include <cstring>
 
@@ -25,9 +26,13 @@ at::Tensor Assemble(const Group& group, const at::Tensor& pooled, const at::Tens
   return parts.size() == 1 ? parts.front() : at::cat(parts, 1);
 }
 
-/// Assemble for float32 rows on the CPU, in one pass.
+bool InRows(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && (tensor.size(1) == 0 || tensor.stride(1) == 1);
+}
+
+/// Assemble in one pass over the rows, where that can be.
 at::Tensor AssembleRows(const Group& group, const at::Tensor& pooled, const at::Tensor& dense) {
-  if (group.blocks.size() == 1) return Assemble(group, pooled, dense);
+  if (group.blocks.size() == 1 || !InRows(pooled) || !InRows(dense)) return Assemble(group, pooled, dense);
   at::Tensor assembled = at::empty({pooled.size(0), group.width}, pooled.options());
   const float *const from_pooled = pooled.const_data_ptr<float>(), *const from_dense = dense.const_data_ptr<float>();
   float* const out = assembled.data_ptr<float>();
@@ -132,8 +137,10 @@ struct Assembly : torch::autograd::Function<Assembly> {
 std::vector<at::Tensor> AssembleGroups(const EmbeddingPlan& plan, const at::Tensor& pooled, const at::Tensor& dense) {
   if (c10::GradMode::is_enabled() && pooled.requires_grad() && pooled.is_cpu())
     return Assembly::apply(pooled, dense, &plan);
+  const bool rows = !torch::jit::tracer::isTracing();
   std::vector<at::Tensor> groups;
-  for (const Group& group : plan.groups) groups.push_back(Assemble(group, pooled, dense));
+  for (const Group& group : plan.groups)
+    groups.push_back(rows ? AssembleRows(group, pooled, dense) : Assemble(group, pooled, dense));
   return groups;
 }
 

@@ -27,8 +27,8 @@ namespace fs = std::filesystem;
 
 constexpr std::array<const char*, 4> kNames = {"stock", "transposed", "onednn", "blocked"};
 /// Another kernel has to be so much faster than the stock one, so that noise alone does not choose it.
-constexpr double kWorthIt = 0.95;
-constexpr int kRounds = 4;
+constexpr double kWorthIt = 0.98;
+constexpr int kRounds = 3;
 /// Batches of more rows than this rank the kernels alike; with 1024 rows, which fit a cache, the ranks were others.
 constexpr int64_t kMeasuredRows = 4096;
 

@@ -15,15 +15,10 @@ const MatrixKernels& Kernels() {
   return kernels;
 }
 
-/// How many threads get a share of the rows: none that would have less than a block.
-int64_t Parts(int64_t rows) {
-  return std::clamp<int64_t>((rows + Kernels().block - 1) / Kernels().block, 1, at::get_num_threads());
-}
-
-/// Runs work(part, first row, rows) for each part.
+/// Runs work(part, first row, rows) for each of `parts` shares of the rows, whole blocks but for the last one's end.
 template <typename Work>
 void ForEachPart(int64_t rows, int64_t parts, Work work) {
-  const int64_t tile = Kernels().tile, share = ((rows + parts - 1) / parts + tile - 1) / tile * tile;
+  const int64_t block = Kernels().block, share = ((rows + parts - 1) / parts + block - 1) / block * block;
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
       const int64_t first = std::min(rows, part * share);
@@ -44,7 +39,7 @@ at::Tensor BlockedForward(const at::Tensor& any_x, const at::Tensor& any_weight,
   const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
   at::Tensor y = at::empty({rows, out}, x.options()), panels = at::empty({kernels.panels_size(in, out)}, x.options());
   kernels.pack(weight.const_data_ptr<float>(), 1, in, in, out, panels.data_ptr<float>());
-  ForEachPart(rows, Parts(rows), [&](int64_t, int64_t first, int64_t count) {
+  ForEachPart(rows, at::get_num_threads(), [&](int64_t, int64_t first, int64_t count) {
     kernels.multiply(x.const_data_ptr<float>() + first * x.stride(0), x.stride(0), count,
                      panels.const_data_ptr<float>(), in, out, bias.defined() ? bias.const_data_ptr<float>() : nullptr,
                      relu, y.data_ptr<float>() + first * out, out);
@@ -56,7 +51,9 @@ LinearGradients BlockedBackward(const at::Tensor& g, const at::Tensor& relu_outp
                                 const at::Tensor& any_weight, bool want_x, bool want_bias) {
   const MatrixKernels& kernels = Kernels();
   const at::Tensor x = WithContiguousRows(any_x), weight = any_weight.contiguous();
-  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), parts = Parts(rows);
+  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), sums_size = kernels.outer_size(out, in);
+  // Each part has sums of its own for the weights: together no more than the batch itself.
+  const int64_t parts = std::clamp<int64_t>(rows * (in + out) / sums_size, 1, at::get_num_threads());
   const auto options = x.options();
   LinearGradients gradients;
   at::Tensor panels;
@@ -65,7 +62,7 @@ LinearGradients BlockedBackward(const at::Tensor& g, const at::Tensor& relu_outp
     panels = at::empty({kernels.panels_size(out, in)}, options);
     kernels.pack(weight.const_data_ptr<float>(), in, 1, out, in, panels.data_ptr<float>());
   }
-  at::Tensor weight_sums = at::zeros({parts, kernels.outer_size(out, in)}, options);
+  at::Tensor weight_sums = at::zeros({parts, sums_size}, options);
   at::Tensor bias_sums = want_bias ? at::zeros({parts, out}, options) : at::Tensor();
   at::Tensor scratch = at::empty({parts, kernels.outer_scratch(out, in)}, options);
   ForEachPart(rows, parts, [&](int64_t part, int64_t first, int64_t count) {

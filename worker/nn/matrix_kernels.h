@@ -20,8 +20,8 @@ struct MatrixKernels {
   /// what columns lack of the last panel is 0.
   void (*pack)(const float* b, int64_t k_stride, int64_t n_stride, int64_t depth, int64_t columns, float* panels);
 
-  /// y[rows, columns] = a[rows, depth] b (+ bias, no less than 0 with `relu`); rows are a_stride and y_stride apart,
-  /// bias may be null. A result does not depend on the rows beside it.
+  /// y[rows, columns] = a[rows, depth] b, depth > 0 (+ bias, no less than 0 with `relu`); rows are a_stride and
+  /// y_stride apart, bias may be null. A result does not depend on the rows beside it.
   void (*multiply)(const float* a, int64_t a_stride, int64_t rows, const float* panels, int64_t depth, int64_t columns,
                    const float* bias, bool relu, float* y, int64_t y_stride);
 
@@ -32,7 +32,7 @@ struct MatrixKernels {
   /// out[m, n] = sums.
   void (*take_outer)(const float* sums, int64_t m, int64_t n, float* out);
 
-  /// g = y > 0 ? g : 0, unless y is null, and sums[n] += the columns of g, unless sums is null. g, y [rows, n].
+  /// g = 0 where y <= 0, unless y is null, and sums[n] += the columns of g, unless sums is null. g, y [rows, n].
   void (*mask)(float* g, const float* y, int64_t rows, int64_t n, float* sums);
 
   int64_t panels_size(int64_t depth, int64_t columns) const { return (columns + panel - 1) / panel * panel * depth; }

@@ -114,6 +114,8 @@ int RunPredict(const PredictOptions& options) {
   Runner runner;
   const bool from_checkpoint = !options.pipeline_config_path.empty();
   if (from_checkpoint) {
+    if (!options.scripted_model_path.empty() && topology.rank == 0)
+      LogWarning("--pipeline_config_path is given: its checkpoint predicts, --scripted_model_path is not used");
     config::Overrides overrides;
     overrides.edit_config_json = options.edit_config_json;
     runner.config = config::LoadForRun(options.pipeline_config_path, overrides);

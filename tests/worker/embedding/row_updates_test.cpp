@@ -2,6 +2,7 @@
 // dense gradients; in the scalar, AVX2 and AVX-512 kernels.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <random>
@@ -121,6 +122,58 @@ TEST_P(RowUpdates, DenseGradientsCoverAllRowsAndAdd) {
   const auto expected = Summed(gradients);
   for (size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], 1 + expected[i], 1e-6);
   for (size_t i = 0; i < weights_.size(); ++i) ASSERT_EQ(tables->weights(0)[i], weights_[i]);
+}
+
+// Runs of bags with one id or none, longer bags between them, ids outside the table, and as many ids as the additions
+// are gathered for (256) and one more.
+TEST_P(RowUpdates, ManyBagsOfEveryLength) {
+  constexpr int64_t kTableRows = 50, kColumn = 3;
+  for (const int64_t dim : {4, 5, 16, 33, 64}) {
+    for (const int64_t wanted : {256, 257, 700}) {
+      std::vector<int64_t> ids, offsets{0};
+      while (static_cast<int64_t>(ids.size()) < wanted) {
+        const int64_t kind = random_() % 20;
+        const int64_t count = kind < 4 ? 0 : kind == 19 && offsets.size() > 300 ? 3 : 1;
+        for (int64_t i = 0; i < count && static_cast<int64_t>(ids.size()) < wanted; ++i)
+          ids.push_back(static_cast<int64_t>(random_() % 55) - 2);
+        offsets.push_back(static_cast<int64_t>(ids.size()));
+      }
+      const auto bags = static_cast<int64_t>(offsets.size()) - 1, stride = dim + kColumn + 2;
+      const Jagged jagged{ids.data(), offsets.data(), nullptr};
+      for (const float bound : {0.f, 0.4f}) {
+        OptimizerSpec spec;
+        spec.max_gradient = bound;
+        const auto tables = MakeCpuTableBatch({{"t", kTableRows, dim}}, {{0, Pooling::kSum, kColumn}}, spec, 1);
+        std::vector<float> weights(kTableRows * dim);
+        for (float& value : weights) value = Draw();
+        std::copy(weights.begin(), weights.end(), tables->weights(0));
+        std::vector<float> out(bags * stride, 77), want = out, gradients(bags * stride);
+        for (float& value : gradients) value = Draw();
+        std::vector<double> sums(weights.size(), 0);
+        int64_t outside = 0;
+        for (int64_t b = 0; b < bags; ++b) {
+          float* target = want.data() + b * stride + kColumn;
+          std::fill_n(target, dim, 0.f);
+          for (int64_t i = offsets[b]; i < offsets[b + 1]; ++i) {
+            const bool inside = ids[i] >= 0 && ids[i] < kTableRows;
+            const int64_t row = inside ? ids[i] : 0;
+            outside += !inside;
+            for (int64_t d = 0; d < dim; ++d) {
+              target[d] += weights[row * dim + d];
+              const double g = gradients[b * stride + kColumn + d];
+              sums[row * dim + d] += bound > 0 ? std::clamp<double>(g, -bound, bound) : g;
+            }
+          }
+        }
+        tables->Forward({&jagged, 1}, bags, out.data(), stride);
+        ASSERT_EQ(out, want) << dim << " " << wanted;
+        EXPECT_EQ(tables->out_of_range(), outside);
+        tables->BackwardUpdate({&jagged, 1}, bags, gradients.data(), stride, 1.f, 0.1f);
+        for (size_t i = 0; i < weights.size(); ++i)
+          ASSERT_NEAR(tables->weights(0)[i], weights[i] - 0.1 * sums[i], 1e-5) << dim << " " << wanted << " " << bound;
+      }
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, RowUpdates, testing::Values("scalar", "avx2", "avx512"));

@@ -104,7 +104,28 @@ TEST(FusedLinear, GradientsAgreeWithAutograd) {
   EXPECT_TRUE(at::equal(g, kept));  // somebody else's is left as it was
 }
 
-// Between layers nobody else has the gradient: it changes in place, and a step needs no memory for another.
+// A gradient that nobody else has is masked in place; any other stays as it was.
+TEST(LinearKernels, ChangeOnlyAGradientOfTheirOwn) {
+  at::manual_seed(7);
+  const at::Tensor x = at::randn({300, 20}), weight = at::randn({24, 20}), y = at::relu(at::randn({300, 24}));
+  const at::Tensor want = at::randn({300, 24});
+  for (const Gemm gemm : {Gemm::kStock, Gemm::kOneDnn, Gemm::kBlocked}) {
+    const LinearKernels kernels{gemm, gemm, gemm};
+    at::Tensor own = want.clone();
+    const at::Tensor memory = at::from_blob(own.data_ptr(), own.sizes());  // stays while this test holds a storage
+    const c10::Storage storage = own.storage();
+    kernels.Backward(std::move(own), y, x, weight, true, true);
+    EXPECT_TRUE(at::equal(memory, want)) << "a second owner of the memory";
+    const at::Tensor shared = want.clone();
+    kernels.Backward(shared, y, x, weight, true, true);
+    EXPECT_TRUE(at::equal(shared, want)) << "a second owner of the tensor";
+    std::vector<float> buffer(want.numel());
+    at::Tensor alone = at::from_blob(buffer.data(), want.sizes()).copy_(want);
+    kernels.Backward(std::move(alone), y, x, weight, true, true);
+    EXPECT_TRUE(at::equal(at::from_blob(buffer.data(), want.sizes()), at::threshold_backward(want, y, 0)));
+  }
+}
+
 TEST(FusedLinear, ChainsAndBranchesAgreeWithAutograd) {
   at::manual_seed(6);
   Linear first(20, 24), second(24, 24, /*bias=*/false), third(24, 3);
@@ -113,10 +134,18 @@ TEST(FusedLinear, ChainsAndBranchesAgreeWithAutograd) {
   for (const Linear* layer : {&first, &second, &third}) {
     for (const auto& parameter : layer->NamedParameters()) inputs.push_back(parameter.tensor);
   }
+  inputs.emplace_back();
   auto gradients = [&](const std::string& text) {
     const Using arithmetic(text);
     const at::Tensor h = first.ForwardRelu(x), both = second.ForwardRelu(h) + h.narrow(1, 0, 24);
-    return torch::autograd::grad({(third.Forward(both) * weights).sum()}, inputs);
+    inputs.back() = h;  // its gradient is somebody's in the end
+    auto all = torch::autograd::grad({(third.Forward(both) * weights).sum()}, inputs);
+    at::Tensor seen;  // and one that a hook keeps
+    const at::Tensor hidden = second.ForwardRelu(first.ForwardRelu(x));
+    hidden.register_hook([&seen](const at::Tensor& gradient) { seen = gradient; });
+    all.push_back(torch::autograd::grad({(third.Forward(hidden) * weights).sum()}, {inputs[0]})[0]);
+    all.push_back(seen);
+    return all;
   };
   const auto want = gradients("reference");
   for (const char* text : {"onednn", "blocked", "24x24:blocked,blocked,blocked"}) {
@@ -186,14 +215,25 @@ TEST(AssembleGroups, TheGradientIsAutogradsToTheLastBit) {
     want.push_back(at::cat(parts, 1));
     seeds.push_back(at::randn_like(want.back()));
   }
-  for (size_t g = 0; g < got.size(); ++g) EXPECT_TRUE(at::equal(got[g], want[g]));
-  EXPECT_TRUE(
-      at::equal(torch::autograd::grad(got, {pooled}, seeds)[0], torch::autograd::grad(want, {pooled}, seeds)[0]));
+  const auto evaluated = models::AssembleGroups(plan, pooled.detach(), dense);
+  for (size_t g = 0; g < got.size(); ++g) {
+    EXPECT_TRUE(at::equal(got[g], want[g]));
+    EXPECT_TRUE(at::equal(evaluated[g], want[g]));
+  }
+  EXPECT_TRUE(at::equal(torch::autograd::grad(got, {pooled}, seeds)[0],
+                        torch::autograd::grad(want, {pooled}, seeds, /*retain_graph=*/true)[0]));
   // A group that the loss does not use has no gradient; an expanded one has no memory of its own.
   const auto again = models::AssembleGroups(plan, pooled, dense);
   const at::Tensor one = torch::autograd::grad({again[0].sum()}, {pooled})[0];
   EXPECT_TRUE(at::equal(one.narrow(1, 0, 5), at::ones({33, 5})));
   EXPECT_TRUE(at::equal(one.narrow(1, 5, 5), at::zeros({33, 5})));
+  // Sums over a group's columns: one number a row, alone and added to another group's.
+  const at::Tensor w = at::randn({33, 1});
+  auto of_sums = [&](const std::vector<at::Tensor>& groups) {
+    return torch::autograd::grad(
+        {((groups[0].sum(1, true) + groups[2].sum(1, true)) * w).sum() + groups[1].square().sum()}, {pooled})[0];
+  };
+  EXPECT_TRUE(at::equal(of_sums(models::AssembleGroups(plan, pooled, dense)), of_sums(want)));
 }
 
 TEST(Arithmetic, IsReadBackFromItsText) {

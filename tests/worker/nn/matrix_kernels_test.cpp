@@ -42,7 +42,8 @@ class MatrixKernelsTest : public testing::TestWithParam<const char*> {
   void SetUp() override {
     const std::string name = GetParam();
     if (name == "avx2" && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) GTEST_SKIP() << "no AVX2";
-    if (name == "avx512" && !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")))
+    if (name == "avx512" && !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                              __builtin_cpu_supports("avx512dq")))
       GTEST_SKIP() << "no AVX-512; 'wide' is the same code";
     kernels_ = name == "scalar" ? &ScalarMatrixKernels()
                : name == "avx2" ? &Avx2MatrixKernels()
