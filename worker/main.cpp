@@ -1,4 +1,6 @@
 // anneal: trains, evaluates, exports and runs recommender models from TorchEasyRec's pipeline.config.
+#include <signal.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
@@ -87,6 +89,7 @@ const char* ReasonOf(anneal::ExitCode code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes fails a write, which is told, as a full disk is
   // malloc: Arrow's own allocator holds twice what the columns of a batch need.
   ::setenv("ARROW_DEFAULT_MEMORY_POOL", "system", /*overwrite=*/0);
   CLI::App app{"Trains, evaluates and exports recommender models from TorchEasyRec's pipeline.config."};

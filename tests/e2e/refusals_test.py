@@ -75,6 +75,23 @@ class Refusals(Case):
         self.run_program(*self.train("m", "--continue_train", train_config__num_epochs=3))
         self.assertIn(last, self.checkpoints("m"))
 
+    def test_a_variance_of_one_row(self):
+        # Batch norm would keep NaN as its running variance, and nobody would see it before an evaluation.
+        text = self.run_program(*self.train("m", data_config__batch_size=2399, train_config__num_epochs=1,
+                                            model_config__deepfm__deep__use_bn=True), expect=78)
+        self.assertIn("expected more than 1 value per channel when training, this batch has one row", text)
+
+    def test_words_where_a_variable_takes_numbers(self):
+        for name, value in (("OMP_NUM_THREADS", "abc"), ("OMP_NUM_THREADS", "0"), ("OMP_NUM_THREADS", "2x"),
+                            ("OMP_NUM_THREADS", "99999999"), ("USE_DETERMINISTIC_ALGORITHMS", "yes")):
+            text = self.run_program(*self.train("m"), env={name: value}, expect=64)
+            self.assertIn(f"environment variable {name}='{value}' must be a number from", text)
+
+    def test_a_limit_on_file_sizes(self):
+        command = " ".join(f"'{word}'" for word in self.train("m"))
+        text = self.run_program("bash", "-c", f"ulimit -f 16; exec {command}", expect=75)
+        self.assertIn("File too large", text)
+
     def test_a_rank_without_rows(self):
         names = self.table.column_names
         rows = zip(*(self.table[name].to_pylist() for name in names))

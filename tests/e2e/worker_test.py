@@ -162,7 +162,21 @@ class Resume(Case):
         self.run_program(*train_command(self, "chosen", train_config__num_steps=3), env=free)
         chosen = json.loads((self.dir / "chosen/model.ckpt-2/train_state.json").read_text())["arithmetic"]
         self.assertRegex(chosen, r"^(\d+x\d+:[a-z]+,[a-z]+,[a-z]+ ?)+$")
-        self.assertEqual([path.read_text() for path in (self.dir / "cache/anneal").iterdir()], [chosen])
+        [cache] = (self.dir / "cache/anneal").iterdir()
+        self.assertEqual(cache.read_text(), chosen)
+        # Of what else is in there, layers of other models stay and go nowhere; a text that is none is replaced.
+        for text, kept in ((chosen + " 7x7:stock,stock,stock", True), ("reference", False), (chosen + "x", False), ("", False)):
+            cache.write_text(text)
+            self.run_program(*train_command(self, "again", train_config__num_steps=3), env=free)
+            again = json.loads((self.dir / "again/model.ckpt-2/train_state.json").read_text())["arithmetic"]
+            self.assertEqual([layer.split(":")[0] for layer in again.split()], [layer.split(":")[0] for layer in chosen.split()])
+            self.assertEqual(cache.read_text(), text if kept else again)
+            if kept:
+                self.assertEqual(again, chosen)
+            shutil.rmtree(self.dir / "again")
+        # Other kernels than the checkpoint's are told of.
+        text = self.run_program(*train_command(self, "chosen", "--continue_train", train_config__num_steps=6), env=asked)
+        self.assertRegex(text, r"asks for other kernels of linear layers \(blocked\) than \S*model.ckpt-2 was trained with")
 
     def read_metrics(self, port):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:

@@ -6,10 +6,10 @@
 #include <malloc.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
 
 #include "worker/config/cpus.h"
+#include "worker/config/environment.h"
 #include "worker/eval/tensor_memory.h"
 
 namespace anneal::eval {
@@ -29,10 +29,8 @@ void ReuseFreedMemory() {
 
 int UseThreads(const dist::Topology& topology) {
   ReuseFreedMemory();
-  const char* asked = std::getenv("OMP_NUM_THREADS");
-  int threads = asked && *asked ? std::atoi(asked) : 0;
-  if (threads < 1) threads = config::AvailableCpus() / topology.local_world_size;
-  threads = std::max(threads, 1);
+  const int available = std::max(1, config::AvailableCpus() / topology.local_world_size);
+  const int threads = config::EnvironmentInt("OMP_NUM_THREADS", available, 1, 1024);
   at::set_num_threads(threads);
   return threads;
 }

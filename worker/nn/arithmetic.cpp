@@ -17,6 +17,7 @@
 #include <sstream>
 #include <string_view>
 
+#include "worker/config/environment.h"
 #include "worker/config/error.h"
 #include "worker/nn/matrix_kernels.h"
 
@@ -44,12 +45,11 @@ using PointwiseSignature = at::Tensor(const at::Tensor&, const at::Tensor&, cons
                                       std::string_view, c10::List<std::optional<at::Scalar>>,
                                       std::optional<std::string_view>);
 
-/// LibTorch's oneDNN linear layer with a fused activation.
-at::Tensor OneDnnLinear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                        std::string_view activation) {
+/// LibTorch's oneDNN linear layer.
+at::Tensor OneDnnLinear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<PointwiseSignature>();
-  return op.call(x, weight, bias, activation, c10::List<std::optional<at::Scalar>>(), "");
+  return op.call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
 }
 
 std::string Variable(const char* name) {
@@ -134,13 +134,57 @@ fs::path CacheFile(int64_t rows) {
   return folder / "anneal" / ("kernels" + key);
 }
 
+using Shape = std::pair<int64_t, int64_t>;
+using Kernels = std::map<Shape, LinearKernels>;
+
+std::string KernelsText(const Kernels& kernels) {
+  std::string text;
+  for (const auto& [shape, of_shape] : kernels) {
+    text += (text.empty() ? "" : " ") + std::to_string(shape.first) + "x" + std::to_string(shape.second) + ":";
+    const char* separator = "";
+    for (const Gemm gemm : {of_shape.forward, of_shape.input_gradient, of_shape.weight_gradient}) {
+      text += separator + std::string(kNames[static_cast<int>(gemm)]);
+      separator = ",";
+    }
+  }
+  return text;
+}
+
+/// Throws DataError for what KernelsText does not write.
+Kernels ParseKernels(const std::string& text) {
+  Kernels kernels;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    long long out = 0, in = 0;
+    char names[3][16] = {};
+    int length = 0;
+    if (std::sscanf(word.c_str(), "%9lldx%9lld:%15[a-z],%15[a-z],%15[a-z]%n", &out, &in, names[0], names[1], names[2],
+                    &length) != 5 ||
+        static_cast<size_t>(length) != word.size() || out < 1 || in < 1) {
+      throw DataError("kernels '" + word + "': not <out>x<in>:<kernel>,<kernel>,<kernel>");
+    }
+    std::array<Gemm, 3> gemms;
+    for (int i = 0; i < 3; ++i) {
+      const auto found = std::find(kNames.begin(), kNames.end(), std::string_view(names[i]));
+      if (found == kNames.end()) throw DataError("kernels '" + word + "': there is no kernel '" + names[i] + "'");
+      gemms[i] = static_cast<Gemm>(found - kNames.begin());
+    }
+    if (gemms[0] == Gemm::kTransposed || gemms[1] == Gemm::kTransposed)
+      throw DataError("kernels '" + word + "': 'transposed' is for the weight gradient");
+    if ((gemms[1] == Gemm::kBlocked) != (gemms[2] == Gemm::kBlocked))
+      throw DataError("kernels '" + word + "': 'blocked' is for both gradients or for none");
+    kernels[{out, in}] = {gemms[0], gemms[1], gemms[2]};
+  }
+  return kernels;
+}
+
 }  // namespace
 
 at::Tensor LinearKernels::Forward(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                                   bool relu) const {
   if (forward == Gemm::kBlocked) return BlockedForward(x, weight, bias, relu);
-  if (forward == Gemm::kOneDnn) return OneDnnLinear(x, weight, bias, relu ? "relu" : "none");
-  at::Tensor y = at::linear(x, weight, bias);
+  // oneDNN's own ReLU would make 0 of NaN, and a model that went wrong look well.
+  at::Tensor y = forward == Gemm::kOneDnn ? OneDnnLinear(x, weight, bias) : at::linear(x, weight, bias);
   return relu ? y.relu_() : y;
 }
 
@@ -163,13 +207,13 @@ LinearGradients LinearKernels::Backward(at::Tensor g, const at::Tensor& relu_out
 }
 
 at::Tensor LinearKernels::InputGradient(const at::Tensor& g, const at::Tensor& weight) const {
-  return input_gradient == Gemm::kOneDnn ? OneDnnLinear(g, weight.t().contiguous(), {}, "none") : at::mm(g, weight);
+  return input_gradient == Gemm::kOneDnn ? OneDnnLinear(g, weight.t().contiguous(), {}) : at::mm(g, weight);
 }
 
 at::Tensor LinearKernels::WeightGradient(const at::Tensor& g, const at::Tensor& x) const {
   switch (weight_gradient) {
     case Gemm::kOneDnn:
-      return OneDnnLinear(g.t(), x.t(), {}, "none");
+      return OneDnnLinear(g.t(), x.t(), {});
     case Gemm::kTransposed:
       return at::mm(x.t(), g).t().contiguous();
     case Gemm::kStock:
@@ -185,12 +229,13 @@ Arithmetic& Arithmetic::OfProcess() {
 }
 
 Arithmetic::Arithmetic() {
-  const std::string asked = Variable("ANNEAL_LINEAR"), deterministic = Variable("USE_DETERMINISTIC_ALGORITHMS");
+  const std::string asked = Variable("ANNEAL_LINEAR");
+  const bool deterministic = config::EnvironmentInt("USE_DETERMINISTIC_ALGORITHMS", 0, 0, 1) == 1;
   const std::optional<LinearKernels> all = AllOf(asked);
   if (asked != "" && asked != "stock" && !all) {
     throw ConfigError("environment variable ANNEAL_LINEAR='" + asked + "': one of stock, onednn, blocked");
   }
-  reference_ = asked == "stock" || (asked.empty() && deterministic == "1");
+  reference_ = asked == "stock" || (asked.empty() && deterministic);
   forced_ = reference_ || all;
   default_ = all.value_or(LinearKernels{});
 }
@@ -205,73 +250,47 @@ void Arithmetic::Measure(const std::vector<NamedTensor>& parameters, int64_t row
   if (forced_ || !ToText().empty()) return;
   rows = std::min(rows, kMeasuredRows);
   const fs::path cache = CacheFile(rows);
-  if (std::ifstream in(cache); in) {
+  Kernels cached;  // of other models, too
+  std::error_code ignored;
+  if (fs::is_regular_file(cache, ignored)) {
     std::stringstream text;
-    text << in.rdbuf();
+    text << std::ifstream(cache).rdbuf();
     try {
-      FromText(text.str());
-    } catch (const DataError&) {
-      kernels_.clear();  // measured anew and replaced
+      cached = ParseKernels(text.str());
+    } catch (const DataError&) {  // measured anew and replaced
     }
   }
-  const size_t known = kernels_.size();
+  const size_t known = cached.size();
   for (const auto& [name, parameter] : parameters) {
     if (parameter.dim() != 2) continue;
-    const auto [found, unknown] = kernels_.try_emplace({parameter.size(0), parameter.size(1)});
-    if (unknown) found->second = MeasureLayer(parameter.size(0), parameter.size(1), rows);
+    const Shape shape{parameter.size(0), parameter.size(1)};
+    const auto [found, unknown] = cached.try_emplace(shape);
+    if (unknown) found->second = MeasureLayer(shape.first, shape.second, rows);
+    kernels_[shape] = found->second;
   }
-  if (kernels_.size() == known || cache.empty()) return;
+  if (cached.size() == known || cache.empty()) return;
   // Whole or not at all; a folder that cannot be written costs a measurement at the next start, nothing else.
-  std::error_code ignored;
   fs::create_directories(cache.parent_path(), ignored);
   const fs::path fresh = cache.string() + "." + std::to_string(::getpid());
-  std::ofstream(fresh) << ToText();
-  fs::rename(fresh, cache, ignored);
+  std::ofstream out(fresh);
+  out << KernelsText(cached);
+  out.close();
+  if (out) fs::rename(fresh, cache, ignored);
+  fs::remove(fresh, ignored);
 }
 
 std::string Arithmetic::ToText() const {
   if (reference_) return "reference";
   if (default_.forward != Gemm::kStock) return kNames[static_cast<int>(default_.forward)];
-  std::string text;
-  for (const auto& [shape, kernels] : kernels_) {
-    text += (text.empty() ? "" : " ") + std::to_string(shape.first) + "x" + std::to_string(shape.second) + ":";
-    const char* separator = "";
-    for (const Gemm gemm : {kernels.forward, kernels.input_gradient, kernels.weight_gradient}) {
-      text += separator + std::string(kNames[static_cast<int>(gemm)]);
-      separator = ",";
-    }
-  }
-  return text;
+  return KernelsText(kernels_);
 }
 
 void Arithmetic::FromText(const std::string& text) {
-  if (const auto all = AllOf(text); all || text == "reference") {
-    reference_ = !all;
-    default_ = all.value_or(LinearKernels{});
-    kernels_.clear();
-    return;
-  }
-  std::map<std::pair<int64_t, int64_t>, LinearKernels> kernels;
-  std::istringstream words(text);
-  for (std::string word; words >> word;) {
-    long long out = 0, in = 0;
-    char names[3][16] = {};
-    if (std::sscanf(word.c_str(), "%lldx%lld:%15[a-z],%15[a-z],%15[a-z]", &out, &in, names[0], names[1], names[2]) !=
-        5) {
-      throw DataError("kernels '" + word + "': not <out>x<in>:<kernel>,<kernel>,<kernel>");
-    }
-    std::array<Gemm, 3> gemms;
-    for (int i = 0; i < 3; ++i) {
-      const auto found = std::find(kNames.begin(), kNames.end(), std::string_view(names[i]));
-      if (found == kNames.end()) throw DataError("kernels '" + word + "': there is no kernel '" + names[i] + "'");
-      gemms[i] = static_cast<Gemm>(found - kNames.begin());
-    }
-    if ((gemms[1] == Gemm::kBlocked) != (gemms[2] == Gemm::kBlocked))
-      throw DataError("kernels '" + word + "': 'blocked' is for both gradients or for none");
-    kernels[{out, in}] = {gemms[0], gemms[1], gemms[2]};
-  }
-  reference_ = false;
-  default_ = {};
+  const auto all = AllOf(text);
+  Kernels kernels;
+  if (!all && text != "reference") kernels = ParseKernels(text);
+  reference_ = text == "reference";
+  default_ = all.value_or(LinearKernels{});
   kernels_ = std::move(kernels);
 }
 

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/config/error.h"
+
 namespace anneal::nn {
 
 BatchNorm1d::BatchNorm1d(int64_t features)
@@ -12,6 +14,11 @@ BatchNorm1d::BatchNorm1d(int64_t features)
       num_batches_tracked_(RegisterBuffer("num_batches_tracked", at::zeros({}, at::kLong))) {}
 
 at::Tensor BatchNorm1d::Forward(const at::Tensor& x) {
+  // As nn.BatchNorm1d: one row has no variance, and the running one would be NaN from then on.
+  if (training() && x.size(0) == 1)
+    throw DataError(
+        "batch norm: expected more than 1 value per channel when training, this batch has one row: set "
+        "data_config.drop_remainder or another batch_size");
   if (training()) num_batches_tracked_.add_(1);
   return at::batch_norm(x, weight_, bias_, running_mean_, running_var_, training(), 0.1, 1e-5, false);
 }

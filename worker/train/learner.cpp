@@ -72,6 +72,8 @@ Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::Fea
   }
   const int threads = eval::UseThreads(topology);
   ChooseKernels(network_, config.data_config().batch_size(), group);
+  if (topology.rank == 0)
+    LogInfo("threads: " + std::to_string(threads) + ", linear layers: " + nn::Arithmetic::OfProcess().ToText());
   tables_ = std::make_unique<embedding::ShardedEmbedding>(
       network_.plan(), planned.plan.placements, embedding::MakeOptimizerSpec(train.sparse_optimizer()), group, threads);
   network_.model().To(group.device());
@@ -164,7 +166,13 @@ void Learner::RestoreState(const checkpoint::Reader& reader, int64_t next_step) 
   engine_->set_accumulated_steps(state.value("accumulated_steps", next_step));
   // Other kernels would round otherwise than the run so far.
   auto& arithmetic = nn::Arithmetic::OfProcess();
-  if (!arithmetic.forced() && state.contains("arithmetic")) arithmetic.FromText(state["arithmetic"].get<std::string>());
+  const std::string before = state.value("arithmetic", arithmetic.ToText());
+  if (!arithmetic.forced()) {
+    arithmetic.FromText(before);
+  } else if (before != arithmetic.ToText()) {
+    LogWarning("the environment asks for other kernels of linear layers (" + arithmetic.ToText() + ") than " +
+               reader.path() + " was trained with (" + before + "): the last bits will differ");
+  }
   if (auto* scaler = engine_->scaler(); scaler && state.contains("grad_scaler")) {
     scaler->Restore(state["grad_scaler"].value("scale", scaler->scale()),
                     state["grad_scaler"].value("growth_tracker", 0));

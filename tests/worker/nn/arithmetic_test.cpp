@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <functional>
+#include <limits>
 
 #include "worker/config/error.h"
 #include "worker/models/group_assembly.h"
@@ -102,6 +103,19 @@ TEST(FusedLinear, GradientsAgreeWithAutograd) {
   }
   at::set_num_threads(1);
   EXPECT_TRUE(at::equal(g, kept));  // somebody else's is left as it was
+}
+
+// A model that went wrong has to show it, whatever kernels were the fastest.
+TEST(LinearKernels, NanStaysNan) {
+  at::manual_seed(8);
+  at::Tensor x = at::randn({40, 20});
+  const at::Tensor weight = at::randn({24, 20}), bias = at::randn({24});
+  x[5][3] = std::numeric_limits<float>::quiet_NaN();
+  for (const Gemm gemm : {Gemm::kStock, Gemm::kOneDnn, Gemm::kBlocked}) {
+    const at::Tensor y = LinearKernels{gemm}.Forward(x, weight, bias, true);
+    EXPECT_TRUE(at::isnan(y[5]).all().item<bool>()) << static_cast<int>(gemm);
+    EXPECT_EQ(at::isnan(y).sum().item<int64_t>(), 24) << static_cast<int>(gemm);
+  }
 }
 
 // A gradient that nobody else has is masked in place; any other stays as it was.
@@ -249,8 +263,10 @@ TEST(Arithmetic, IsReadBackFromItsText) {
   EXPECT_EQ(arithmetic.Find(512, 429).forward, Gemm::kOneDnn);
   EXPECT_EQ(arithmetic.Find(512, 429).weight_gradient, Gemm::kTransposed);
   EXPECT_EQ(arithmetic.Find(429, 512).forward, Gemm::kStock);
-  for (const char* bad : {"512x429", "512x429:onednn,stock", "axb:stock,stock,stock", "1x1:stock,stock,blis", "fast",
-                          "1x1:stock,stock,blocked", "1x1:blocked,blocked,stock"}) {
+  for (const char* bad :
+       {"512x429", "512x429:onednn,stock", "axb:stock,stock,stock", "1x1:stock,stock,blis", "fast",
+        "1x1:stock,stock,blocked", "1x1:blocked,blocked,stock", "1x1:stock,stock,stockx", "-1x1:stock,stock,stock",
+        "0x1:stock,stock,stock", "9999999999999x1:stock,stock,stock", "1x1:transposed,stock,stock"}) {
     EXPECT_THROW(arithmetic.FromText(bad), DataError) << bad;
   }
   EXPECT_EQ(arithmetic.ToText(), "512x429:onednn,stock,transposed");  // a bad text changes nothing
