@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "worker/config/instruction_set.h"
 #include "worker/embedding/table_batch.h"
 
 namespace {
@@ -50,13 +51,14 @@ int main(int, char** argv) {
   }
   for (int b = 0; b <= kBatch; ++b) offsets[b] = b;
   std::vector<Jagged> jagged;
-  for (int t = 0; t < kTables; ++t) jagged.push_back({ids.data() + static_cast<int64_t>(t) * kBatch, offsets.data(), nullptr});
+  for (int t = 0; t < kTables; ++t)
+    jagged.push_back({ids.data() + static_cast<int64_t>(t) * kBatch, offsets.data(), nullptr});
   std::vector<float> out(static_cast<size_t>(kBatch) * kTables * kDim), gradient(out.size(), 1e-3f);
 
   std::vector<Variant> variants;
   for (const int threads : {1, 2}) {
     for (const char* kernels : {"scalar", "avx2", "avx512"}) {
-      if ((!__builtin_cpu_supports("avx2") && kernels[3] == '2') || (!__builtin_cpu_supports("avx512f") && kernels[3] == '5')) continue;
+      if (!anneal::config::CpuRuns(kernels)) continue;
       setenv("ANNEAL_CPU_KERNELS", kernels, 1);
       std::vector<TableSpec> specs(kTables, {"t", kRows, kDim});
       std::vector<FeatureSpec> features;
@@ -70,7 +72,8 @@ int main(int, char** argv) {
   for (int round = 0; round < kRounds + 2; ++round) {
     for (auto& v : variants) {
       const double forward = Milliseconds([&] { v.tables->Forward(jagged, kBatch, out.data(), kTables * kDim); });
-      const double update = Milliseconds([&] { v.tables->BackwardUpdate(jagged, kBatch, gradient.data(), kTables * kDim, 1.f, 0.01f); });
+      const double update =
+          Milliseconds([&] { v.tables->BackwardUpdate(jagged, kBatch, gradient.data(), kTables * kDim, 1.f, 0.01f); });
       if (round < 2) continue;
       v.forward.push_back(forward);
       v.update.push_back(update);

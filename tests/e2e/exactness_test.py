@@ -185,7 +185,7 @@ class Exactness(Case):
         before = {path.name: path.read_bytes() for path in (self.dir / "m/model.ckpt-4").iterdir()}
         command = self.command("m", "--continue_train", train_config__num_steps=12, **steps)
 
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, preexec_fn=no_room, restore_signals=False,
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, preexec_fn=no_room,
                               env={**os.environ, "OMP_NUM_THREADS": "1"})
         text = done.stdout + done.stderr
         # Every save is tried and fails, training goes on to its end; that nothing of it is left is a temporary failure.

@@ -52,8 +52,7 @@ class Case(unittest.TestCase):
 
 
 def no_room():
-    """For preexec_fn, with restore_signals=False: to the process the disk is full for any file of more than 20 kB."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    """For preexec_fn: to the process the disk is full for any file of more than 20 kB."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 
 

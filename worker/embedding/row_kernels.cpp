@@ -4,16 +4,6 @@
 
 namespace anneal::embedding {
 
-const RowKernels& ChooseKernels() {
-  switch (config::ChooseInstructionSet()) {
-    case config::InstructionSet::kAvx512:
-      return Avx512Kernels();
-    case config::InstructionSet::kAvx2:
-      return Avx2Kernels();
-    case config::InstructionSet::kScalar:
-      break;
-  }
-  return ScalarKernels();
-}
+const RowKernels& ChooseKernels() { return config::Choose(ScalarKernels, Avx2Kernels, Avx512Kernels); }
 
 }  // namespace anneal::embedding

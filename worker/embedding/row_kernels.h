@@ -7,6 +7,14 @@
 
 namespace anneal::embedding {
 
+constexpr int64_t kPrefetch = 8;  ///< rows ahead
+
+/// The row that an id stands for: one outside the table is row 0. Not inline: each file keeps its own code, compiled
+/// for its instruction set.
+[[maybe_unused]] static int64_t RowOf(int64_t id, int64_t table_rows) {
+  return static_cast<uint64_t>(id) < static_cast<uint64_t>(table_rows) ? id : 0;
+}
+
 /// Numbers of one optimizer step, the same for every row.
 struct StepConstants {
   OptimizerSpec spec;

@@ -20,8 +20,6 @@
 namespace anneal::embedding {
 namespace {
 
-constexpr int kPrefetch = 8;  // ids ahead
-
 /// Rows of float32 filled with `value`.
 class Rows {
  public:
@@ -187,10 +185,6 @@ class CpuTableBatch : public TableBatch {
   int64_t out_of_range() const override { return out_of_range_.load(std::memory_order_relaxed); }
 
  private:
-  static int64_t Clamp(int64_t id, int64_t rows) {
-    return static_cast<uint64_t>(id) < static_cast<uint64_t>(rows) ? id : 0;
-  }
-
   /// Returns how many ids were outside the table.
   int64_t ForwardRun(int feature_index, const Jagged& ids, int64_t begin, int64_t end, float* out, int64_t out_stride) {
     const FeatureSpec& feature = features_[feature_index];
@@ -214,8 +208,8 @@ class CpuTableBatch : public TableBatch {
       const int64_t from = ids.offsets[b], to = ids.offsets[b + 1], last = ids.offsets[end];
       std::memset(target, 0, sizeof(float) * dim);
       for (int64_t i = from; i < to; ++i) {
-        if (i + kPrefetch < last) __builtin_prefetch(weights + Clamp(ids.values[i + kPrefetch], table_rows) * dim);
-        const int64_t id = Clamp(ids.values[i], table_rows);
+        if (i + kPrefetch < last) __builtin_prefetch(weights + RowOf(ids.values[i + kPrefetch], table_rows) * dim);
+        const int64_t id = RowOf(ids.values[i], table_rows);
         outside += id != ids.values[i];
         if (table_rows == 0) continue;
         kernels_.accumulate(target, weights + id * dim, ids.weights ? ids.weights[i] : 1.f, dim);
@@ -280,7 +274,7 @@ class CpuTableBatch : public TableBatch {
         const float mean =
             feature.pooling == Pooling::kMean ? 1.f / static_cast<float>(std::max<int64_t>(end - begin, 1)) : 1.f;
         for (int64_t i = begin; i < end; ++i) {
-          const int64_t place = to(Clamp(ids.values[i], table.spec.rows));
+          const int64_t place = to(RowOf(ids.values[i], table.spec.rows));
           if (place < 0) continue;
           parts[count++] = {place, b * gradient.stride + feature.out_column,
                             ids.weights ? mean * ids.weights[i] : mean};

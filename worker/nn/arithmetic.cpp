@@ -98,12 +98,9 @@ LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
   // LibTorch's best against ours, with the mask of ReLU and the bias's gradient, which ours does on the way.
   const LinearKernels blocked{best.forward, Gemm::kBlocked, Gemm::kBlocked};
   const at::Tensor y = best.Forward(x, weight, bias, true);
-  const auto backward = [&](const LinearKernels& kernels) {
-    at::Tensor mine = g.detach();
-    kernels.Backward(std::move(mine), y, x, weight, true, true);
-  };
-  const auto faster = Fastest({Gemm::kStock, Gemm::kBlocked},
-                              [&](Gemm kernel) { backward(kernel == Gemm::kBlocked ? blocked : best); });
+  const Gemm faster = Fastest({Gemm::kStock, Gemm::kBlocked}, [&](Gemm kernel) {
+    (kernel == Gemm::kBlocked ? blocked : best).Backward(g, y, x, weight, true, true);
+  });
   return faster == Gemm::kBlocked ? blocked : best;
 }
 
@@ -192,13 +189,16 @@ LinearGradients LinearKernels::Backward(at::Tensor g, const at::Tensor& relu_out
                                         const at::Tensor& weight, bool want_x, bool want_bias) const {
   const bool blocked = weight_gradient == Gemm::kBlocked, relu = relu_output.defined();
   const bool ours = g.use_count() == 1 && g.storage().use_count() == 1 && g.is_contiguous();
-  g = !relu ? g.contiguous() : ours || !blocked ? g : g.clone(at::MemoryFormat::Contiguous);
-  if (blocked) return BlockedBackward(g, relu_output, x, weight, want_x, want_bias);
-  if (relu && ours) {
+  if (!relu) {
+    g = g.contiguous();
+  } else if (blocked) {  // masks in place
+    if (!ours) g = g.clone(at::MemoryFormat::Contiguous);
+  } else if (ours) {
     at::threshold_backward_out(g, g, relu_output, 0);
-  } else if (relu) {
+  } else {
     g = at::threshold_backward(g, relu_output, 0);
   }
+  if (blocked) return BlockedBackward(g, relu_output, x, weight, want_x, want_bias);
   LinearGradients gradients;
   if (want_x) gradients.x = InputGradient(g, weight);
   if (want_bias) gradients.bias = g.sum(0);

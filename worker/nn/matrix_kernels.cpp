@@ -5,15 +5,7 @@
 namespace anneal::nn {
 
 const MatrixKernels& ChooseMatrixKernels() {
-  switch (config::ChooseInstructionSet()) {
-    case config::InstructionSet::kAvx512:
-      return Avx512MatrixKernels();
-    case config::InstructionSet::kAvx2:
-      return Avx2MatrixKernels();
-    case config::InstructionSet::kScalar:
-      break;
-  }
-  return ScalarMatrixKernels();
+  return config::Choose(ScalarMatrixKernels, Avx2MatrixKernels, Avx512MatrixKernels);
 }
 
 }  // namespace anneal::nn

@@ -72,8 +72,6 @@ Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::Fea
   }
   const int threads = eval::UseThreads(topology);
   ChooseKernels(network_, config.data_config().batch_size(), group);
-  if (topology.rank == 0)
-    LogInfo("threads: " + std::to_string(threads) + ", linear layers: " + nn::Arithmetic::OfProcess().ToText());
   tables_ = std::make_unique<embedding::ShardedEmbedding>(
       network_.plan(), planned.plan.placements, embedding::MakeOptimizerSpec(train.sparse_optimizer()), group, threads);
   network_.model().To(group.device());

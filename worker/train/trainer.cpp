@@ -1,6 +1,7 @@
 #include "worker/train/trainer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +13,7 @@
 #include "worker/dist/device.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
+#include "worker/nn/arithmetic.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/step_times.h"
 #include "worker/train/start.h"
@@ -73,6 +75,10 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
       position_ = ReadPosition(reader);
       resumed_ = true;
     }
+  }
+  if (leader()) {
+    LogInfo("threads: " + std::to_string(at::get_num_threads()) +
+            ", linear layers: " + nn::Arithmetic::OfProcess().ToText());
   }
   if (SavesByEventTime(config_.train_config())) {
     event_saves_.emplace(config_.train_config());

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "worker/config/instruction_set.h"
 #include "worker/embedding/table_batch.h"
 
 namespace anneal::embedding {
@@ -42,10 +43,7 @@ class GoldenOptimizer : public testing::TestWithParam<Case> {};
 
 TEST_P(GoldenOptimizer, WeightsAndStateAfterEachStep) {
   const Case& c = GetParam();
-  if ((c.kernels == "avx2" && !__builtin_cpu_supports("avx2")) ||
-      (c.kernels == "avx512" && !__builtin_cpu_supports("avx512f"))) {
-    GTEST_SKIP() << "this CPU has no " << c.kernels;
-  }
+  if (!config::CpuRuns(c.kernels)) GTEST_SKIP() << "this CPU has no " << c.kernels;
   setenv("ANNEAL_CPU_KERNELS", c.kernels.c_str(), 1);
   const json golden = json::parse(std::ifstream(kGolden / c.file));
   const json& hyper = golden.at("hyper");

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <random>
 
+#include "worker/config/instruction_set.h"
 #include "worker/embedding/table_batch.h"
 
 namespace anneal::embedding {
@@ -18,10 +19,7 @@ class RowUpdates : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     const std::string kernels = GetParam();
-    if ((kernels == "avx2" && !__builtin_cpu_supports("avx2")) ||
-        (kernels == "avx512" && !__builtin_cpu_supports("avx512f"))) {
-      GTEST_SKIP() << "this CPU has no " << kernels;
-    }
+    if (!config::CpuRuns(kernels)) GTEST_SKIP() << "this CPU has no " << kernels;
     setenv("ANNEAL_CPU_KERNELS", kernels.c_str(), 1);
     for (float& value : weights_) value = Draw();
   }

@@ -8,6 +8,8 @@
 #include <random>
 #include <vector>
 
+#include "worker/config/instruction_set.h"
+
 namespace anneal::nn {
 
 const MatrixKernels& WideMatrixKernels();
@@ -41,10 +43,7 @@ class MatrixKernelsTest : public testing::TestWithParam<const char*> {
   const MatrixKernels* kernels_ = nullptr;
   void SetUp() override {
     const std::string name = GetParam();
-    if (name == "avx2" && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) GTEST_SKIP() << "no AVX2";
-    if (name == "avx512" && !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                              __builtin_cpu_supports("avx512dq")))
-      GTEST_SKIP() << "no AVX-512; 'wide' is the same code";
+    if (name != "wide" && !config::CpuRuns(name)) GTEST_SKIP() << "not on this CPU; 'wide' is the code of AVX-512";
     kernels_ = name == "scalar" ? &ScalarMatrixKernels()
                : name == "avx2" ? &Avx2MatrixKernels()
                : name == "wide" ? &WideMatrixKernels()
