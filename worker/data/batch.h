@@ -20,10 +20,18 @@ using Buffer = std::vector<T>;
 
 /// Ids of all sparse features, feature-major (torchrec's KeyedJaggedTensor): feature f (index in
 /// features::FeatureSet::sparse()), row b holds values[offsets[f*rows+b] .. offsets[f*rows+b+1]).
+/// A sequence feature has one id an element: row b's ids are its sequence.
 struct KeyedJagged {
   Buffer<int64_t> values;   ///< [nnz]
   Buffer<int64_t> offsets;  ///< [features*rows + 1], starts at 0, non-decreasing
   Buffer<float> weights;    ///< [nnz], or empty when no feature of the set is weighted
+};
+
+/// Values of one dense sequence feature (index in features::FeatureSet::dense_sequences()): row b holds the elements
+/// [offsets[b], offsets[b+1]), each of the feature's value_dim numbers.
+struct DenseSequence {
+  Buffer<float> values;     ///< [elements, value_dim] row-major
+  Buffer<int64_t> offsets;  ///< [rows + 1], starts at 0, non-decreasing
 };
 
 /// One label column, in the order of data_config.label_fields. Exactly one of the two is filled.
@@ -35,9 +43,10 @@ struct Label {
 struct Batch {
   int64_t rows = 0;
   KeyedJagged sparse;
-  Buffer<float> dense;        ///< [rows, FeatureSet::dense_width()] row-major: all dense features side by side
-  std::vector<Label> labels;  ///< empty in predict and export
-  std::vector<Buffer<float>> sample_weights;  ///< one [rows] per data_config.sample_weight_fields
+  Buffer<float> dense;  ///< [rows, FeatureSet::dense_width()] row-major: all dense features side by side
+  std::vector<DenseSequence> dense_sequences;  ///< one per dense sequence feature
+  std::vector<Label> labels;                   ///< empty in predict and export
+  std::vector<Buffer<float>> sample_weights;   ///< one [rows] per data_config.sample_weight_fields
   /// Highest consumed row per source ("<input_path>:<slice start>"), what dataloader_state.json stores
   /// (parity/data.md 2.2). Empty for sources without a position.
   std::map<std::string, int64_t> position;

@@ -25,6 +25,10 @@ struct Feature {
   std::string side;                 ///< user | item | context | feature | const; empty in FG_NONE without expression
   int64_t value_dim = 1;            ///< dense: columns; sparse: ids kept per row, 0 = all
   bool weighted = false;            ///< ids carry weights
+  bool sequence = false;            ///< a row holds a list of elements, each of `value_dim` numbers or one id
+  std::string sequence_name;        ///< of the sequence_feature that it belongs to; empty when it stands alone
+  std::string sequence_delim;       ///< between the elements of a sequence in one string
+  int64_t sequence_length = 0;      ///< elements kept by feature generation, 0: all
 
   // Sparse only.
   std::string table;           ///< `embedding_name` or "<name>_emb"
@@ -38,7 +42,7 @@ struct Feature {
   /// Width of the feature in a DEEP group: embedding_dim when sparse, value_dim when dense.
   int64_t output_dim() const { return sparse ? embedding_dim : value_dim; }
 
-  int index = 0;             ///< position in FeatureSet::sparse() or FeatureSet::dense()
+  int index = 0;             ///< position in FeatureSet::sparse(), dense() or dense_sequences()
   int64_t dense_column = 0;  ///< dense only: first column in Batch::dense
   int config_index = 0;      ///< position in feature_configs
 };
@@ -51,7 +55,8 @@ class FeatureSet {
 
   const std::vector<Feature>& all() const { return all_; }               ///< in config order
   const std::vector<const Feature*>& sparse() const { return sparse_; }  ///< feature index of Batch::sparse
-  const std::vector<const Feature*>& dense() const { return dense_; }
+  const std::vector<const Feature*>& dense() const { return dense_; }    ///< without dense sequences
+  const std::vector<const Feature*>& dense_sequences() const { return dense_sequences_; }
   const Feature* Find(const std::string& name) const;  ///< null when there is none
   int64_t dense_width() const { return dense_width_; }
   bool weighted() const { return weighted_; }  ///< any feature weighted: then every one carries weights (1)
@@ -68,7 +73,7 @@ class FeatureSet {
   FeatureSet() = default;
 
   std::vector<Feature> all_;  // never resized after construction: sparse_ and dense_ point into it
-  std::vector<const Feature*> sparse_, dense_;
+  std::vector<const Feature*> sparse_, dense_, dense_sequences_;
   std::unordered_map<std::string, const Feature*> by_name_;
   std::vector<std::string> input_columns_;
   int64_t dense_width_ = 0;

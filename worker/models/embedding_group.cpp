@@ -76,6 +76,7 @@ class Planner {
       group.width += block.width;
       Append(group.blocks, block);
     }
+    group.assembled_width = group.width;
     if (group.width == 0) throw ConfigError(where + ": it has no features");
     plan_.groups.push_back(std::move(group));
   }
@@ -138,11 +139,24 @@ class Planner {
 
 }  // namespace
 
-std::string Table::state_name() const { return std::string(kTablesPath) + ".embedding_bags." + name + ".weight"; }
+std::string Table::module_path() const {
+  const std::string root = "model.embedding_group.";
+  return sequence ? root + "seq_emb_impls.__BASE__.ec_dict." + std::to_string(dim) : root + "emb_impls.__BASE__.ebc";
+}
+
+std::string Table::state_name() const {
+  return module_path() + (sequence ? ".embeddings." : ".embedding_bags.") + name + ".weight";
+}
 
 const Group* EmbeddingPlan::FindGroup(const std::string& name) const {
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.name == name; });
   return found == groups.end() ? nullptr : &*found;
+}
+
+const SequenceGroup* EmbeddingPlan::FindSequenceGroup(const std::string& name) const {
+  const auto found = std::find_if(sequence_groups.begin(), sequence_groups.end(),
+                                  [&](const SequenceGroup& g) { return g.name == name; });
+  return found == sequence_groups.end() ? nullptr : &*found;
 }
 
 EmbeddingPlan PlanEmbeddings(const tzrec::protos::ModelConfig& model, const features::FeatureSet& features,

@@ -1,4 +1,4 @@
-// Which tables a model looks up and how pooled embeddings and dense features form its feature groups.
+// Which tables a model looks up and how embeddings and dense features form its feature groups and sequence groups.
 // Pure description, no tensors: made from model_config.feature_groups and the FeatureSet (parity/models.md 2).
 #pragma once
 
@@ -20,20 +20,26 @@ struct Table {
   bool trainable = true;
   features::Pooling pooling = features::Pooling::kSum;
   tzrec::protos::ParameterConstraints constraints;  ///< of its features; empty when unset
+  /// Of sequence groups. A table of the same name that others pool is another table.
+  bool sequence = false;
 
-  /// "model.embedding_group.emb_impls.__BASE__.ebc.embedding_bags.<name>.weight"
+  /// Where the plan file lists it: "model.embedding_group.emb_impls.__BASE__.ebc", of a sequence table
+  /// "model.embedding_group.seq_emb_impls.__BASE__.ec_dict.<dim>".
+  std::string module_path() const;
+  /// "<module path>.embedding_bags.<name>.weight", of a sequence table "<module path>.embeddings.<name>.weight"
   std::string state_name() const;
 };
 
-/// The module path under which the plan file lists the tables.
-inline constexpr const char* kTablesPath = "model.embedding_group.emb_impls.__BASE__.ebc";
-
-/// One feature looking up one table: columns [column, column + dim) of the pooled matrix [B, pooled_width].
+/// One feature looking up one table: columns [column, column + dim) of the pooled matrix [B, pooled_width], or, in a
+/// sequence table, of the element matrix [E, element_width]. A sequence feature fills a row of that for each element
+/// of the batch, one after the other, any other feature a row for each row of the batch; E is the most of any lookup,
+/// and rows behind a lookup's last are zeros.
 struct Lookup {
   int feature = 0;  ///< index in FeatureSet::sparse()
   int table = 0;    ///< index in EmbeddingPlan::tables
   int64_t column = 0;
   int64_t dim = 0;
+  bool per_element = false;  ///< a sequence feature
 };
 
 /// A run of columns of a group, copied from the pooled matrix or from the dense matrix.
@@ -43,24 +49,52 @@ struct Block {
   int64_t width = 0;
 };
 
+/// Columns of a sequence group that come from one feature.
+struct SequencePart {
+  bool looked_up = true;  ///< columns of the element matrix; otherwise the feature's numbers
+  int feature = 0;        ///< index in FeatureSet::sparse(), dense() or dense_sequences()
+  int64_t column = 0;     ///< in the element matrix, or of a dense feature in the dense matrix
+  int64_t width = 0;
+};
+
+/// A SEQUENCE group, or one of a DEEP group's sequence_groups (parity/models.md 2.1): features that are no sequences
+/// form the query, the others the sequence. T is the largest length of the first sequence feature in the batch; the
+/// others are padded or cut to it.
+struct SequenceGroup {
+  std::string name;
+  std::vector<SequencePart> query, sequence;  ///< in config order
+  int64_t query_width = 0, sequence_width = 0;
+};
+
+/// A sequence encoder of a DEEP group.
+struct Encoder {
+  tzrec::protos::SeqEncoderConfig config;
+  int input = 0;  ///< index in EmbeddingPlan::sequence_groups
+};
+
 struct Group {
   std::string name;
   tzrec::protos::FeatureGroupType type = tzrec::protos::DEEP;
-  std::vector<std::string> features;  ///< in config order
-  std::vector<int64_t> feature_dims;  ///< width of each feature
-  std::vector<Block> blocks;          ///< adjacent source columns merged
-  int64_t width = 0;
+  std::vector<std::string> features;  ///< in config order, then "<group>_seq_encoder_<i>" for each encoder
+  std::vector<int64_t> feature_dims;  ///< width of each of them
+  std::vector<Block> blocks;          ///< of the features, adjacent source columns merged
+  std::vector<Encoder> encoders;      ///< whose outputs follow the features
+  int64_t width = 0;                  ///< of everything
+  int64_t assembled_width = 0;        ///< of the features alone
 };
 
 struct EmbeddingPlan {
   std::vector<Table> tables;
   std::vector<Lookup> lookups;
-  std::vector<Group> groups;
+  std::vector<Group> groups;  ///< DEEP and WIDE
+  std::vector<SequenceGroup> sequence_groups;
   int64_t pooled_width = 0;
+  int64_t element_width = 0;
   int64_t dense_width = 0;
-  bool weighted = false;  ///< ids of every lookup carry weights
+  bool weighted = false;  ///< ids of every pooled lookup carry weights; those of sequence tables never do
 
-  const Group* FindGroup(const std::string& name) const;  ///< null when there is none
+  const Group* FindGroup(const std::string& name) const;                  ///< null when there is none
+  const SequenceGroup* FindSequenceGroup(const std::string& name) const;  ///< likewise
 };
 
 /// Throws ConfigError naming group and feature: unknown feature, dense feature in a WIDE group, tables that cannot be

@@ -12,11 +12,18 @@
 #include "worker/models/embedding_group.h"
 #include "worker/models/head.h"
 #include "worker/nn/module.h"
+#include "worker/nn/sequence_encoder.h"
 
 namespace anneal::models {
 
-/// Feature groups of a batch by name: [B, Group::width] float32.
-using Groups = std::map<std::string, at::Tensor>;
+/// Feature groups of a batch by name.
+struct Groups {
+  std::map<std::string, at::Tensor> plain;        ///< DEEP and WIDE: [B, Group::width] float32
+  std::map<std::string, nn::Sequence> sequences;  ///< SEQUENCE
+
+  const at::Tensor& at(const std::string& name) const { return plain.at(name); }
+  const nn::Sequence& sequence(const std::string& name) const { return sequences.at(name); }
+};
 
 class Model : public nn::Module {
  public:
@@ -35,8 +42,10 @@ struct ModelInput {
   std::vector<std::string> label_fields;
   std::vector<std::string> sample_weight_fields;
 
-  /// The group of that name; throws ConfigError when the config lacks it.
+  /// The DEEP or WIDE group of that name; throws ConfigError when the config lacks it.
   const Group& RequireGroup(const std::string& name) const;
+  /// The SEQUENCE group of that name; throws ConfigError when the config lacks it.
+  const SequenceGroup& RequireSequenceGroup(const std::string& name) const;
   /// Head of a single-task model: losses, metrics and num_class of model_config, the first label field.
   Head SingleHead() const;
 };

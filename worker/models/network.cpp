@@ -92,7 +92,7 @@ Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) 
   const nn::Autocast autocast(autocast_, pooled.device().type());
   const std::vector<at::Tensor> assembled = AssembleGroups(plan_, pooled, dense);
   Groups groups;
-  for (size_t g = 0; g < assembled.size(); ++g) groups.emplace(plan_.groups[g].name, assembled[g]);
+  for (size_t g = 0; g < assembled.size(); ++g) groups.plain.emplace(plan_.groups[g].name, assembled[g]);
   const std::vector<at::Tensor> outputs = model_->Forward(groups);
   Predictions predictions;
   for (size_t i = 0; i < outputs.size(); ++i) Predict(model_->heads()[i], outputs[i], predictions);

@@ -31,6 +31,12 @@ const Group& ModelInput::RequireGroup(const std::string& name) const {
   return *group;
 }
 
+const SequenceGroup& ModelInput::RequireSequenceGroup(const std::string& name) const {
+  const SequenceGroup* group = plan.FindSequenceGroup(name);
+  if (!group) throw ConfigError("model_config: the model needs a SEQUENCE group named '" + name + "'");
+  return *group;
+}
+
 Head ModelInput::SingleHead() const {
   if (label_fields.empty()) throw ConfigError("data_config.label_fields is empty");
   Head head;
