@@ -9,22 +9,21 @@
 
 namespace anneal::embedding {
 
-IdExchange::IdExchange(const models::EmbeddingPlan& plan, std::vector<std::vector<ServedLookup>> served,
+IdExchange::IdExchange(const models::EmbeddingPlan& plan, std::vector<std::vector<ServedLookup>> served, bool weighted,
                        dist::ProcessGroup& group)
-    : plan_(plan), served_(std::move(served)), group_(group) {}
+    : plan_(plan), served_(std::move(served)), weighted_(weighted), group_(group) {}
 
-void IdExchange::Run(const data::Batch& batch, ExchangedIds& out) {
-  out.rows = batch.rows;
-  out.rows_of_rank = group_.AllGather(batch.rows);
+void IdExchange::Run(const LookupInput& input, ExchangedIds& out) {
+  out.rows = input.rows;
+  out.rows_of_rank = group_.AllGather(input.rows);
   out.global_rows = std::accumulate(out.rows_of_rank.begin(), out.rows_of_rank.end(), int64_t{0});
-  Pack(batch);
+  Pack(input);
   Swap(out);
   Unpack(out);
 }
 
 // Ids for every rank: lookup by lookup, row by row.
-void IdExchange::Pack(const data::Batch& batch) {
-  const auto& sparse = batch.sparse;
+void IdExchange::Pack(const LookupInput& input) {
   sent_.lengths.clear();
   sent_.values.clear();
   sent_.weights.clear();
@@ -33,25 +32,24 @@ void IdExchange::Pack(const data::Batch& batch) {
   for (const auto& of_rank : served_) {
     const size_t values_before = sent_.values.size();
     for (const ServedLookup& served : of_rank) {
-      const auto& lookup = plan_.lookups[served.lookup];
-      const int64_t table_rows = plan_.tables[lookup.table].rows;
+      const Jagged& bags = input.lookups[served.lookup];
+      const int64_t table_rows = plan_.tables[plan_.lookups[served.lookup].table].rows;
       const int64_t begin = served.shard.row_begin, end = begin + served.shard.rows;
       // An id outside the table goes to the first rows' shard, which takes row 0 for it; the first columns' counts it.
       const int64_t outside_id = served.shard.column_begin == 0 ? -1 : 0;
-      const int64_t* offsets = sparse.offsets.data() + lookup.feature * batch.rows;
-      for (int64_t b = 0; b < batch.rows; ++b) {
+      for (int64_t b = 0; b < input.rows; ++b) {
         const size_t before = sent_.values.size();
-        for (int64_t i = offsets[b]; i < offsets[b + 1]; ++i) {
-          const int64_t id = sparse.values[i];
+        for (int64_t i = bags.offsets[b]; i < bags.offsets[b + 1]; ++i) {
+          const int64_t id = bags.values[i];
           const bool outside = id < 0 || id >= table_rows;
           if (outside ? begin != 0 : (id < begin || id >= end)) continue;
           sent_.values.push_back(outside ? outside_id : id - begin);
-          if (plan_.weighted) sent_.weights.push_back(sparse.weights[i]);
+          if (weighted_) sent_.weights.push_back(bags.weights[i]);
         }
         sent_.lengths.push_back(static_cast<int64_t>(sent_.values.size() - before));
       }
     }
-    sent_.length_splits.push_back(static_cast<int64_t>(of_rank.size()) * batch.rows);
+    sent_.length_splits.push_back(static_cast<int64_t>(of_rank.size()) * input.rows);
     sent_.value_splits.push_back(static_cast<int64_t>(sent_.values.size() - values_before));
   }
 }
@@ -74,7 +72,7 @@ void IdExchange::Swap(const ExchangedIds& out) {
   received_.values.resize(total);
   group_.AllToAll(dist::AsTensor(received_.values), dist::AsTensor(sent_.values), received_.value_splits,
                   sent_.value_splits);
-  if (!plan_.weighted) return;
+  if (!weighted_) return;
   received_.weights.resize(total);
   group_.AllToAll(dist::AsTensor(received_.weights), dist::AsTensor(sent_.weights), received_.value_splits,
                   sent_.value_splits);
@@ -85,7 +83,7 @@ void IdExchange::Unpack(ExchangedIds& out) {
   const int ranks = group_.world_size();
   const int64_t mine = static_cast<int64_t>(served_[group_.rank()].size());
   out.values.resize(received_.values.size());
-  out.weights.resize(plan_.weighted ? received_.values.size() : 0);
+  out.weights.resize(weighted_ ? received_.values.size() : 0);
   out.offsets.resize(mine * (out.global_rows + 1));
   std::vector<int64_t> value_at(ranks, 0), length_at(ranks, 0);
   for (int r = 1; r < ranks; ++r) {
@@ -104,13 +102,13 @@ void IdExchange::Unpack(ExchangedIds& out) {
         *++offsets = written;
       }
       std::copy_n(received_.values.begin() + value_at[r], written - first, out.values.begin() + first);
-      if (plan_.weighted) {
+      if (weighted_) {
         std::copy_n(received_.weights.begin() + value_at[r], written - first, out.weights.begin() + first);
       }
       value_at[r] += written - first;
     }
-    out.jagged.push_back({out.values.data(), out.offsets.data() + l * (out.global_rows + 1),
-                          plan_.weighted ? out.weights.data() : nullptr});
+    out.jagged.push_back(
+        {out.values.data(), out.offsets.data() + l * (out.global_rows + 1), weighted_ ? out.weights.data() : nullptr});
   }
 }
 

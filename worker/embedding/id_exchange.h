@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "worker/data/batch.h"
 #include "worker/dist/process_group.h"
+#include "worker/embedding/lookup_input.h"
 #include "worker/embedding/sharding_plan.h"
 #include "worker/embedding/table_batch.h"
 #include "worker/models/embedding_group.h"
@@ -20,10 +20,10 @@ struct ServedLookup {
 
 /// What a rank has to look up after the exchange, and for whom.
 struct ExchangedIds {
-  int64_t rows = 0;                   ///< of this rank's batch
-  std::vector<int64_t> rows_of_rank;  ///< of every rank's batch
+  int64_t rows = 0;                   ///< of this rank's input
+  std::vector<int64_t> rows_of_rank;  ///< of every rank's
   int64_t global_rows = 0;
-  /// One per lookup that this rank serves, over the global batch: rank 0's rows first. Ids count from the shard's first
+  /// One per lookup that this rank serves, over the rows of all ranks: rank 0's first. Ids count from the shard's first
   /// row. They point into the vectors below.
   std::vector<Jagged> jagged;
   std::vector<int64_t> values, offsets;
@@ -32,12 +32,12 @@ struct ExchangedIds {
 
 class IdExchange {
  public:
-  /// `served`: per rank the lookups that it serves, the same on all ranks.
-  IdExchange(const models::EmbeddingPlan& plan, std::vector<std::vector<ServedLookup>> served,
+  /// `served`: per rank the lookups that it serves, the same on all ranks. `weighted`: their ids carry weights.
+  IdExchange(const models::EmbeddingPlan& plan, std::vector<std::vector<ServedLookup>> served, bool weighted,
              dist::ProcessGroup& group);
 
-  /// A collective. A batch of no rows takes part with nothing. Reuses what `out` has allocated.
-  void Run(const data::Batch& batch, ExchangedIds& out);
+  /// A collective. An input of no rows takes part with nothing. Reuses what `out` has allocated.
+  void Run(const LookupInput& input, ExchangedIds& out);
 
   const std::vector<std::vector<ServedLookup>>& served() const { return served_; }
 
@@ -47,12 +47,13 @@ class IdExchange {
     std::vector<int64_t> lengths, values, length_splits, value_splits;
     std::vector<float> weights;
   };
-  void Pack(const data::Batch& batch);
+  void Pack(const LookupInput& input);
   void Swap(const ExchangedIds& out);
   void Unpack(ExchangedIds& out);
 
   const models::EmbeddingPlan& plan_;
   const std::vector<std::vector<ServedLookup>> served_;
+  const bool weighted_;
   dist::ProcessGroup& group_;
   Parcel sent_, received_;
 };

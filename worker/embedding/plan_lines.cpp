@@ -24,6 +24,13 @@ std::string Ranks(const std::vector<int>& ranks) {
   return text;
 }
 
+/// The table's name, and its module where another table has that name, too.
+std::string Label(const PlannedTable& table, const std::vector<PlannedTable>& tables) {
+  const auto same = [&](const PlannedTable& other) { return other.name == table.name; };
+  const bool unique = std::count_if(tables.begin(), tables.end(), same) == 1;
+  return table.name + (unique ? "" : " (" + table.module.substr(table.module.rfind("__.") + 3) + ")");
+}
+
 /// Columns as wide as their widest cell.
 std::vector<std::string> Align(const std::vector<std::vector<std::string>>& cells) {
   std::vector<size_t> widths;
@@ -56,7 +63,7 @@ std::vector<std::string> PlanLines(const std::vector<PlannedTable>& tables, cons
       most.memory = std::max(most.memory, cost.memory);
       most.milliseconds = std::max(most.milliseconds, cost.milliseconds);
     }
-    cells.push_back({tables[t].name, std::to_string(tables[t].rows) + " x " + std::to_string(tables[t].dim),
+    cells.push_back({Label(tables[t], tables), std::to_string(tables[t].rows) + " x " + std::to_string(tables[t].dim),
                      ShardingTypeName(placement.type), placement.dense() ? "dense" : "fused", Ranks(placement.ranks),
                      MemoryText(most.memory), Milliseconds(most.milliseconds)});
   }

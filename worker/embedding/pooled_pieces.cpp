@@ -21,8 +21,9 @@ at::Tensor Lengths(const int64_t* offsets, int64_t rows, at::Device device) {
 
 }  // namespace
 
-PooledPieces::PooledPieces(const models::EmbeddingPlan& plan, const std::vector<std::vector<ServedLookup>>& served)
-    : plan_(plan), served_(served) {
+PooledPieces::PooledPieces(const models::EmbeddingPlan& plan, const std::vector<std::vector<ServedLookup>>& served,
+                           int64_t width)
+    : plan_(plan), served_(served), width_(width) {
   for (const auto& of_rank : served) {
     widths_.push_back(std::accumulate(of_rank.begin(), of_rank.end(), int64_t{0},
                                       [](int64_t sum, const auto& lookup) { return sum + lookup.shard.columns; }));
@@ -35,7 +36,7 @@ int64_t PooledPieces::total(int64_t rows) const {
 
 // In the order of the exchanged blocks.
 template <typename Action>
-void PooledPieces::ForEach(const data::Batch& batch, Action action) const {
+void PooledPieces::ForEach(const LookupInput& input, Action action) const {
   int64_t block = 0;
   for (size_t r = 0; r < served_.size(); ++r) {
     int64_t column = 0;
@@ -43,48 +44,48 @@ void PooledPieces::ForEach(const data::Batch& batch, Action action) const {
       const auto& lookup = plan_.lookups[served.lookup];
       const bool mean = plan_.tables[lookup.table].pooling == features::Pooling::kMean;
       action(Piece{block, column, widths_[r], lookup.column + served.shard.column_begin, served.shard.columns,
-                   batch.sparse.offsets.data() + lookup.feature * batch.rows, mean && served.split_rows});
+                   input.lookups[served.lookup].offsets, mean && served.split_rows});
       column += served.shard.columns;
     }
-    block += batch.rows * widths_[r];
+    block += input.rows * widths_[r];
   }
 }
 
-at::Tensor PooledPieces::Join(const at::Tensor& blocks, const data::Batch& batch) const {
-  const int64_t rows = batch.rows;
-  at::Tensor pooled = at::zeros({rows, plan_.pooled_width}, blocks.options());
+at::Tensor PooledPieces::Join(const at::Tensor& blocks, const LookupInput& input) const {
+  const int64_t rows = input.rows;
+  at::Tensor joined = at::zeros({rows, width_}, blocks.options());
   if (!blocks.is_cpu()) {
-    ForEach(batch, [&](const Piece& piece) {
+    ForEach(input, [&](const Piece& piece) {
       const at::Tensor source = blocks.narrow(0, piece.block, rows * piece.width)
                                     .view({rows, piece.width})
                                     .narrow(1, piece.column, piece.columns);
-      pooled.narrow(1, piece.pooled_column, piece.columns)
+      joined.narrow(1, piece.target_column, piece.columns)
           .add_(piece.divide ? source / Lengths(piece.offsets, rows, blocks.device()) : source);
     });
-    return pooled;
+    return joined;
   }
   const float* from = blocks.const_data_ptr<float>();
-  float* to = pooled.data_ptr<float>();
-  ForEach(batch, [&](const Piece& piece) {
+  float* to = joined.data_ptr<float>();
+  ForEach(input, [&](const Piece& piece) {
     for (int64_t b = 0; b < rows; ++b) {
       const float* source = from + piece.block + b * piece.width + piece.column;
-      float* target = to + b * plan_.pooled_width + piece.pooled_column;
+      float* target = to + b * width_ + piece.target_column;
       const float scale = piece.divide ? 1.0f / LengthOf(piece.offsets, b) : 1.0f;
       for (int64_t d = 0; d < piece.columns; ++d) target[d] += source[d] * scale;
     }
   });
-  return pooled;
+  return joined;
 }
 
-at::Tensor PooledPieces::Split(const at::Tensor& gradient, const data::Batch& batch, float scale, float bound) const {
-  const int64_t rows = batch.rows;
+at::Tensor PooledPieces::Split(const at::Tensor& gradient, const LookupInput& input, float scale, float bound) const {
+  const int64_t rows = input.rows;
   at::Tensor blocks = at::empty({total(rows)}, gradient.options());
   // The clamp comes before the division, as a whole table does it.
   if (!blocks.is_cpu()) {
     at::Tensor scaled = gradient * scale;
     if (bound > 0) scaled.clamp_(-bound, bound);
-    ForEach(batch, [&](const Piece& piece) {
-      const at::Tensor source = scaled.narrow(1, piece.pooled_column, piece.columns);
+    ForEach(input, [&](const Piece& piece) {
+      const at::Tensor source = scaled.narrow(1, piece.target_column, piece.columns);
       blocks.narrow(0, piece.block, rows * piece.width)
           .view({rows, piece.width})
           .narrow(1, piece.column, piece.columns)
@@ -94,9 +95,9 @@ at::Tensor PooledPieces::Split(const at::Tensor& gradient, const data::Batch& ba
   }
   const float* from = gradient.const_data_ptr<float>();
   float* to = blocks.data_ptr<float>();
-  ForEach(batch, [&](const Piece& piece) {
+  ForEach(input, [&](const Piece& piece) {
     for (int64_t b = 0; b < rows; ++b) {
-      const float* source = from + b * plan_.pooled_width + piece.pooled_column;
+      const float* source = from + b * width_ + piece.target_column;
       float* target = to + piece.block + b * piece.width + piece.column;
       const float divisor = piece.divide ? LengthOf(piece.offsets, b) : 1.0f;
       for (int64_t d = 0; d < piece.columns; ++d) {

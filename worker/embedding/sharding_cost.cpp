@@ -54,7 +54,7 @@ double Travel(double bytes, const Hardware& hardware) {
 ShardCost DenseCost(const PlannedTable& table, const Hardware& hardware, const Workload& workload) {
   const double elements = static_cast<double>(table.rows) * static_cast<double>(table.dim);
   const double bytes = elements * kValueBytes;
-  const double bags = static_cast<double>(workload.batch_size) * table.lookups;
+  const double bags = static_cast<double>(workload.batch_size) * static_cast<double>(table.lookups);
   const double lookup = bags * (kIdBytes + 2.0 * static_cast<double>(table.dim) * kValueBytes);
   ShardCost cost;
   cost.memory = 4 * bytes + 2 * bags * static_cast<double>(table.dim) * kValueBytes;  // weights, gradient, two averages

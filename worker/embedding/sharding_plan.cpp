@@ -137,27 +137,34 @@ TablePlacement EverywhereWhole(const RankLayout& layout) {
   return placement;
 }
 
-nlohmann::json PlanToJson(const std::string& module, const std::vector<PlannedTable>& tables,
-                          const std::vector<TablePlacement>& placements) {
-  nlohmann::json entries = nlohmann::json::object();
+nlohmann::json PlanToJson(const std::vector<PlannedTable>& tables, const std::vector<TablePlacement>& placements) {
+  nlohmann::json plan = nlohmann::json::object();
   for (size_t i = 0; i < tables.size(); ++i) {
-    entries[tables[i].name] = {{"sharding_type", ShardingTypeName(placements[i].type)},
-                               {"compute_kernel", placements[i].dense() ? "dense" : "fused"},
-                               {"ranks", placements[i].ranks}};
+    plan[tables[i].module][tables[i].name] = {{"sharding_type", ShardingTypeName(placements[i].type)},
+                                              {"compute_kernel", placements[i].dense() ? "dense" : "fused"},
+                                              {"ranks", placements[i].ranks}};
   }
-  return {{module, entries}};
+  return plan;
+}
+
+const nlohmann::json* FindEntry(const nlohmann::json& plan, const PlannedTable& table,
+                                const std::vector<PlannedTable>& tables) {
+  const nlohmann::json* elsewhere = nullptr;
+  if (!plan.is_object()) return nullptr;
+  for (const auto& [module, entries] : plan.items()) {
+    if (!entries.is_object() || !entries.contains(table.name)) continue;
+    if (module == table.module) return &entries.at(table.name);
+    const auto in_it = [&module = module](const PlannedTable& other) { return other.module == module; };
+    if (std::none_of(tables.begin(), tables.end(), in_it)) elsewhere = &entries.at(table.name);
+  }
+  return elsewhere;
 }
 
 std::vector<TablePlacement> PlanFromJson(const nlohmann::json& plan, const std::vector<PlannedTable>& tables,
                                          const RankLayout& layout, const std::string& where) {
   std::vector<TablePlacement> placements;
   for (const PlannedTable& table : tables) {
-    const nlohmann::json* entry = nullptr;
-    if (plan.is_object()) {
-      for (const auto& [module, entries] : plan.items()) {
-        if (entries.is_object() && entries.contains(table.name)) entry = &entries.at(table.name);
-      }
-    }
+    const nlohmann::json* const entry = FindEntry(plan, table, tables);
     const std::string at = where + ": table '" + table.name + "'";
     if (!entry) throw ConfigError(at + " is missing");
     if (!entry->is_object() || !entry->value("sharding_type", nlohmann::json()).is_string()) {

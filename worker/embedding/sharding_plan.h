@@ -57,15 +57,20 @@ TablePlacement EverywhereWhole(const RankLayout& layout);
 
 /// What a plan has to know of a table.
 struct PlannedTable {
+  std::string module;  ///< models::Table::module_path
   std::string name;
   int64_t rows = 0, dim = 0;
   tzrec::protos::ParameterConstraints constraints;  ///< empty: global constraints, then the planner's choice
-  int lookups = 1;                                  ///< features that look it up
+  int64_t lookups = 1;                              ///< of a row of the batch: one a feature, of a sequence its length
 };
 
 /// {module path: {table: {sharding_type, compute_kernel, ranks}}} (parity/train.md 5).
-nlohmann::json PlanToJson(const std::string& module, const std::vector<PlannedTable>& tables,
-                          const std::vector<TablePlacement>& placements);
+nlohmann::json PlanToJson(const std::vector<PlannedTable>& tables, const std::vector<TablePlacement>& placements);
+
+/// The entry of a table of `tables` in such a plan: of its own module, or of one that none of them is in. Null when
+/// there is none.
+const nlohmann::json* FindEntry(const nlohmann::json& plan, const PlannedTable& table,
+                                const std::vector<PlannedTable>& tables);
 
 /// Reads that format; every table of `tables` has to be in it. `where` names the file in errors.
 std::vector<TablePlacement> PlanFromJson(const nlohmann::json& plan, const std::vector<PlannedTable>& tables,

@@ -30,16 +30,11 @@ embedding::Workload WorkloadOf(const tzrec::protos::EasyRecConfig& config, const
   return workload;
 }
 
-/// Sharding type that a checkpoint's plan has for a table; nullopt when it says nothing of use.
-std::optional<ShardingType> SavedType(const nlohmann::json& plan, const std::string& table) {
-  if (!plan.is_object()) return std::nullopt;
-  for (const auto& [module, entries] : plan.items()) {
-    const auto found = entries.is_object() ? entries.find(table) : entries.end();
-    if (found == entries.end() || !found->is_object()) continue;
-    const auto name = found->value("sharding_type", nlohmann::json());
-    if (name.is_string()) return embedding::ParseShardingType(name.get<std::string>());
-  }
-  return std::nullopt;
+/// Sharding type of a plan's entry; nullopt when it says nothing of use.
+std::optional<ShardingType> TypeOf(const nlohmann::json* entry) {
+  if (!entry || !entry->is_object()) return std::nullopt;
+  const auto name = entry->value("sharding_type", nlohmann::json());
+  return name.is_string() ? embedding::ParseShardingType(name.get<std::string>()) : std::nullopt;
 }
 
 void ConstrainToSaved(const std::string& saved, std::vector<embedding::PlannedTable>& tables) {
@@ -47,7 +42,7 @@ void ConstrainToSaved(const std::string& saved, std::vector<embedding::PlannedTa
   const char* text = std::getenv("FORCE_LOAD_SHARDING_PLAN");
   const bool force = text && std::string(text) == "1";
   for (auto& table : tables) {
-    const auto type = SavedType(plan, table.name);
+    const auto type = TypeOf(FindEntry(plan, table, tables));
     if (!type || (*type != ShardingType::kDataParallel && !force)) continue;
     if (table.constraints.sharding_types_size() > 0 || table.constraints.compute_kernels_size() > 0) continue;
     table.constraints.add_sharding_types(ShardingTypeName(*type));

@@ -30,7 +30,7 @@ int RunPlan(const PlanOptions& options) {
   for (const std::string& line : plan.Lines()) std::cout << line << "\n";
   if (options.output.empty()) return 0;
   std::ofstream out(options.output);
-  out << embedding::PlanToJson(models::kTablesPath, plan.tables, plan.plan.placements).dump(1) << "\n";
+  out << embedding::PlanToJson(plan.tables, plan.plan.placements).dump(1) << "\n";
   if (!out.flush()) throw TemporaryError("cannot write " + options.output);
   return 0;
 }

@@ -6,6 +6,7 @@
 #include "worker/config/error.h"
 #include "worker/eval/model_plan.h"
 #include "worker/eval/model_state.h"
+#include "worker/models/sequence_assembly.h"
 #include "worker/train/progress/log.h"
 
 namespace anneal::eval {
@@ -31,8 +32,8 @@ TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::Pro
   const auto planned = PlanModel(config_, network_, AgreedHardware(group), request);
   embedding_ = std::make_unique<embedding::ShardedEmbedding>(network_.plan(), planned.plan.placements,
                                                              embedding::OptimizerSpec{}, group, threads);
-  network_.model().Train(false);
-  network_.model().To(group.device());
+  network_.Train(false);
+  network_.To(group.device());
 }
 
 std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecConfig& config,
@@ -63,17 +64,24 @@ models::Predictions TrainedModel::Predict(const data::Batch& batch) { return Inf
 
 models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding& tables, const data::Batch& batch) {
   const c10::AutoGradMode no_grad(false);
-  const bool training = network.model().training();
-  if (training) network.model().Train(false);
-  const at::Tensor pooled = tables.Forward(batch);
+  const bool training = network.training();
+  if (training) network.Train(false);
+  const embedding::LookedUp found = tables.Forward(batch);
   models::Predictions predictions;
-  if (batch.rows > 0) {
-    const at::Tensor dense = DenseTensor(batch, network.plan().dense_width);
-    predictions = network.Forward(pooled, dense.to(pooled.device()));
-  }
+  if (batch.rows > 0) predictions = network.Forward(MakeInput(network.plan(), batch, found));
   for (auto& [name, value] : predictions.values) value = value.to(at::kCPU, at::kFloat);
-  if (training) network.model().Train(true);
+  if (training) network.Train(true);
   return predictions;
+}
+
+models::NetworkInput MakeInput(const models::EmbeddingPlan& plan, const data::Batch& batch,
+                               const embedding::LookedUp& found) {
+  const auto device = found.pooled.device();
+  models::NetworkInput input{found.pooled, DenseTensor(batch, plan.dense_width).to(device), {}};
+  if (plan.sequence_groups.empty()) return input;
+  const auto layout = models::LayoutOf(plan, batch).Map([&](const at::Tensor& host) { return host.to(device); });
+  input.sequences = models::AssembleSequences(plan, layout, found.elements, input.dense);
+  return input;
 }
 
 at::Tensor DenseTensor(const data::Batch& batch, int64_t dense_width) {

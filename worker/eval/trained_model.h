@@ -52,6 +52,10 @@ class TrainedModel {
 /// Predictions are float32 on the CPU whatever they were computed in and wherever.
 models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding& tables, const data::Batch& batch);
 
+/// What the network reads of a batch whose ids were looked up; without gradients.
+models::NetworkInput MakeInput(const models::EmbeddingPlan& plan, const data::Batch& batch,
+                               const embedding::LookedUp& found);
+
 /// A batch's dense features as a [rows, dense_width] float32 tensor that shares the batch's memory.
 at::Tensor DenseTensor(const data::Batch& batch, int64_t dense_width);
 

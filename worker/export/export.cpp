@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -103,9 +104,11 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
   Answers expected = Ask(model, rows, kVerifyBatches);
   RefuseWhatIsNoNumber(expected, rows);
   ordered_json metrics = Metrics(model, rows, group);
-  if (settings.pooled != TableType::kFp32 || settings.dist_quant) {
+  const bool sequences = !model.network().plan().sequence_groups.empty() && settings.sequence != TableType::kFp32;
+  if (settings.pooled != TableType::kFp32 || settings.dist_quant || sequences) {
     const char* type = settings.dist_quant ? "INT8" : TableTypeName(settings.pooled);
     ordered_json loss = {{"pooled_tables", type}};
+    if (sequences) loss["sequence_tables"] = TableTypeName(settings.sequence);
     RoundTables(model, settings);
     const Answers rounded = Ask(model, rows, kVerifyBatches);
     const Difference lost = Compare(expected, rounded);
@@ -116,7 +119,9 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
     loss["metrics_after"] = metrics;
     report["quantization"] = loss;
     std::ostringstream text;
-    text << "tables as " << type << ": outputs move by " << lost.max << " at most, " << lost.mean << " on average";
+    text << "tables as " << type
+         << (sequences ? std::string(", those of sequences as ") + TableTypeName(settings.sequence) : "")
+         << ": outputs move by " << lost.max << " at most, " << lost.mean << " on average";
     LogInfo(text.str());
     expected = rounded;
   }
@@ -178,6 +183,20 @@ void UseMixedPrecision(eval::TrainedModel& model, const Settings& settings) {
   model.network().set_autocast(compiled ? type : std::nullopt);
 }
 
+/// Sequences are known to TorchScript exports only.
+void CheckSequences(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
+  const auto& groups = config.model_config().feature_groups();
+  const bool sequences = std::any_of(groups.begin(), groups.end(), [](const auto& group) {
+    return group.group_type() == tzrec::protos::SEQUENCE || group.sequence_groups_size() > 0;
+  });
+  if (!sequences) return;
+  if (settings.format != Format::kTorchScript) {
+    throw ConfigError(std::string("--format ") + FormatName(settings.format) +
+                      ": a model with sequence groups is exported as TorchScript only, yet");
+  }
+  if (settings.input_tile != 0) throw ConfigError("INPUT_TILE: not supported yet for a model with sequence groups");
+}
+
 }  // namespace
 
 int RunExport(const ExportOptions& options) {
@@ -206,6 +225,7 @@ int RunExport(const ExportOptions& options) {
   const auto store = options.publish.uri.empty() ? nullptr : io::OpenStore(options.publish.uri, options.publish.s3);
   if (store) io::CheckOutside(options.export_dir, *store);
   const auto group = dist::Connect(topology, at::kCPU);
+  CheckSequences(config, settings);
   const std::string chosen = ChooseCheckpoint(config, options.checkpoint_path);
   train::ProgressServer server(true);
   train::Progress progress;

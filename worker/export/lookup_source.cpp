@@ -35,6 +35,104 @@ const char* BagSum(TableType type) {
   }
 }
 
+/// A method that pools the rows of bags.
+std::string BagMethod(const std::string& name, TableType type) {
+  return "def " + name +
+         R"((self, table: Tensor, values: Tensor, lengths: Tensor, weights: Optional[Tensor], mean: bool) -> Tensor:
+    rows = table.size(0)
+    ids = torch.where((values < 0) | (values >= rows), torch.zeros_like(values), values)
+    offsets = torch.cumsum(lengths, 0) - lengths
+)" + BagSum(type) +
+         R"(    if mean:
+        pooled = pooled / torch.clamp(lengths, min=1).to(pooled.dtype).unsqueeze(1)
+    return pooled
+
+)";
+}
+
+/// rows [elements, D] of sequences of these lengths -> [B, T, D], T columns of `position`, zeros behind each row's end.
+constexpr const char* kPadMethod = R"(def pad(self, rows: Tensor, lengths: Tensor, position: Tensor) -> Tensor:
+    first = (torch.cumsum(lengths, 0) - lengths).unsqueeze(1)
+    inside = position < lengths.unsqueeze(1)
+    index = torch.where(inside, first + position, torch.zeros_like(position))
+    some = torch.cat([rows, torch.zeros([1, rows.size(1)], dtype=rows.dtype, device=rows.device)], 0)
+    padded = torch.index_select(some, 0, index.reshape([-1])).reshape([index.size(0), index.size(1), rows.size(1)])
+    return padded * inside.unsqueeze(2).to(padded.dtype)
+
+)";
+
+/// Statements that make the tensors of the plan's sequence groups, and their names.
+class SequenceStatements {
+ public:
+  SequenceStatements(const models::EmbeddingPlan& plan, const features::FeatureSet& features)
+      : plan_(plan), features_(features) {
+    for (size_t g = 0; g < plan.sequence_groups.size(); ++g) Add(plan.sequence_groups[g], std::to_string(g));
+  }
+
+  std::string text() const { return text_.str(); }
+  const std::string& results() const { return results_; }  ///< ", query_0, sequence_0, ..."
+
+ private:
+  std::string Element(const models::SequencePart& part, const std::string& lengths) const {
+    for (const models::Lookup& lookup : plan_.lookups) {
+      const models::Table& table = plan_.tables[lookup.table];
+      if (!table.sequence || lookup.feature != part.feature || lookup.column != part.column) continue;
+      return "self.element(" + Attribute(table.state_name()) + ", values_" + std::to_string(part.feature) + ", " +
+             lengths + ", None, " + (table.pooling == features::Pooling::kMean ? "True" : "False") + ")";
+    }
+    return "";
+  }
+
+  void Add(const models::SequenceGroup& group, const std::string& g) {
+    if (!group.query.empty()) {
+      text_ << "    query_" << g << " = torch.cat([";
+      for (const models::SequencePart& part : group.query) {
+        const std::string columns = std::to_string(part.column) + ":" + std::to_string(part.column + part.width);
+        text_ << (part.looked_up ? Element(part, "lengths_" + std::to_string(part.feature))
+                                 : "dense[:, " + columns + "]")
+              << (&part == &group.query.back() ? "" : ", ");
+      }
+      text_ << "], 1)
+               ";
+          results_ += ", query_" + g;
+    }
+    for (size_t p = 0; p < group.sequence.size(); ++p) {
+      const models::SequencePart& part = group.sequence[p];
+      const std::string f = std::to_string(part.feature), name = "part_" + g + "_" + std::to_string(p);
+      std::string lengths = "lengths_" + f, rows;
+      if (part.looked_up) {
+        rows = Element(part, "torch.ones_like(values_" + f + ")");
+      } else {
+        const std::string key = features_.dense_sequences()[part.feature]->name;
+        lengths = "dense_lengths_" + f;
+        text_ << "    " << lengths << " = data[" << Quote(key + ".lengths")
+              << "].to(d, 4)
+                 ";
+            rows = "data[" + Quote(key + ".values") + "].to(d, 6).reshape([-1, " + std::to_string(part.width) + "])";
+      }
+      if (p == 0) {
+        text_ << "    length_" << g << " = " << lengths << "
+    position_" << g << " = torch.arange(max(int(length_" << g
+              << ".max()), 1), device=d).unsqueeze(0)
+";
+      }
+      text_ << "    " << name << " = self.pad(" << rows << ", " << lengths << ", position_" << g
+            << ")
+               ";
+    }
+    text_ << "    sequence_" << g << " = torch.cat([";
+    for (size_t p = 0; p < group.sequence.size(); ++p) text_ << (p > 0 ? ", " : "") << "part_" << g << "_" << p;
+    text_ << "], 2)
+        mask_ " << g << " = position_ " << g << " < length_ " << g << ".unsqueeze(1) ";
+                                                    results_ += ", sequence_" + g + ", length_" + g + ", mask_" + g;
+  }
+
+  const models::EmbeddingPlan& plan_;
+  const features::FeatureSet& features_;
+  std::ostringstream text_;
+  std::string results_;
+};
+
 }  // namespace
 
 std::string Quote(const std::string& text) {
@@ -61,18 +159,11 @@ std::string LookupSource(const models::EmbeddingPlan& plan, const features::Feat
   const auto tiled = [&settings](const features::Feature& feature, int mode) {
     return settings.input_tile == mode && feature.side == "user";
   };
+  const SequenceStatements sequences(plan, features);
   std::ostringstream s;
-  s << R"(
-def bag(self, table: Tensor, values: Tensor, lengths: Tensor, weights: Optional[Tensor], mean: bool) -> Tensor:
-    rows = table.size(0)
-    ids = torch.where((values < 0) | (values >= rows), torch.zeros_like(values), values)
-    offsets = torch.cumsum(lengths, 0) - lengths
-)" << BagSum(settings.pooled)
-    << R"(    if mean:
-        pooled = pooled / torch.clamp(lengths, min=1).to(pooled.dtype).unsqueeze(1)
-    return pooled
-
-def lookup(self, data: Dict[str, Tensor], device: str) -> Tuple[Tensor, Tensor]:
+  s << "\n" << BagMethod("bag", settings.pooled);
+  if (!plan.sequence_groups.empty()) s << BagMethod("element", settings.sequence) << kPadMethod;
+  s << R"(def lookup(self, data: Dict[str, Tensor], device: str) -> List[Tensor]:
     d = torch.device(device)
 )";
   if (settings.input_tile) s << "    tiles = int(data[\"batch_size\"])\n";
@@ -88,6 +179,7 @@ def lookup(self, data: Dict[str, Tensor], device: str) -> Tuple[Tensor, Tensor]:
   s << "    pooled = torch.cat([\n";
   for (const auto& lookup : plan.lookups) {
     const auto& table = plan.tables[lookup.table];
+    if (table.sequence) continue;
     const std::string i = std::to_string(lookup.feature);
     s << "        self.bag(" << Attribute(table.state_name()) << ", values_" << i << ", lengths_" << i << ", "
       << (features.weighted() ? "weights_" + i : "None") << ", "
@@ -105,8 +197,14 @@ def lookup(self, data: Dict[str, Tensor], device: str) -> Tuple[Tensor, Tensor]:
     }
     s << "    ], 1)\n";
   }
-  s << "    return pooled, dense\n";
+  s << sequences.text() << "    return [pooled, dense" << sequences.results() << "]\n";
   return s.str();
+}
+
+size_t LookupResults(const models::EmbeddingPlan& plan) {
+  size_t results = 2;
+  for (const auto& group : plan.sequence_groups) results += group.query.empty() ? 3 : 4;
+  return results;
 }
 
 }  // namespace anneal::exporting

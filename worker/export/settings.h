@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "worker/embedding/lookup_input.h"
 #include "worker/export/table_type.h"
 
 namespace anneal::exporting {
@@ -32,6 +33,11 @@ struct Settings {
   /// What model_acc.json says of the above, in its order: the environment's own text where it is set.
   std::vector<std::pair<std::string, std::string>> acceleration;
 };
+
+/// What the tables of a kind are packed as.
+inline TableType TypeOf(embedding::LookupKind kind, const Settings& settings) {
+  return kind == embedding::LookupKind::kPooled ? settings.pooled : settings.sequence;
+}
 
 /// A flag wins over an unset variable; a flag and a variable that say different things are a ConfigError that names
 /// both. Variables: ENABLE_AOT, UNIFIED_AOT, ENABLE_TRT, USE_RTP, USE_DISTRIBUTED_EMBEDDING, QUANT_EMB, QUANT_EC_EMB,

@@ -59,31 +59,76 @@ struct OperatorResolver : torch::jit::Resolver {
   }
 };
 
+/// "found[0], found[1], ...": the results of lookup.
+std::string Found(size_t count) {
+  std::string text;
+  for (size_t i = 0; i < count; ++i) text += (i > 0 ? ", found[" : "found[") + std::to_string(i) + "]";
+  return text;
+}
+
 /// forward: dictionary in, lookups, dense model, dictionary out.
-std::string ForwardSource(const std::vector<std::string>& names) {
+std::string ForwardSource(const std::vector<std::string>& names, size_t inputs) {
   std::vector<size_t> order(names.size());
   std::iota(order.begin(), order.end(), 0);
   return R"(
 def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Tensor]:
-    pooled, dense = self.lookup(data, device)
-    outputs = self.model.dense_forward(pooled, dense)
-)" + ReturnOutputs(names, order);
+    found = self.lookup(data, device)
+    outputs = self.model.dense_forward()" +
+         Found(inputs) + ")\n" + ReturnOutputs(names, order);
+}
+
+/// A network's input as the positional arguments of dense_forward, in the order of lookup's results.
+struct FlatInput {
+  torch::jit::Stack values;
+  std::vector<std::string> names;
+};
+
+FlatInput FlattenInput(const models::NetworkInput& input) {
+  FlatInput flat{{input.pooled, input.dense}, {"pooled", "dense"}};
+  for (size_t g = 0; g < input.sequences.size(); ++g) {
+    const nn::Sequence& sequence = input.sequences[g];
+    const auto add = [&](const char* name, const at::Tensor& tensor) {
+      flat.values.emplace_back(tensor);
+      flat.names.push_back(name + std::to_string(g));
+    };
+    if (sequence.query.defined()) add("query_", sequence.query);
+    add("sequence_", sequence.sequence);
+    add("length_", sequence.length);
+    add("mask_", sequence.mask);
+  }
+  return flat;
+}
+
+models::NetworkInput UnflattenInput(const models::EmbeddingPlan& plan, const torch::jit::Stack& stack) {
+  auto next = stack.begin();
+  const auto take = [&] { return (next++)->toTensor(); };
+  models::NetworkInput input;
+  input.pooled = take();
+  input.dense = take();
+  for (const auto& group : plan.sequence_groups) {
+    nn::Sequence& sequence = input.sequences.emplace_back();
+    if (!group.query.empty()) sequence.query = take();
+    sequence.sequence = take();
+    sequence.length = take();
+    sequence.mask = take();
+  }
+  return input;
 }
 
 /// Traces Network::Forward as a method of `owner`, which holds the dense parameters.
 void TraceDense(eval::TrainedModel& model, Module owner, const data::Batch& sample) {
-  const at::Tensor pooled = model.embedding().Forward(sample);
-  const at::Tensor dense = eval::DenseTensor(sample, model.network().plan().dense_width);
-  model.network().model().Train(false);
-  const auto forward = [&model](torch::jit::Stack inputs) -> torch::jit::Stack {
-    const auto predictions = model.network().Forward(inputs.at(0).toTensor(), inputs.at(1).toTensor());
+  const auto& plan = model.network().plan();
+  const auto inputs = FlattenInput(eval::MakeInput(plan, sample, model.embedding().Forward(sample)));
+  model.network().Train(false);
+  const auto forward = [&](torch::jit::Stack stack) -> torch::jit::Stack {
+    const auto predictions = model.network().Forward(UnflattenInput(plan, stack));
     std::vector<c10::IValue> outputs;
     for (const auto& [name, value] : predictions.values) outputs.emplace_back(value);
     return {c10::ivalue::Tuple::create(std::move(outputs))};
   };
   const auto no_names = [](const at::Tensor&) { return std::string(); };
-  const auto traced = torch::jit::tracer::trace({pooled, dense}, forward, no_names, /*strict=*/true,
-                                                /*force_outplace=*/false, &owner, {"pooled", "dense"});
+  const auto traced = torch::jit::tracer::trace(inputs.values, forward, no_names, /*strict=*/true,
+                                                /*force_outplace=*/false, &owner, inputs.names);
   auto* function = owner._ivalue()->compilation_unit()->create_function(
       c10::QualifiedName(*owner.type()->name(), "dense_forward"), traced.first->graph);
   owner.type()->addMethod(function);
@@ -126,7 +171,8 @@ void AddTables(eval::TrainedModel& model, const Settings& settings, Module& root
     if (shard.rows != shard.global_rows) throw ConfigError("an export runs in one process");
     const at::Tensor weights = at::from_blob(shard.data, {shard.rows, shard.dim}, at::kFloat);
     // Packed bytes cannot be a parameter: those are floating point.
-    Register(root, shard.name, PackTable(weights, settings.pooled, shard.name), settings.pooled != TableType::kFp32);
+    const TableType type = TypeOf(shard.kind, settings);
+    Register(root, shard.name, PackTable(weights, type, shard.name), type != TableType::kFp32);
   }
 }
 
@@ -152,7 +198,7 @@ std::string DenseGraph(const ScriptedParts& parts) {
 void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
                       const std::string& folder) {
   ScriptedParts parts = BuildModule(model, sample, settings);
-  const std::string source = ForwardSource(model.network().prediction_names());
+  const std::string source = ForwardSource(model.network().prediction_names(), LookupResults(model.network().plan()));
   Define(parts.root, source);
   parts.root.eval();
   SaveModule(parts.root, folder + "/scripted_model.pt");
@@ -167,9 +213,10 @@ void WriteSparsePart(eval::TrainedModel& model, const data::Batch& sample, const
   const Boundary boundary = BoundaryOf(plan);
   const std::string source = R"(
 def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Tensor]:
-    pooled, dense = self.lookup(data, device)
+    found = self.lookup(data, device)
     return {)" + Quote(boundary.pooled) +
-                             ": pooled" + (plan.dense_width > 0 ? ", " + Quote(boundary.dense) + ": dense}\n" : "}\n");
+                             ": found[0]" +
+                             (plan.dense_width > 0 ? ", " + Quote(boundary.dense) + ": found[1]}\n" : "}\n");
   Define(parts.root, source);
   parts.root.eval();
   SaveModule(parts.root, folder + "/scripted_sparse_model.pt");

@@ -19,10 +19,9 @@ struct Contents {
   bool tables = true, dense = true;
 };
 
-/// A module with the methods `lookup` (lookup_source.h; when it holds the tables) and model.dense_forward(pooled,
-/// dense)
-/// -> outputs in the order of prediction_names() (when it holds the dense parameters). `sample` is any batch with rows:
-/// it traces the graph and sizes nothing.
+/// A module with the methods `lookup` (lookup_source.h; when it holds the tables) and model.dense_forward(...)
+/// of lookup's results -> outputs in the order of prediction_names() (when it holds the dense parameters). `sample` is
+/// any batch with rows: it traces the graph and sizes nothing.
 struct ScriptedParts {
   torch::jit::Module root;
   std::string lookup_source;

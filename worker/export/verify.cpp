@@ -118,8 +118,9 @@ Difference Compare(const Answers& a, const Answers& b) {
 void RoundTables(eval::TrainedModel& model, const Settings& settings) {
   for (const auto& shard : model.embedding().weights()) {
     at::Tensor weights = at::from_blob(shard.data, {shard.rows, shard.dim}, at::kFloat);
+    const TableType type = TypeOf(shard.kind, settings);
     weights.copy_(settings.dist_quant ? UnpackDistRows(PackDistRows(weights, shard.name))
-                                      : UnpackTable(PackTable(weights, settings.pooled, shard.name), settings.pooled));
+                                      : UnpackTable(PackTable(weights, type, shard.name), type));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "worker/config/error.h"
+#include "worker/nn/sequence_encoder.h"
 
 namespace anneal::models {
 namespace {
@@ -28,11 +29,19 @@ Wide WideSettings(const tzrec::protos::ModelConfig& model) {
   return wide;
 }
 
+/// Of the feature's own configuration, which a sequence_feature holds among others.
 tzrec::protos::ParameterConstraints ConstraintsOf(const features::Feature& feature,
                                                   const tzrec::protos::EasyRecConfig& config) {
   const auto& entry = config.feature_configs(feature.config_index);
   if (entry.has_id_feature()) return entry.id_feature().embedding_constraints();
   if (entry.has_raw_feature()) return entry.raw_feature().embedding_constraints();
+  if (entry.has_sequence_id_feature()) return entry.sequence_id_feature().embedding_constraints();
+  if (entry.has_sequence_raw_feature()) return entry.sequence_raw_feature().embedding_constraints();
+  for (const auto& sub : entry.sequence_feature().features()) {
+    const std::string in = entry.sequence_feature().sequence_name() + "__";
+    if (in + sub.id_feature().feature_name() == feature.name) return sub.id_feature().embedding_constraints();
+    if (in + sub.raw_feature().feature_name() == feature.name) return sub.raw_feature().embedding_constraints();
+  }
   return {};
 }
 
@@ -52,33 +61,124 @@ class Planner {
  private:
   void AddGroup(const FeatureGroupConfig& config) {
     const std::string where = "feature group '" + config.group_name() + "'";
-    const auto type = config.group_type();
-    if (type != tzrec::protos::DEEP && type != tzrec::protos::WIDE) {
-      throw ConfigError(where + ": group_type " + FeatureGroupType_Name(type) + " is not supported yet");
+    switch (config.group_type()) {
+      case tzrec::protos::DEEP:
+      case tzrec::protos::WIDE:
+        return AddPlainGroup(config, where);
+      case tzrec::protos::SEQUENCE:
+        NoNested(config, where);
+        AddSequenceGroup(config.group_name(), config.feature_names(), Suffix(config), where);
+        return;
+      default:
+        throw ConfigError(where + ": group_type " + FeatureGroupType_Name(config.group_type()) +
+                          " is not supported yet");
     }
-    if (config.sequence_groups_size() > 0) throw ConfigError(where + ": sequence_groups are not supported yet");
+  }
+
+  template <typename Config>
+  static std::string Suffix(const Config& config) {
+    return config.has_embedding_name_suffix() ? "_" + config.embedding_name_suffix() : "";
+  }
+
+  static void NoNested(const FeatureGroupConfig& config, const std::string& where) {
+    if (config.sequence_groups_size() > 0 || config.sequence_encoders_size() > 0) {
+      throw ConfigError(where + ": sequence_groups and sequence_encoders belong into a DEEP group");
+    }
+  }
+
+  const features::Feature& Find(const std::string& name, const std::string& where) const {
+    const features::Feature* feature = features_.Find(name);
+    if (!feature) throw ConfigError(where + ": there is no feature '" + name + "'");
+    return *feature;
+  }
+
+  void AddPlainGroup(const FeatureGroupConfig& config, const std::string& where) {
+    const bool wide = config.group_type() == tzrec::protos::WIDE;
+    if (wide) NoNested(config, where);
     Group group;
     group.name = config.group_name();
-    group.type = type;
+    group.type = config.group_type();
     for (const auto& name : config.feature_names()) {
-      const features::Feature* feature = features_.Find(name);
-      if (!feature) throw ConfigError(where + ": there is no feature '" + name + "'");
-      Block block;
-      if (feature->sparse) {
-        const Lookup& lookup = LookupOf(*feature, config, where);
+      const features::Feature& feature = Find(name, where);
+      if (feature.sequence) throw ConfigError(where + ": '" + name + "' is a sequence; sequence_groups take those");
+      if (wide && !feature.sparse) throw ConfigError(where + ": the dense feature '" + name + "' cannot be WIDE");
+      Block block{false, feature.dense_column, feature.value_dim};
+      if (feature.sparse) {
+        Table table = TableOf(feature, Suffix(config));
+        if (wide) {
+          table.name = feature.table + "_wide" + Suffix(config);
+          table.dim = wide_.dim;
+          if (!wide_.init_fn.empty()) table.init_fn = wide_.init_fn;
+        }
+        const Lookup& lookup = LookupOf(feature, table, where);
         block = {true, lookup.column, lookup.dim};
-      } else {
-        if (type == tzrec::protos::WIDE) throw ConfigError(where + ": the dense feature '" + name + "' cannot be WIDE");
-        block = {false, feature->dense_column, feature->value_dim};
       }
       group.features.push_back(name);
       group.feature_dims.push_back(block.width);
-      group.width += block.width;
+      group.assembled_width += block.width;
       Append(group.blocks, block);
     }
-    group.assembled_width = group.width;
+    group.width = group.assembled_width;
+    AddEncoders(config, where, group);
     if (group.width == 0) throw ConfigError(where + ": it has no features");
     plan_.groups.push_back(std::move(group));
+  }
+
+  /// parity/models.md 2.2
+  void AddEncoders(const FeatureGroupConfig& config, const std::string& where, Group& group) {
+    if ((config.sequence_groups_size() > 0) != (config.sequence_encoders_size() > 0)) {
+      throw ConfigError(where + ": sequence_groups and sequence_encoders need each other");
+    }
+    std::map<std::string, int> nested;
+    for (const auto& sequence : config.sequence_groups()) {
+      const bool inherits = !sequence.has_group_name() && config.sequence_groups_size() == 1;
+      const std::string name = inherits ? config.group_name() : sequence.group_name();
+      if (name.empty()) throw ConfigError(where + ": each of several sequence_groups needs a group_name");
+      const std::string suffix = sequence.has_embedding_name_suffix() ? Suffix(sequence) : Suffix(config);
+      nested[name] = AddSequenceGroup(name, sequence.feature_names(), suffix, "sequence group '" + name + "'");
+    }
+    for (int i = 0; i < config.sequence_encoders_size(); ++i) {
+      const auto& encoder = config.sequence_encoders(i);
+      const std::string& input = nn::EncoderInput(encoder);
+      const auto found = input.empty() && nested.size() == 1 ? nested.begin() : nested.find(input);
+      if (found == nested.end()) {
+        throw ConfigError(where + ": sequence_encoders[" + std::to_string(i) + "]: there is no sequence group '" +
+                          input + "' in this group");
+      }
+      group.encoders.push_back({encoder, found->second});
+      group.features.push_back(group.name + "_seq_encoder_" + std::to_string(i));
+      group.feature_dims.push_back(nn::EncodedWidth(encoder, plan_.sequence_groups[found->second].sequence_width));
+      group.width += group.feature_dims.back();
+    }
+    for (const auto& [name, index] : nested) {
+      const auto reads = [index = index](const Encoder& encoder) { return encoder.input == index; };
+      if (std::none_of(group.encoders.begin(), group.encoders.end(), reads)) {
+        throw ConfigError(where + ": no sequence encoder reads sequence group '" + name + "'");
+      }
+    }
+  }
+
+  template <typename Names>
+  int AddSequenceGroup(const std::string& name, const Names& feature_names, const std::string& suffix,
+                       const std::string& where) {
+    if (plan_.FindSequenceGroup(name)) throw ConfigError(where + ": the name is used twice");
+    SequenceGroup group;
+    group.name = name;
+    for (const auto& feature_name : feature_names) {
+      const features::Feature& feature = Find(feature_name, where);
+      SequencePart part{false, feature.index, feature.dense_column, feature.value_dim};
+      if (feature.sparse) {
+        Table table = TableOf(feature, suffix);
+        table.sequence = true;
+        const Lookup& lookup = LookupOf(feature, table, where);
+        part = {true, feature.index, lookup.column, lookup.dim};
+      }
+      (feature.sequence ? group.sequence : group.query).push_back(part);
+      (feature.sequence ? group.sequence_width : group.query_width) += part.width;
+    }
+    if (group.sequence.empty()) throw ConfigError(where + ": it has no sequence feature");
+    plan_.sequence_groups.push_back(std::move(group));
+    return static_cast<int>(plan_.sequence_groups.size()) - 1;
   }
 
   static void Append(std::vector<Block>& blocks, const Block& block) {
@@ -92,33 +192,33 @@ class Planner {
     blocks.push_back(block);
   }
 
-  const Lookup& LookupOf(const features::Feature& feature, const FeatureGroupConfig& group, const std::string& where) {
-    Table table{feature.table,     feature.num_embeddings, feature.embedding_dim,          feature.init_fn,
-                feature.trainable, feature.pooling,        ConstraintsOf(feature, config_)};
-    if (group.group_type() == tzrec::protos::WIDE) {
-      table.name += "_wide";
-      table.dim = wide_.dim;
-      if (!wide_.init_fn.empty()) table.init_fn = wide_.init_fn;
-    }
-    if (group.has_embedding_name_suffix()) table.name += "_" + group.embedding_name_suffix();
+  Table TableOf(const features::Feature& feature, const std::string& suffix) const {
+    return {feature.table + suffix, feature.num_embeddings, feature.embedding_dim,          feature.init_fn,
+            feature.trainable,      feature.pooling,        ConstraintsOf(feature, config_)};
+  }
+
+  const Lookup& LookupOf(const features::Feature& feature, const Table& table, const std::string& where) {
     const int index = Share(table, feature.name, where);
     for (const Lookup& lookup : plan_.lookups) {
       if (lookup.feature == feature.index && lookup.table == index) return lookup;
     }
-    plan_.lookups.push_back({feature.index, index, plan_.pooled_width, table.dim});
-    plan_.pooled_width += table.dim;
+    int64_t& width = table.sequence ? plan_.element_width : plan_.pooled_width;
+    plan_.lookups.push_back(
+        {feature.index, index, width, table.dim, feature.sequence, feature.sequence ? feature.sequence_length : 1});
+    width += table.dim;
     return plan_.lookups.back();
   }
 
   int Share(const Table& table, const std::string& feature, const std::string& where) {
-    const auto [found, inserted] = table_index_.try_emplace(table.name, static_cast<int>(plan_.tables.size()));
+    const auto [found, inserted] =
+        table_index_.try_emplace({table.sequence, table.name}, static_cast<int>(plan_.tables.size()));
     if (inserted) {
       plan_.tables.push_back(table);
       return found->second;
     }
     Table& other = plan_.tables[found->second];
     if (other.rows != table.rows || other.dim != table.dim || other.init_fn != table.init_fn ||
-        other.pooling != table.pooling) {
+        (other.pooling != table.pooling && !table.sequence)) {
       throw ConfigError(where + ": feature '" + feature + "' can not share embedding '" + table.name +
                         "': rows, width, pooling and init_fn have to agree");
     }
@@ -134,7 +234,7 @@ class Planner {
   const tzrec::protos::EasyRecConfig& config_;
   const Wide wide_;
   EmbeddingPlan plan_;
-  std::map<std::string, int> table_index_;
+  std::map<std::pair<bool, std::string>, int> table_index_;
 };
 
 }  // namespace
@@ -147,6 +247,8 @@ std::string Table::module_path() const {
 std::string Table::state_name() const {
   return module_path() + (sequence ? ".embeddings." : ".embedding_bags.") + name + ".weight";
 }
+
+std::string Table::unique_name() const { return sequence ? module_path() + "." + name : name; }
 
 const Group* EmbeddingPlan::FindGroup(const std::string& name) const {
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.name == name; });

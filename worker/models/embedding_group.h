@@ -28,6 +28,8 @@ struct Table {
   std::string module_path() const;
   /// "<module path>.embedding_bags.<name>.weight", of a sequence table "<module path>.embeddings.<name>.weight"
   std::string state_name() const;
+  /// Its name; with the module of a sequence table, whose name a bag table may have as well.
+  std::string unique_name() const;
 };
 
 /// One feature looking up one table: columns [column, column + dim) of the pooled matrix [B, pooled_width], or, in a
@@ -40,6 +42,7 @@ struct Lookup {
   int64_t column = 0;
   int64_t dim = 0;
   bool per_element = false;  ///< a sequence feature
+  int64_t length = 1;        ///< elements of a row at the most, 0: unknown; 1 unless per_element
 };
 
 /// A run of columns of a group, copied from the pooled matrix or from the dense matrix.

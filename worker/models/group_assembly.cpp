@@ -20,6 +20,7 @@ constexpr int64_t kRowsPerTask = 256;
 at::Tensor Assemble(const Group& group, const at::Tensor& pooled, const at::Tensor& dense) {
   std::vector<at::Tensor> parts;
   parts.reserve(group.blocks.size());
+  if (group.blocks.empty()) return pooled.narrow(1, 0, 0);
   for (const Block& block : group.blocks) {
     parts.push_back((block.pooled ? pooled : dense).narrow(1, block.column, block.width));
   }
@@ -32,13 +33,13 @@ bool InRows(const at::Tensor& tensor) {
 
 /// Assemble in one pass over the rows, where that can be.
 at::Tensor AssembleRows(const Group& group, const at::Tensor& pooled, const at::Tensor& dense) {
-  if (group.blocks.size() == 1 || !InRows(pooled) || !InRows(dense)) return Assemble(group, pooled, dense);
-  at::Tensor assembled = at::empty({pooled.size(0), group.width}, pooled.options());
+  if (group.blocks.size() <= 1 || !InRows(pooled) || !InRows(dense)) return Assemble(group, pooled, dense);
+  at::Tensor assembled = at::empty({pooled.size(0), group.assembled_width}, pooled.options());
   const float *const from_pooled = pooled.const_data_ptr<float>(), *const from_dense = dense.const_data_ptr<float>();
   float* const out = assembled.data_ptr<float>();
   at::parallel_for(0, pooled.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      float* target = out + b * group.width;
+      float* target = out + b * group.assembled_width;
       for (const Block& block : group.blocks) {
         const float* row = block.pooled ? from_pooled + b * pooled.stride(0) : from_dense + b * dense.stride(0);
         std::memcpy(target, row + block.column, sizeof(float) * static_cast<size_t>(block.width));

@@ -9,9 +9,9 @@
 
 namespace anneal::models {
 
-/// One [B, Group::width] float32 tensor per group of the plan, in its order; a group that is one run of columns is a
-/// view. pooled [B, pooled_width], dense [B, dense_width]; the dense matrix gets no gradient. The plan has to live as
-/// long as the graph.
+/// One [B, Group::assembled_width] float32 tensor per group of the plan, in its order; a group that is one run of
+/// columns is a view. pooled [B, pooled_width], dense [B, dense_width]; the dense matrix gets no gradient. The plan has
+/// to live as long as the graph.
 ///
 /// Backward writes every column of the pooled gradient once. Autograd's own slices would each fill a whole matrix with
 /// zeros and add them up; the sums are the same, in the same order.

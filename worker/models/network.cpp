@@ -60,6 +60,7 @@ Network::Network(const tzrec::protos::EasyRecConfig& config, const features::Fea
       label_fields_(config.data_config().label_fields().begin(), config.data_config().label_fields().end()),
       sample_weight_fields_(config.data_config().sample_weight_fields().begin(),
                             config.data_config().sample_weight_fields().end()),
+      encoders_(plan_),
       model_(MakeModel({config.model_config(), plan_, label_fields_, sample_weight_fields_})) {
   for (const auto* feature : features.sparse()) sparse_index_[feature->name] = feature->index;
   for (const Head& head : model_->heads()) {
@@ -70,6 +71,28 @@ Network::Network(const tzrec::protos::EasyRecConfig& config, const features::Fea
       if (!session.empty()) SparseIndex(session, "session_name");
     }
   }
+}
+
+std::vector<nn::NamedTensor> Network::DenseParameters() const {
+  auto parameters = encoders_.NamedParameters("model.embedding_group");
+  for (auto& entry : model_->NamedParameters("model")) parameters.push_back(std::move(entry));
+  return parameters;
+}
+
+std::vector<nn::NamedTensor> Network::Buffers() const {
+  auto buffers = encoders_.NamedBuffers("model.embedding_group");
+  for (auto& entry : model_->NamedBuffers("model")) buffers.push_back(std::move(entry));
+  return buffers;
+}
+
+void Network::To(at::Device device) {
+  encoders_.To(device);
+  model_->To(device);
+}
+
+void Network::Train(bool on) {
+  encoders_.Train(on);
+  model_->Train(on);
 }
 
 std::vector<std::string> Network::prediction_names() const {
@@ -88,11 +111,16 @@ std::vector<std::string> Network::loss_names() const {
   return names;
 }
 
-Predictions Network::Forward(const at::Tensor& pooled, const at::Tensor& dense) {
-  const nn::Autocast autocast(autocast_, pooled.device().type());
-  const std::vector<at::Tensor> assembled = AssembleGroups(plan_, pooled, dense);
+Predictions Network::Forward(const NetworkInput& input) {
+  const nn::Autocast autocast(autocast_, input.pooled.device().type());
+  const std::vector<at::Tensor> assembled = AssembleGroups(plan_, input.pooled, input.dense);
   Groups groups;
-  for (size_t g = 0; g < assembled.size(); ++g) groups.plain.emplace(plan_.groups[g].name, assembled[g]);
+  for (size_t g = 0; g < assembled.size(); ++g) {
+    groups.plain.emplace(plan_.groups[g].name, encoders_.Encode(g, assembled[g], input.sequences));
+  }
+  for (size_t g = 0; g < input.sequences.size(); ++g) {
+    groups.sequences.emplace(plan_.sequence_groups[g].name, input.sequences[g]);
+  }
   const std::vector<at::Tensor> outputs = model_->Forward(groups);
   Predictions predictions;
   for (size_t i = 0; i < outputs.size(); ++i) Predict(model_->heads()[i], outputs[i], predictions);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "worker/data/batch.h"
+#include "worker/models/group_encoders.h"
 #include "worker/models/model.h"
 #include "worker/nn/autocast.h"
 
@@ -31,13 +32,19 @@ struct Targets {
   Targets Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;
 };
 
+/// What a batch is to the network, of B rows and on one device.
+struct NetworkInput {
+  at::Tensor pooled;                    ///< [B, plan().pooled_width] float32
+  at::Tensor dense;                     ///< [B, plan().dense_width] float32
+  std::vector<nn::Sequence> sequences;  ///< of the plan's sequence groups
+};
+
 class Network {
  public:
   /// Everything from the config; throws ConfigError.
   Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features);
 
   const EmbeddingPlan& plan() const { return plan_; }
-  Model& model() { return *model_; }
   const std::vector<Head>& heads() const { return model_->heads(); }
   const std::vector<std::string>& label_fields() const { return label_fields_; }
 
@@ -50,16 +57,20 @@ class Network {
   /// Names of the losses in the order of ComputeLosses.
   std::vector<std::string> loss_names() const;
 
-  /// pooled [B, plan().pooled_width], dense [B, plan().dense_width] -> predictions.
-  Predictions Forward(const at::Tensor& pooled, const at::Tensor& dense);
+  Predictions Forward(const NetworkInput& input);
   /// On the host; may share memory with the batch. Throws DataError for a label that is no class.
   Targets MakeTargets(const data::Batch& batch) const;
   /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3. `targets` where the predictions are.
   Losses ComputeLosses(const Predictions& predictions, const Targets& targets) const;
 
   /// Trainable dense parameters and buffers under their complete state names ("model.deep_mlp...").
-  std::vector<nn::NamedTensor> DenseParameters() const { return model_->NamedParameters("model"); }
-  std::vector<nn::NamedTensor> Buffers() const { return model_->NamedBuffers("model"); }
+  std::vector<nn::NamedTensor> DenseParameters() const;
+  std::vector<nn::NamedTensor> Buffers() const;
+
+  /// See nn::Module.
+  void To(at::Device device);
+  void Train(bool on = true);
+  bool training() const { return model_->training(); }
 
   /// Index of a label column in Batch::labels.
   int LabelIndex(const std::string& name) const;
@@ -70,6 +81,7 @@ class Network {
   EmbeddingPlan plan_;
   std::vector<std::string> label_fields_, sample_weight_fields_;
   std::map<std::string, int> sparse_index_;  ///< feature name -> index in Batch::sparse
+  GroupEncoders encoders_;
   std::unique_ptr<Model> model_;
   std::optional<c10::ScalarType> autocast_;
 };

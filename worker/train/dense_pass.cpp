@@ -13,15 +13,17 @@ namespace {
 /// Batches of one size before it is recorded: LibTorch loads kernels and makes handles at their first use.
 constexpr int64_t kBeforeRecording = 3;
 
-bool AsksForGraphs(at::Device device) {
-  const bool asked = config::EnvironmentInt("ANNEAL_CUDA_GRAPHS", 0, 0, 1) == 1;
-  if (asked && device.is_cpu()) LogWarning("ANNEAL_CUDA_GRAPHS=1 does nothing on the CPU");
-  return asked && !device.is_cpu();
+bool RecordsGraphs(const models::Network& network, at::Device device) {
+  if (config::EnvironmentInt("ANNEAL_CUDA_GRAPHS", 0, 0, 1) == 0) return false;
+  const bool sequences = !network.plan().sequence_groups.empty();
+  if (device.is_cpu()) LogWarning("ANNEAL_CUDA_GRAPHS=1 does nothing on the CPU");
+  if (!device.is_cpu() && sequences) LogWarning("ANNEAL_CUDA_GRAPHS=1 does nothing for a model with sequences");
+  return !device.is_cpu() && !sequences;
 }
 
 /// The tensors of an input that are defined, in one order.
 std::vector<at::Tensor> TensorsOf(const DensePass::Input& input) {
-  std::vector<at::Tensor> tensors{input.pooled, input.dense};
+  std::vector<at::Tensor> tensors{input.found.pooled, input.dense};
   for (const auto& head : input.targets.heads) {
     tensors.insert(tensors.end(), {head.label, head.weights});
     tensors.insert(tensors.end(), head.sessions.begin(), head.sessions.end());
@@ -35,11 +37,14 @@ std::vector<at::Tensor> TensorsOf(const DensePass::Input& input) {
 
 DensePass::DensePass(models::Network& network, const std::vector<nn::NamedTensor>& parameters, int64_t accumulation,
                      at::Device device)
-    : network_(network), parameters_(parameters), accumulation_(accumulation), records_(AsksForGraphs(device)) {}
+    : network_(network),
+      parameters_(parameters),
+      accumulation_(accumulation),
+      records_(RecordsGraphs(network, device)) {}
 
 DensePass::Result DensePass::Run(const Input& input, const std::function<void()>& before_backward) {
-  const int64_t rows = input.pooled.size(0);
-  if (!records_ || (graph_ && rows != place_.pooled.size(0))) return Compute(input, before_backward);
+  const int64_t rows = input.found.pooled.size(0);
+  if (!records_ || (graph_ && rows != place_.found.pooled.size(0))) return Compute(input, before_backward);
   if (!graph_) {
     repeats_ = rows == rows_ ? repeats_ + 1 : 0;
     rows_ = rows;
@@ -58,9 +63,14 @@ DensePass::Result DensePass::Run(const Input& input, const std::function<void()>
 
 DensePass::Result DensePass::Compute(const Input& input, const std::function<void()>& before_backward) {
   Result result;
-  at::Tensor pooled = input.pooled;
+  at::Tensor pooled = input.found.pooled, elements = input.found.elements;
   pooled.set_requires_grad(true);
-  result.predictions = network_.Forward(pooled, input.dense);
+  models::NetworkInput features{pooled, input.dense, {}};
+  if (elements.defined()) {
+    elements.set_requires_grad(true);
+    features.sequences = models::AssembleSequences(network_.plan(), input.layout, elements, input.dense);
+  }
+  result.predictions = network_.Forward(features);
   result.losses = network_.ComputeLosses(result.predictions, input.targets);
   at::Tensor total = result.losses.front().second;
   for (size_t i = 1; i < result.losses.size(); ++i) total = total + result.losses[i].second;
@@ -71,7 +81,7 @@ DensePass::Result DensePass::Compute(const Input& input, const std::function<voi
   total.backward();
   for (auto& [name, loss] : result.losses) loss = loss.detach();
   for (auto& [name, value] : result.predictions.values) value = value.detach();
-  result.pooled_gradient = pooled.grad();
+  result.gradient = {pooled.grad(), elements.defined() ? elements.grad() : at::Tensor()};
   StepTimes::OfProcess().End(Phase::kBackward);
   return result;
 }
@@ -79,14 +89,14 @@ DensePass::Result DensePass::Compute(const Input& input, const std::function<voi
 // Recording runs nothing: gradients, running statistics and random numbers are as before.
 void DensePass::Record(const Input& input) {
   const auto like = [](const at::Tensor& tensor) { return at::empty_like(tensor.detach()); };
-  place_ = {like(input.pooled), like(input.dense), input.targets.Map(like), {}};
+  place_ = {{like(input.found.pooled), {}}, like(input.dense), {}, input.targets.Map(like), {}};
   if (input.scale.defined()) place_.scale = like(input.scale);
   std::vector<at::Tensor> kept;
   for (const auto& parameter : parameters_) kept.push_back(std::move(parameter.tensor.mutable_grad()));
   graph_ = dist::FindAccelerator()->MakeGraph();
   graph_->Record([&] { recorded_ = Compute(place_, [] {}); });
-  place_.pooled = place_.pooled.detach();
-  LogInfo("CUDA graph recorded for batches of " + std::to_string(place_.pooled.size(0)) + " rows");
+  place_.found.pooled = place_.found.pooled.detach();
+  LogInfo("CUDA graph recorded for batches of " + std::to_string(place_.found.pooled.size(0)) + " rows");
   for (size_t i = 0; i < parameters_.size(); ++i) {
     gradients_.push_back(parameters_[i].tensor.grad());
     parameters_[i].tensor.mutable_grad() = std::move(kept[i]);

@@ -1,7 +1,8 @@
 // The dense part of a step: forward pass, losses, backward pass.
 //
 // On a CUDA device, with ANNEAL_CUDA_GRAPHS=1, it is recorded once as a CUDA graph and from then on started as a whole:
-// a hundred small kernels for the price of one launch. Batches of another size, like the last of an epoch, run as ever.
+// a hundred small kernels for the price of one launch. Batches of another size, like the last of an epoch, run as ever;
+// so do models with sequences, whose batches have a longest one each.
 #pragma once
 
 #include <functional>
@@ -9,7 +10,9 @@
 #include <vector>
 
 #include "worker/dist/device.h"
+#include "worker/embedding/sharded_embedding.h"
 #include "worker/models/network.h"
+#include "worker/models/sequence_assembly.h"
 #include "worker/nn/module.h"
 
 namespace anneal::train {
@@ -18,23 +21,24 @@ class DensePass {
  public:
   /// Everything on the network's device.
   struct Input {
-    at::Tensor pooled;        ///< [B, EmbeddingPlan::pooled_width] float32
-    at::Tensor dense;         ///< [B, EmbeddingPlan::dense_width] float32
-    models::Targets targets;  ///< of B rows
-    at::Tensor scale;         ///< scalar float32 that the loss is multiplied by, or undefined
+    embedding::LookedUp found;      ///< what the batch's ids stand for
+    at::Tensor dense;               ///< [B, EmbeddingPlan::dense_width] float32
+    models::SequenceLayout layout;  ///< of the batch's sequences; alive until the next Run
+    models::Targets targets;        ///< of B rows
+    at::Tensor scale;               ///< scalar float32 that the loss is multiplied by, or undefined
   };
   /// Valid until the next Run, as the parameters' .grad().
   struct Result {
     models::Predictions predictions;  ///< detached
     models::Losses losses;            ///< detached
-    at::Tensor pooled_gradient;       ///< like pooled; undefined when the loss does not depend on it
+    embedding::LookedUp gradient;     ///< like found; undefined where the loss does not depend on it
   };
 
   /// The loss is divided by `accumulation`. `parameters`, which are kept by reference: whose gradients backward makes.
   DensePass(models::Network& network, const std::vector<nn::NamedTensor>& parameters, int64_t accumulation,
             at::Device device);
 
-  /// Gradients are added to the parameters' .grad(), or become it; input.pooled becomes a leaf with one.
+  /// Gradients are added to the parameters' .grad(), or become it; what was looked up becomes leaves with one.
   /// `before_backward` is called unless a graph is started, which has no moment between its two halves.
   Result Run(const Input& input, const std::function<void()>& before_backward);
 

@@ -14,6 +14,16 @@ namespace {
 /// What ranks tell each other with the gradients: how many of them say so.
 enum Flag { kStop, kFoundInf, kSaved, kDump, kFlags };
 
+void ZerosWhereMissing(const embedding::LookedUp& found, embedding::LookedUp& gradient) {
+  if (!gradient.pooled.defined()) gradient.pooled = at::zeros_like(found.pooled.detach());
+  if (found.elements.defined() && !gradient.elements.defined())
+    gradient.elements = at::zeros_like(found.elements.detach());
+}
+
+bool AllFinite(const embedding::LookedUp& gradient) {
+  return optim::AllFinite(gradient.pooled) && (!gradient.elements.defined() || optim::AllFinite(gradient.elements));
+}
+
 }  // namespace
 
 Engine::Engine(models::Network& network, embedding::ShardedEmbedding& tables, optim::OptimizerGroups& optimizers,
@@ -44,7 +54,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   at::manual_seed(seed_ * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(step) * 1000003ULL +
                   static_cast<uint64_t>(group_.rank()));
   tables_.set_learning_rate(rates.sparse);
-  at::Tensor pooled = tables_.Forward(batch);
+  const embedding::LookedUp found = tables_.Forward(batch);
   if (next) tables_.Prefetch(*next);
   times.End(Phase::kLookup);
   if (tables_.global_rows() == 0) {
@@ -52,35 +62,37 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
     return result;
   }
   if (accumulated_steps_ % accumulation_ == 0) optimizers_.ZeroGradients();
-  at::Tensor pooled_gradient;
+  embedding::LookedUp gradient;
   if (batch.rows > 0) {
-    DensePass::Input input{pooled,
-                           copy_.Send(eval::DenseTensor(batch, network_.plan().dense_width)),
-                           network_.MakeTargets(batch).Map([this](const at::Tensor& t) { return copy_.Send(t); }),
+    const auto send = [this](const at::Tensor& host) { return copy_.Send(host); };
+    DensePass::Input input{found,
+                           send(eval::DenseTensor(batch, network_.plan().dense_width)),
+                           models::LayoutOf(network_.plan(), batch).Map(send),
+                           network_.MakeTargets(batch).Map(send),
                            {}};
     copy_.Await();
-    if (scaler_) input.scale = at::full({}, scaler_->scale(), pooled.options());
+    if (scaler_) input.scale = at::full({}, scaler_->scale(), found.pooled.options());
     DensePass::Result dense = dense_pass_.Run(input, [this] {
       if (average_) average_->Start();
     });
     result.losses = std::move(dense.losses);
     result.predictions = std::move(dense.predictions);
-    pooled_gradient = dense.pooled_gradient;
+    gradient = dense.gradient;
   }
-  if (!pooled_gradient.defined()) pooled_gradient = at::zeros_like(pooled.detach());
-  tables_.AccumulateDenseGradients(pooled_gradient);
+  ZerosWhereMissing(found, gradient);
+  tables_.AccumulateDenseGradients(gradient);
   std::vector<float> flags(kFlags, 0.0f);
   flags[kStop] = votes.stop ? 1.0f : 0.0f;
   flags[kSaved] = votes.saved ? 1.0f : 0.0f;
   flags[kDump] = votes.dump ? 1.0f : 0.0f;
-  flags[kFoundInf] = scaler_ && !optim::AllFinite(pooled_gradient) ? 1.0f : 0.0f;
+  flags[kFoundInf] = scaler_ && !AllFinite(gradient) ? 1.0f : 0.0f;
   if (average_) average_->SendRest(flags);
   // A gradient that overflowed would ruin the rows that it touches for good. Only a scaler has to know before.
   const bool wait = average_ && scaler_;
   if (wait) flags = average_->Finish();
   times.End(Phase::kDenseUpdate);
   if (flags[kFoundInf] == 0) {
-    tables_.BackwardUpdate(pooled_gradient, rates.sparse, scaler_ ? scaler_->inverse_scale() : 1.0f);
+    tables_.BackwardUpdate(gradient, rates.sparse, scaler_ ? scaler_->inverse_scale() : 1.0f);
   }
   times.End(Phase::kSparseUpdate);
   if (average_ && !wait) flags = average_->Finish();

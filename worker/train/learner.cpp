@@ -74,7 +74,7 @@ Learner::Learner(const tzrec::protos::EasyRecConfig& config, const features::Fea
   ChooseKernels(network_, config.data_config().batch_size(), group);
   tables_ = std::make_unique<embedding::ShardedEmbedding>(
       network_.plan(), planned.plan.placements, embedding::MakeOptimizerSpec(train.sparse_optimizer()), group, threads);
-  network_.model().To(group.device());
+  network_.To(group.device());
   tables_->Initialize(SeedOf("TORCH_MANUAL_SEED"));
   optimizers_ = std::make_unique<optim::OptimizerGroups>(train.dense_optimizer(), DenseParameters(network_, *tables_));
   if (topology.rank == 0) LogParts(train.dense_optimizer(), *optimizers_);
@@ -108,7 +108,7 @@ std::vector<checkpoint::Piece> Learner::OptimizerPieces(int rank, const eval::Fr
 }
 
 json Learner::PlanJson() const {
-  return embedding::PlanToJson(models::kTablesPath, embedding::TablesOf(network_.plan()), tables_->placements());
+  return embedding::PlanToJson(embedding::TablesOf(network_.plan()), tables_->placements());
 }
 
 json Learner::StateJson() {

@@ -26,7 +26,7 @@ ParameterConstraints Constraints(std::initializer_list<const char*> types,
 }
 
 PlannedTable Table(const char* name, int64_t rows, int64_t dim, ParameterConstraints constraints = {}) {
-  return {name, rows, dim, std::move(constraints)};
+  return {"m", name, rows, dim, std::move(constraints)};
 }
 
 Hardware Machines(int world_size, int local_world_size, double memory = 64.0 * (1 << 30)) {
@@ -106,7 +106,7 @@ TEST(Placement, ShardsTileTheTable) {
                        std::to_string(dim));
           const auto plan = PlanTables({Table("t", rows, dim)}, Constraints({type}), Machines(world, local), {});
           ExpectTiling(plan.placements[0], rows, dim);
-          const auto back = PlanFromJson(PlanToJson("m", {Table("t", rows, dim)}, plan.placements),
+          const auto back = PlanFromJson(PlanToJson({Table("t", rows, dim)}, plan.placements),
                                          {Table("t", rows, dim)}, {world, local}, "plan");
           EXPECT_EQ(back[0].ranks, plan.placements[0].ranks);
           EXPECT_EQ(back[0].column_blocks, plan.placements[0].column_blocks);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <functional>
@@ -14,13 +15,15 @@
 #include "worker/embedding/planner.h"
 #include "worker/embedding/sharded_embedding.h"
 #include "worker/eval/model_state.h"
+#include "worker/models/sequence_assembly.h"
 
 namespace anneal::embedding {
 namespace {
 
 constexpr int64_t kRows = 48;  // of a global batch; 1 to 4 ranks get as many each
 
-/// Shared, wide, narrow and tiny tables; bags of several ids, SUM and MEAN.
+/// Shared, wide, narrow and tiny tables; bags of several ids, SUM and MEAN. Sequence tables, one of a bag table's name:
+/// two sequences side by side with a query, and one alone.
 models::EmbeddingPlan TestPlan(bool weighted) {
   models::EmbeddingPlan plan;
   auto table = [&](const char* name, int64_t rows, int64_t dim, features::Pooling pooling) {
@@ -38,10 +41,20 @@ models::EmbeddingPlan TestPlan(bool weighted) {
   table("tiny", 3, 6, features::Pooling::kSum);
   table("frozen", 20, 8, features::Pooling::kSum);
   plan.tables.back().trainable = false;
-  for (const int t : {0, 1, 0, 2, 3, 4}) {
-    plan.lookups.push_back({static_cast<int>(plan.lookups.size()), t, plan.pooled_width, plan.tables[t].dim});
-    plan.pooled_width += plan.tables[t].dim;
-  }
+  table("shared", 50, 8, features::Pooling::kSum);
+  plan.tables.back().sequence = true;
+  table("events", 23, 12, features::Pooling::kMean);
+  plan.tables.back().sequence = true;
+  auto lookup = [&](int feature, int t, bool per_element) {
+    int64_t& width = plan.tables[t].sequence ? plan.element_width : plan.pooled_width;
+    plan.lookups.push_back({feature, t, width, plan.tables[t].dim, per_element});
+    width += plan.tables[t].dim;
+    return models::SequencePart{true, feature, plan.lookups.back().column, plan.tables[t].dim};
+  };
+  int feature = 0;
+  for (const int t : {0, 1, 0, 2, 3, 4}) lookup(feature++, t, false);
+  plan.sequence_groups.push_back({"both", {lookup(2, 5, false)}, {lookup(6, 5, true), lookup(7, 6, true)}, 8, 20});
+  plan.sequence_groups.push_back({"alone", {}, {lookup(8, 5, true)}, 0, 8});
   plan.weighted = weighted;
   return plan;
 }
@@ -51,10 +64,12 @@ data::Batch BatchOf(const models::EmbeddingPlan& plan, int64_t step, int64_t beg
   data::Batch batch;
   batch.rows = end - begin;
   batch.sparse.offsets.push_back(0);
-  for (size_t l = 0; l < plan.lookups.size(); ++l) {
+  for (int feature = 0; feature < 9; ++feature) {
+    const auto reads = [=](const models::Lookup& lookup) { return lookup.feature == feature; };
+    const auto lookup = std::find_if(plan.lookups.begin(), plan.lookups.end(), reads);
     for (int64_t row = begin; row < end; ++row) {
-      std::mt19937_64 random((step * 1000 + static_cast<int64_t>(l)) * 1000 + row);
-      const int64_t table_rows = plan.tables[plan.lookups[l].table].rows;
+      std::mt19937_64 random((step * 1000 + feature) * 1000 + row);
+      const int64_t table_rows = plan.tables[lookup->table].rows;
       for (int64_t i = static_cast<int64_t>(random() % 4); i > 0; --i) {
         const bool outside = random() % 40 == 0;
         batch.sparse.values.push_back(outside ? table_rows + 5 : static_cast<int64_t>(random() % table_rows));
@@ -66,18 +81,29 @@ data::Batch BatchOf(const models::EmbeddingPlan& plan, int64_t step, int64_t beg
   return batch;
 }
 
-/// Logistic loss of a fixed combination of the pooled columns; the gradient comes from LibTorch.
-double LossAndGradient(at::Tensor pooled, int64_t step, int64_t begin, at::Tensor* gradient) {
-  const int64_t rows = pooled.size(0), width = pooled.size(1);
-  const at::Tensor direction = at::sin(at::arange(width, at::kFloat) * 1.7f + 0.3f);
+/// Numbers of both signs, the same for every row.
+at::Tensor Direction(int64_t width) { return at::sin(at::arange(width, at::kFloat) * 1.7f + 0.3f); }
+
+/// Logistic loss of a fixed combination of the pooled columns, the queries and the sums of the sequences; the gradient
+/// comes from LibTorch.
+double LossAndGradient(const models::EmbeddingPlan& plan, const data::Batch& batch, LookedUp found, int64_t step,
+                       int64_t begin, LookedUp* gradient) {
+  const int64_t rows = batch.rows;
   const at::Tensor labels =
       at::remainder(at::arange(begin, begin + rows, at::kFloat) * 7 + static_cast<double>(step), 3)
           .lt(1)
           .to(at::kFloat);
-  pooled = pooled.detach().requires_grad_(true);
-  const at::Tensor loss = at::binary_cross_entropy_with_logits(at::tanh(pooled).matmul(direction), labels);
+  found.pooled.set_requires_grad(true);
+  found.elements.set_requires_grad(true);
+  at::Tensor logit = at::tanh(found.pooled).matmul(Direction(plan.pooled_width));
+  const models::SequenceLayout layout = models::LayoutOf(plan, batch);
+  for (const auto& group : models::AssembleSequences(plan, layout, found.elements, at::empty({rows, 0}))) {
+    logit = logit + at::tanh(group.sequence).sum(1).matmul(Direction(group.sequence.size(2)));
+    if (group.query.defined()) logit = logit + at::tanh(group.query).matmul(Direction(group.query.size(1)));
+  }
+  const at::Tensor loss = at::binary_cross_entropy_with_logits(logit, labels);
   loss.backward();
-  *gradient = pooled.grad();
+  *gradient = {found.pooled.grad(), found.elements.grad()};
   return loss.item<double>();
 }
 
@@ -123,12 +149,12 @@ Trained Train(int ranks, int local, const Placements& place, const OptimizerSpec
     std::vector<data::Batch> batches;
     for (int64_t step = first; step <= last; ++step) batches.push_back(BatchOf(plan, step, begin, end));
     for (int64_t step = first; step < last; ++step) {
-      at::Tensor gradient;
-      const at::Tensor pooled = tables.Forward(batches[step - first]);
+      LookedUp gradient;
+      const LookedUp found = tables.Forward(batches[step - first]);
       // The ids of the next batch travel beside, or not; another batch may come between, as an evaluation does.
       if (step % 3 != 0) tables.Prefetch(batches[step - first + 1]);
       EXPECT_EQ(tables.global_rows(), kRows);
-      const double loss = LossAndGradient(pooled, step, begin, &gradient);
+      const double loss = LossAndGradient(plan, batches[step - first], found, step, begin, &gradient);
       tables.BackwardUpdate(gradient, rate);
       if (step % 5 == 4) tables.Forward(BatchOf(plan, 1000 + step, begin, end));
       const std::lock_guard lock(mutex);
@@ -237,10 +263,11 @@ TEST(Sharding, ARankWithoutRowsTakesPart) {
     ShardedEmbedding tables(plan, Planned(ShardingType::kGrid, {4, 2})(plan), Spec(OptimizerType::kLamb), group, 1);
     tables.Initialize(7);
     const data::Batch batch = group.rank() == 2 ? BatchOf(plan, 0, 0, 5) : data::Batch{};
-    const at::Tensor pooled = tables.Forward(batch);
-    EXPECT_EQ(pooled.size(0), group.rank() == 2 ? 5 : 0);
+    const LookedUp found = tables.Forward(batch);
+    EXPECT_EQ(found.pooled.size(0), group.rank() == 2 ? 5 : 0);
+    EXPECT_EQ(found.elements.size(0) > 0, group.rank() == 2);
     EXPECT_EQ(tables.global_rows(), 5);
-    tables.BackwardUpdate(at::ones_like(pooled), 0.1);
+    tables.BackwardUpdate({at::ones_like(found.pooled), at::ones_like(found.elements)}, 0.1);
   });
 }
 

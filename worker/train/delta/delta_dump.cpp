@@ -99,7 +99,8 @@ std::string DeltaDump::PathOf(int64_t step) const {
 std::string DeltaDump::State() {
   json mine = json::object();
   for (size_t t = 0; t < plan_.tables.size(); ++t) {
-    if (auto rows = touched_.rows(static_cast<int>(t)); !rows.empty()) mine[plan_.tables[t].name] = std::move(rows);
+    if (auto rows = touched_.rows(static_cast<int>(t)); !rows.empty())
+      mine[plan_.tables[t].unique_name()] = std::move(rows);
   }
   std::map<std::string, std::vector<int64_t>> all;
   for (const std::string& text : group_.AllGatherText(mine.dump())) {
@@ -122,9 +123,9 @@ void DeltaDump::Restore(const checkpoint::Reader& reader) {
   if (!state.is_object()) throw DataError(where + " is not a JSON object");
   for (size_t t = 0; t < plan_.tables.size(); ++t) {
     const auto& table = plan_.tables[t];
-    if (!table.trainable || !state.contains(table.name)) continue;
+    if (!table.trainable || !state.contains(table.unique_name())) continue;
     std::vector<int64_t> rows;
-    for (const json& row : state[table.name]) {
+    for (const json& row : state[table.unique_name()]) {
       if (!row.is_number_integer() || row < 0 || row >= table.rows) {
         throw DataError(where + ": " + row.dump() + " is no row of table " + table.name);
       }

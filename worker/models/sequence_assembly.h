@@ -1,0 +1,40 @@
+// Sequence groups out of the element matrix, as one differentiable operation.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <vector>
+
+#include "worker/data/batch.h"
+#include "worker/models/embedding_group.h"
+#include "worker/nn/sequence_encoder.h"
+
+namespace anneal::models {
+
+/// Where the sequences of a batch begin and end.
+struct SequenceLayout {
+  struct Part {
+    at::Tensor offsets;  ///< [B + 1] int64: row b has the feature's elements [offsets[b], offsets[b + 1])
+    at::Tensor values;   ///< [elements, width] float32 of a dense feature; undefined when the elements are looked up
+  };
+  struct OfGroup {
+    std::vector<Part> parts;  ///< of SequenceGroup::sequence
+    at::Tensor length;        ///< [B] int64, of the first part
+    at::Tensor mask;          ///< [B, T] bool, T at least 1: the position is before the row's end
+  };
+  std::vector<OfGroup> groups;  ///< of EmbeddingPlan::sequence_groups
+
+  /// The same with `change` applied to every tensor.
+  SequenceLayout Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;
+};
+
+/// On the host; may share memory with the batch.
+SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch);
+
+/// The plan's sequence groups. elements [E, element_width], dense [B, dense_width], all on one device; the dense matrix
+/// gets no gradient. Plan and layout have to live as long as the graph.
+std::vector<nn::Sequence> AssembleSequences(const EmbeddingPlan& plan, const SequenceLayout& layout,
+                                            const at::Tensor& elements, const at::Tensor& dense);
+
+}  // namespace anneal::models
