@@ -15,7 +15,9 @@ using google::protobuf::Message;
 const std::map<std::string, std::set<std::string>>& SupportedMembers() {
   static const std::map<std::string, std::set<std::string>> members = {
       {"ModelConfig.model", {"deepfm", "mmoe"}},
-      {"FeatureConfig.feature", {"id_feature", "raw_feature"}},
+      {"FeatureConfig.feature",
+       {"id_feature", "raw_feature", "sequence_feature", "sequence_id_feature", "sequence_raw_feature"}},
+      {"SeqFeatureConfig.feature", {"id_feature", "raw_feature"}},
       {"LossConfig.loss",
        {"binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss"}},
       {"LossConfig.sid_loss", {}},
@@ -42,9 +44,6 @@ const std::set<std::string>& UnsupportedFields() {
       "FeatureGroupConfig.sequence_encoders",
       "IdFeature.zch",
       "IdFeature.dynamicemb",
-      "IdFeature.sequence_fields",
-      "RawFeature.sequence_fields",
-      "FeatureConfig.sequence_feature",
   };
   return fields;
 }

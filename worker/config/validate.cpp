@@ -26,6 +26,13 @@ struct FeatureFacts {
   std::string path, table;
   bool sparse = false;
   int64_t dim = 0;
+  bool sequence = false;
+};
+
+/// What a feature belongs to.
+struct FeatureContext {
+  std::string prefix;  ///< of its name: "<sequence_name>__" in a sequence_feature
+  bool sequence = false;
 };
 
 class Validator {
@@ -227,42 +234,101 @@ class Validator {
   }
 
   void Feature(const FeatureConfig& feature, const std::string& path) {
-    if (feature.has_id_feature()) {
-      const auto& f = feature.id_feature();
-      const std::string at = path + ".id_feature";
-      Common(f, at, true);
-      int sizes = f.has_zch() + f.has_dynamicemb() + f.has_hash_bucket_size() + f.has_num_buckets() +
-                  (f.vocab_list_size() > 0) + (f.vocab_dict_size() > 0) + f.has_vocab_file();
-      if (sizes == 0) Fail(at, "one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file is needed");
-      if (sizes > 1)
-        Fail(at,
-             "only one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file, zch, dynamicemb may be "
-             "set");
-      if (f.has_hash_bucket_size() && f.hash_bucket_size() == 0) Fail(at + ".hash_bucket_size", "must be at least 1");
-      if (f.has_num_buckets() && f.num_buckets() == 0) Fail(at + ".num_buckets", "must be at least 1");
-      if (f.has_vocab_file() && !f.has_default_bucketize_value())
-        Fail(at + ".vocab_file", "needs default_bucketize_value");
-      if (f.vocab_list_size() > 0 && f.has_default_bucketize_value() &&
-          f.default_bucketize_value() >= static_cast<uint64_t>(f.vocab_list_size())) {
-        Fail(at + ".default_bucketize_value",
-             "must be less than the length of vocab_list, " + std::to_string(f.vocab_list_size()));
+    const FeatureContext plain, alone{"", true};
+    switch (feature.feature_case()) {
+      case FeatureConfig::kIdFeature:
+        return Id(feature.id_feature(), path + ".id_feature", plain);
+      case FeatureConfig::kRawFeature:
+        return Raw(feature.raw_feature(), path + ".raw_feature", plain);
+      case FeatureConfig::kSequenceIdFeature:
+        Delimiter(feature.sequence_id_feature(), path + ".sequence_id_feature");
+        return Id(feature.sequence_id_feature(), path + ".sequence_id_feature", alone);
+      case FeatureConfig::kSequenceRawFeature:
+        Delimiter(feature.sequence_raw_feature(), path + ".sequence_raw_feature");
+        return Raw(feature.sequence_raw_feature(), path + ".sequence_raw_feature", alone);
+      case FeatureConfig::kSequenceFeature:
+        return Sequence(feature.sequence_feature(), path + ".sequence_feature");
+      case FeatureConfig::FEATURE_NOT_SET:
+        return Fail(path, "names no feature (id_feature, raw_feature, ...)");
+      default:
+        break;  // refused by CheckSupported
+    }
+  }
+
+  void Sequence(const SequenceFeature& sequence, const std::string& path) {
+    const std::string& name = sequence.sequence_name();
+    if (name.empty()) {
+      Fail(path, "sequence_name is missing");
+    } else if (!sequences_.insert(name).second) {
+      Fail(path + ".sequence_name", "the name '" + name + "' is used twice");
+    }
+    Delimiter(sequence, path);
+    if (sequence.features_size() == 0) Fail(path, "sequence '" + name + "' has no features");
+    const FeatureContext context{name + "__", true};
+    for (int i = 0; i < sequence.features_size(); ++i) {
+      const SeqFeatureConfig& feature = sequence.features(i);
+      const std::string at = path + ".features[" + std::to_string(i) + "]";
+      if (feature.has_id_feature()) {
+        Id(feature.id_feature(), at + ".id_feature", context);
+      } else if (feature.has_raw_feature()) {
+        Raw(feature.raw_feature(), at + ".raw_feature", context);
+      } else if (feature.feature_case() == SeqFeatureConfig::FEATURE_NOT_SET) {
+        Fail(at, "names no feature (id_feature, raw_feature, ...)");
       }
-    } else if (feature.has_raw_feature()) {
-      const auto& f = feature.raw_feature();
-      const std::string at = path + ".raw_feature";
-      Common(f, at, f.boundaries_size() > 0);
-      if (!std::is_sorted(f.boundaries().begin(), f.boundaries().end())) Fail(at + ".boundaries", "must ascend");
-    } else if (feature.feature_case() == FeatureConfig::FEATURE_NOT_SET) {
-      Fail(path, "names no feature (id_feature, raw_feature, ...)");
     }
   }
 
   template <typename Message>
-  void Common(const Message& f, const std::string& path, bool sparse) {
-    const std::string name = f.feature_name();
-    if (name.empty()) return Fail(path, "feature_name is missing");
+  void Delimiter(const Message& sequence, const std::string& path) {
+    if (sequence.sequence_delim().empty()) Fail(path + ".sequence_delim", "must not be empty");
+  }
+
+  void Id(const IdFeature& f, const std::string& at, const FeatureContext& context) {
+    Common(f, at, true, context);
+    int sizes = f.has_zch() + f.has_dynamicemb() + f.has_hash_bucket_size() + f.has_num_buckets() +
+                (f.vocab_list_size() > 0) + (f.vocab_dict_size() > 0) + f.has_vocab_file();
+    if (sizes == 0) Fail(at, "one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file is needed");
+    if (sizes > 1)
+      Fail(at,
+           "only one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file, zch, dynamicemb may be "
+           "set");
+    if (f.has_hash_bucket_size() && f.hash_bucket_size() == 0) Fail(at + ".hash_bucket_size", "must be at least 1");
+    if (f.has_num_buckets() && f.num_buckets() == 0) Fail(at + ".num_buckets", "must be at least 1");
+    if (f.has_vocab_file() && !f.has_default_bucketize_value())
+      Fail(at + ".vocab_file", "needs default_bucketize_value");
+    if (f.vocab_list_size() > 0 && f.has_default_bucketize_value() &&
+        f.default_bucketize_value() >= static_cast<uint64_t>(f.vocab_list_size())) {
+      Fail(at + ".default_bucketize_value",
+           "must be less than the length of vocab_list, " + std::to_string(f.vocab_list_size()));
+    }
+    if (!context.sequence) return;
+    if (f.has_value_dim() && f.value_dim() != 1) SeveralIds(context.prefix + f.feature_name(), at);
+    if (f.weighted())
+      Fail(at + ".weighted", "feature '" + context.prefix + f.feature_name() + "' is a sequence: not supported yet");
+  }
+
+  void Raw(const RawFeature& f, const std::string& at, const FeatureContext& context) {
+    const bool sparse = f.boundaries_size() > 0;
+    Common(f, at, sparse, context);
+    if (!std::is_sorted(f.boundaries().begin(), f.boundaries().end())) Fail(at + ".boundaries", "must ascend");
+    if (f.value_dim() == 0) {
+      Fail(at + ".value_dim", "must be at least 1");
+    } else if (context.sequence && sparse && f.value_dim() != 1) {
+      SeveralIds(context.prefix + f.feature_name(), at);
+    }
+  }
+
+  void SeveralIds(const std::string& feature, const std::string& at) {
+    Fail(at + ".value_dim",
+         "feature '" + feature + "': a sequence whose elements have other than 1 id: not supported yet");
+  }
+
+  template <typename Message>
+  void Common(const Message& f, const std::string& path, bool sparse, const FeatureContext& context) {
+    if (f.feature_name().empty()) return Fail(path, "feature_name is missing");
+    const std::string name = context.prefix + f.feature_name();
     FeatureFacts facts{path, f.has_embedding_name() ? f.embedding_name() : name + "_emb", sparse,
-                       static_cast<int64_t>(f.embedding_dim())};
+                       static_cast<int64_t>(f.embedding_dim()), context.sequence};
     if (!features_.emplace(name, facts).second) Fail(path + ".feature_name", "the name '" + name + "' is used twice");
     if (sparse && f.embedding_dim() == 0) Fail(path, "feature '" + name + "': embedding_dim must be more than 0");
     if (f.pooling() != "sum" && f.pooling() != "mean")
@@ -277,6 +343,15 @@ class Validator {
     if (f.expression().empty() ? needs : !IsExpression(f.expression())) {
       Fail(path + ".expression",
            "'" + f.expression() + "' is not <side>:<name> with a side of user, item, context, feature, const");
+    }
+    if (context.sequence && mode == FG_DAG && f.expression().starts_with("const:"))
+      Fail(path + ".expression", "'" + f.expression() + "' is a literal as a sequence: not supported yet");
+    const std::string input = f.expression().substr(f.expression().find(':') + 1);
+    for (int i = 0; i < f.sequence_fields_size(); ++i) {
+      if (!context.sequence || f.sequence_fields(i) != input) {
+        Fail(path + ".sequence_fields[" + std::to_string(i) + "]",
+             "'" + f.sequence_fields(i) + "' is not the input of a sequence: not supported yet");
+      }
     }
   }
 
@@ -395,6 +470,7 @@ class Validator {
   const SourceMap& sources_;
   std::vector<Fault>& faults_;
   std::map<std::string, FeatureFacts> features_;
+  std::set<std::string> sequences_;  ///< sequence_name of every sequence_feature
 };
 
 }  // namespace

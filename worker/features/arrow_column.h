@@ -55,6 +55,24 @@ class Texts {
   const char* bytes_;
 };
 
+/// Cells [begin, end) of a list's values.
+struct CellRange {
+  int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
+};
+
+/// Cells of a list or map column. A null is an empty list.
+class Lists {
+ public:
+  explicit Lists(const arrow::ArrayData& column) : valid_(column), offsets_(column.GetValues<int32_t>(1)) {}
+  CellRange operator[](int64_t i) const { return valid_[i] ? CellRange{offsets_[i], offsets_[i + 1]} : CellRange{}; }
+  bool all_valid() const { return valid_.all(); }
+
+ private:
+  Validity valid_;
+  const int32_t* offsets_;
+};
+
 /// Calls use(cells) with the column's cells as Texts or Numbers<T>. False for any other type.
 template <typename Use>
 bool VisitCells(const arrow::ArrayData& column, Use&& use) {

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "worker/config/error.h"
+#include "worker/features/feature_config.h"
 
 namespace anneal::features {
 namespace {
@@ -62,18 +63,38 @@ IdEncoder Encoder(const IdFeature& config, const Feature& feature) {
   return MurmurId{config.hash_bucket_size(), integer};
 }
 
-SparseOp Start(const Compiler& compiler, const Feature& feature, const std::string& separator) {
-  SparseOp op;
+/// What ops of every kind know: names, column.
+template <typename Op>
+Op Start(const Compiler& compiler, const Feature& feature) {
+  Op op;
   op.feature = feature.name;
   op.column = feature.inputs.empty() ? "const" : feature.inputs[0];
   op.column_index = compiler.ColumnIndex(feature);
+  return op;
+}
+
+/// What ops of sequences know.
+template <typename Op>
+void SetElements(const Compiler& compiler, const Feature& feature, Op& op) {
+  op.element_separator = feature.sequence_delim;
+  op.skip_empty = !compiler.encoded();
+  if (!compiler.encoded() && feature.sequence_length > 0) op.most_elements = feature.sequence_length;
+}
+
+SparseOp StartSparse(const Compiler& compiler, const Feature& feature, const std::string& separator) {
+  auto op = Start<SparseOp>(compiler, feature);
   op.separator = compiler.Separator(separator, feature);
   op.skip_empty = !compiler.encoded();
+  if (feature.sequence) {
+    op.sequence = true;
+    op.exactly = 1;
+    SetElements(compiler, feature, op);
+  }
   return op;
 }
 
 SparseOp CompileId(const Compiler& compiler, const Feature& feature, const IdFeature& config) {
-  SparseOp op = Start(compiler, feature, config.separator());
+  SparseOp op = StartSparse(compiler, feature, config.separator());
   if (compiler.encoded()) {
     op.SetDefault(config.fg_encoded_default_value());
     // From here on elements are "id:weight"; the default above is ids only and weighs 1.
@@ -88,14 +109,17 @@ SparseOp CompileId(const Compiler& compiler, const Feature& feature, const IdFea
 }
 
 SparseOp CompileBuckets(const Compiler& compiler, const Feature& feature, const RawFeature& config) {
-  SparseOp op = Start(compiler, feature, config.separator());
+  SparseOp op = StartSparse(compiler, feature, config.separator());
   if (compiler.encoded()) {
     op.SetDefault(config.fg_encoded_default_value());
     return op;
   }
   BucketId bucket{{config.boundaries().begin(), config.boundaries().end()}, {}};
-  op.most = feature.value_dim == 1 ? 1 : op.most;
-  op.exactly = feature.value_dim > 1 ? feature.value_dim : 0;
+  if (feature.value_dim == 1) {
+    op.most = 1;
+  } else {
+    op.exactly = feature.value_dim;
+  }
   op.encoder = bucket;
   op.SetDefault(IsLiteral(feature) ? Literal(config.expression()) : config.default_value());
   if (compiler.normalizes()) bucket.normalizer = Normalizer::FromText(config.normalizer(), feature.name);
@@ -103,26 +127,27 @@ SparseOp CompileBuckets(const Compiler& compiler, const Feature& feature, const 
   return op;
 }
 
-DenseOp CompileDense(const Compiler& compiler, const Feature& feature, const RawFeature& config) {
-  DenseOp op;
-  op.feature = feature.name;
-  op.column = feature.inputs.empty() ? "const" : feature.inputs[0];
-  op.column_index = compiler.ColumnIndex(feature);
-  op.value_dim = feature.value_dim;
-  op.dense_column = feature.dense_column;
-  op.separator = compiler.Separator(config.separator(), feature);
+DenseValue CompileValue(const Compiler& compiler, const Feature& feature, const RawFeature& config) {
+  DenseValue value;
+  value.dim = feature.value_dim;
+  value.separator = compiler.Separator(config.separator(), feature);
   if (compiler.encoded()) {
-    if (!config.fg_encoded_default_value().empty()) op.SetDefault(config.fg_encoded_default_value());
-    return op;
+    if (!config.fg_encoded_default_value().empty()) value.SetDefaults(config.fg_encoded_default_value(), feature.name);
+    return value;
   }
-  op.first_only = feature.value_dim == 1;
-  if (compiler.normalizes()) op.normalizer = Normalizer::FromText(config.normalizer(), feature.name);
+  value.first_only = feature.value_dim == 1;
+  if (compiler.normalizes()) value.normalizer = Normalizer::FromText(config.normalizer(), feature.name);
   if (IsLiteral(feature)) {
-    op.SetDefault(Literal(config.expression()), true);
+    value.SetDefaults(Literal(config.expression()), feature.name, true);
   } else {
-    op.SetDefault(config.default_value().empty() ? "0" : config.default_value());
+    value.SetDefaults(config.default_value().empty() ? "0" : config.default_value(), feature.name);
   }
-  return op;
+  return value;
+}
+
+template <typename Op>
+void CheckColumn(const arrow::Schema& schema, const Op& op) {
+  if (op.column_index >= 0) op.CheckType(*schema.field(op.column_index)->type());
 }
 
 }  // namespace
@@ -132,16 +157,23 @@ FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyR
     : weighted_(set.weighted()), dense_width_(set.dense_width()) {
   const Compiler compiler{config.data_config(), set.fg_mode(), schema};
   for (const Feature* feature : set.sparse()) {
-    const tzrec::protos::FeatureConfig& one = config.feature_configs(feature->config_index);
-    sparse_.push_back(feature->kind == Kind::kId ? CompileId(compiler, *feature, one.id_feature())
-                                                 : CompileBuckets(compiler, *feature, one.raw_feature()));
-    const SparseOp& op = sparse_.back();
-    if (op.column_index >= 0) op.CheckType(*schema.field(op.column_index)->type());
+    sparse_.push_back(feature->kind == Kind::kId ? CompileId(compiler, *feature, IdConfig(config, *feature))
+                                                 : CompileBuckets(compiler, *feature, RawConfig(config, *feature)));
+    CheckColumn(schema, sparse_.back());
   }
   for (const Feature* feature : set.dense()) {
-    dense_.push_back(CompileDense(compiler, *feature, config.feature_configs(feature->config_index).raw_feature()));
-    const DenseOp& op = dense_.back();
-    if (op.column_index >= 0) op.CheckType(*schema.field(op.column_index)->type());
+    auto op = Start<DenseOp>(compiler, *feature);
+    op.value = CompileValue(compiler, *feature, RawConfig(config, *feature));
+    op.dense_column = feature->dense_column;
+    CheckColumn(schema, op);
+    dense_.push_back(std::move(op));
+  }
+  for (const Feature* feature : set.dense_sequences()) {
+    auto op = Start<DenseSequenceOp>(compiler, *feature);
+    op.value = CompileValue(compiler, *feature, RawConfig(config, *feature));
+    SetElements(compiler, *feature, op);
+    CheckColumn(schema, op);
+    dense_sequences_.push_back(std::move(op));
   }
 }
 
@@ -167,6 +199,18 @@ void FeatureProgram::Run(std::span<const data::RowSlice> slices, data::Batch& ou
     for (const data::RowSlice& slice : slices) {
       op.Run(slice, at, dense_width_);
       at += slice.count * dense_width_;
+    }
+  }
+  out.dense_sequences.resize(dense_sequences_.size());
+  for (size_t i = 0; i < dense_sequences_.size(); ++i) {
+    data::DenseSequence& sequence = out.dense_sequences[i];
+    sequence.values.clear();
+    sequence.offsets.resize(rows + 1);
+    sequence.offsets[0] = 0;
+    ends = sequence.offsets.data() + 1;
+    for (const data::RowSlice& slice : slices) {
+      dense_sequences_[i].Run(slice, sequence.values, ends);
+      ends += slice.count;
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "worker/config/error.h"
+#include "worker/features/feature_config.h"
 #include "worker/features/vocabulary.h"
 
 namespace anneal::features {
@@ -14,6 +15,8 @@ using tzrec::protos::FeatureConfig;
 using tzrec::protos::FgMode;
 using tzrec::protos::IdFeature;
 using tzrec::protos::RawFeature;
+using tzrec::protos::SeqFeatureConfig;
+using tzrec::protos::SequenceFeature;
 
 std::string Quoted(const std::string& text) { return "\"" + text + "\""; }
 
@@ -31,7 +34,9 @@ FgMode EffectiveFgMode(const tzrec::protos::DataConfig& config) {
 bool ReadsOwnColumn(FgMode mode) { return mode == tzrec::protos::FG_NONE || mode == tzrec::protos::FG_BUCKETIZE; }
 
 /// Sets side and inputs from "side:column".
-void ReadExpression(const std::string& expression, FgMode mode, Feature& feature) {
+template <typename Config>
+void ReadExpression(const Config& config, FgMode mode, Feature& feature) {
+  const std::string& expression = config.expression();
   if (ReadsOwnColumn(mode)) feature.inputs = {feature.name};
   if (expression.empty()) {
     if (ReadsOwnColumn(mode)) return;
@@ -45,15 +50,38 @@ void ReadExpression(const std::string& expression, FgMode mode, Feature& feature
     Fail(feature, "expression " + Quoted(expression) +
                       " is not \"side:name\" with a side of user, item, context, feature, const");
   }
+  const std::string input = expression.substr(colon + 1);
+  for (const std::string& field : config.sequence_fields()) {
+    if (!feature.sequence || field != input) {
+      Fail(feature, "sequence_fields other than the input of a sequence is not supported yet");
+    }
+  }
   if (ReadsOwnColumn(mode)) return;
   if (mode == tzrec::protos::FG_DAG) {
-    if (feature.side == "const") return;
+    if (feature.side == "const") {
+      if (feature.sequence) {
+        Fail(feature, "expression " + Quoted(expression) + " gives a sequence a literal, which is not supported yet");
+      }
+      return;
+    }
     if (feature.side == "feature") {
       Fail(feature,
            "expression " + Quoted(expression) + " reads another feature, which is not supported yet in FG_DAG");
     }
   }
-  feature.inputs = {expression.substr(colon + 1)};
+  const bool of_group = !feature.sequence_name.empty() && (feature.side != "feature" || config.sequence_fields_size());
+  feature.inputs = {of_group ? feature.sequence_name + "__" + input : input};
+}
+
+/// What sequences can not have yet.
+template <typename Config>
+void CheckElements(const Config& config, const Feature& feature) {
+  if (feature.sequence_delim.empty()) Fail(feature, "sequence_delim is empty");
+  if (!feature.sparse) return;
+  if (config.value_dim() != 1) {
+    Fail(feature, "value_dim " + std::to_string(config.value_dim()) + " of a sequence of ids is not supported yet");
+  }
+  if (feature.weighted) Fail(feature, "weighted in a sequence is not supported yet");
 }
 
 Pooling ReadPooling(const std::string& text, const Feature& feature) {
@@ -105,21 +133,23 @@ void ReadTable(const Config& config, Feature& feature) {
   }
 }
 
-void ReadId(const IdFeature& config, FgMode mode, Feature& feature) {
+void ReadKind(const IdFeature& config, FgMode mode, Feature& feature) {
   feature.kind = Kind::kId;
   feature.value_dim = config.value_dim();  // absent: 0, all of them
   feature.weighted = config.weighted();
-  ReadExpression(config.expression(), mode, feature);
+  if (feature.sequence) CheckElements(config, feature);
+  ReadExpression(config, mode, feature);
   ReadTable(config, feature);
   feature.num_embeddings = Rows(config, feature);
 }
 
-void ReadRaw(const RawFeature& config, FgMode mode, Feature& feature) {
+void ReadKind(const RawFeature& config, FgMode mode, Feature& feature) {
   feature.kind = Kind::kRaw;
   feature.sparse = config.boundaries_size() > 0;
   feature.value_dim = config.value_dim();
   if (feature.value_dim == 0) Fail(feature, "value_dim has to be above 0");
-  ReadExpression(config.expression(), mode, feature);
+  if (feature.sequence) CheckElements(config, feature);
+  ReadExpression(config, mode, feature);
   if (!feature.sparse) {
     if (config.has_autodis()) Fail(feature, "autodis is not supported yet");
     if (config.has_mlp()) Fail(feature, "mlp is not supported yet");
@@ -132,20 +162,116 @@ void ReadRaw(const RawFeature& config, FgMode mode, Feature& feature) {
   feature.num_embeddings = config.boundaries_size() + 1;
 }
 
-/// Features of one table name have to mean the same table.
+/// Reads the entries of feature_configs one after the other.
+class Reader {
+ public:
+  Reader(FgMode mode, std::vector<Feature>& features) : mode_(mode), features_(features) {}
+
+  void Read(const FeatureConfig& one, int index) {
+    path_ = "feature_configs[" + std::to_string(index) + "]";
+    Feature start;
+    start.config_index = index;
+    switch (one.feature_case()) {
+      case FeatureConfig::kIdFeature:
+        return Add(one.id_feature(), start);
+      case FeatureConfig::kRawFeature:
+        return Add(one.raw_feature(), start);
+      case FeatureConfig::kSequenceIdFeature:
+        return AddAlone(one.sequence_id_feature(), start);
+      case FeatureConfig::kSequenceRawFeature:
+        return AddAlone(one.sequence_raw_feature(), start);
+      case FeatureConfig::kSequenceFeature:
+        return AddGroup(one.sequence_feature(), start);
+      default:
+        Refuse(one, "id_feature, raw_feature, sequence_feature, sequence_id_feature, sequence_raw_feature");
+    }
+  }
+
+ private:
+  template <typename Config>
+  void AddAlone(const Config& config, Feature start) {
+    start.sequence = true;
+    start.sequence_delim = config.sequence_delim();
+    start.sequence_length = config.sequence_length();
+    Add(config, start);
+  }
+
+  void AddGroup(const SequenceFeature& group, Feature start) {
+    if (group.sequence_name().empty()) throw ConfigError(path_ + ": sequence_name is missing");
+    const auto earlier = std::find_if(features_.begin(), features_.end(),
+                                      [&](const Feature& f) { return f.sequence_name == group.sequence_name(); });
+    if (earlier != features_.end()) {
+      throw ConfigError(path_ + ": sequence_name " + Quoted(group.sequence_name()) + " is used twice");
+    }
+    if (group.features_size() == 0) {
+      throw ConfigError(path_ + ": the sequence " + Quoted(group.sequence_name()) + " has no features");
+    }
+    start.sequence = true;
+    start.sequence_name = group.sequence_name();
+    start.sequence_delim = group.sequence_delim();
+    start.sequence_length = group.sequence_length();
+    const std::string path = path_ + ".sequence_feature.features[";
+    for (int i = 0; i < group.features_size(); ++i) {
+      const SeqFeatureConfig& one = group.features(i);
+      path_ = path + std::to_string(i) + "]";
+      start.member_index = i;
+      switch (one.feature_case()) {
+        case SeqFeatureConfig::kIdFeature:
+          Add(one.id_feature(), start);
+          break;
+        case SeqFeatureConfig::kRawFeature:
+          Add(one.raw_feature(), start);
+          break;
+        default:
+          Refuse(one, "id_feature, raw_feature");
+      }
+    }
+  }
+
+  /// `feature` says where `config` stands.
+  template <typename Config>
+  void Add(Config config, Feature feature) {
+    if (config.feature_name().empty()) throw ConfigError(path_ + ": feature_name is missing");
+    feature.name = (feature.sequence_name.empty() ? "" : feature.sequence_name + "__") + config.feature_name();
+    if (config.stub_type()) {
+      if (mode_ == tzrec::protos::FG_NORMAL) Fail(feature, "stub_type is not allowed in FG_NORMAL");
+      return;  // only other features read it
+    }
+    if (feature.sequence) config = InSequence(std::move(config));
+    config.set_feature_name(feature.name);
+    ReadKind(config, mode_, feature);
+    features_.push_back(std::move(feature));
+  }
+
+  template <typename Message>
+  [[noreturn]] void Refuse(const Message& one, const char* supported) const {
+    const auto* field = Message::descriptor()->FindFieldByNumber(one.feature_case());
+    if (field == nullptr) throw ConfigError(path_ + " holds no feature");
+    throw ConfigError(path_ + ": " + field->name() + " is not supported yet (supported: " + supported + ")");
+  }
+
+  FgMode mode_;
+  std::vector<Feature>& features_;
+  std::string path_;  ///< of the entry, for messages about features that have no name
+};
+
+/// Features of one table name have to mean the same table. A sequence looks up another table than pooled ids do, but a
+/// plain feature may ask for both, so that only `pooling`, which the elements of sequences do not know, may differ.
 void CheckSharing(const std::vector<Feature>& features) {
-  std::unordered_map<std::string, const Feature*> first_of;
+  std::unordered_map<std::string, const Feature*> first_of, first_pooled_of;
   for (const Feature& feature : features) {
     if (!feature.sparse) continue;
-    const Feature& first = *first_of.try_emplace(feature.table, &feature).first->second;
-    const auto differ = [&](const char* what) {
-      Fail(feature, "can not share embedding " + Quoted(feature.table) + " with feature " + first.name + ": " + what +
+    const auto differ = [&](const Feature& other, const char* what) {
+      Fail(feature, "can not share embedding " + Quoted(feature.table) + " with feature " + other.name + ": " + what +
                         " differs");
     };
-    if (first.num_embeddings != feature.num_embeddings) differ("the number of rows");
-    if (first.embedding_dim != feature.embedding_dim) differ("embedding_dim");
-    if (first.pooling != feature.pooling) differ("pooling");
-    if (first.init_fn != feature.init_fn) differ("init_fn");
+    const Feature& first = *first_of.try_emplace(feature.table, &feature).first->second;
+    if (first.num_embeddings != feature.num_embeddings) differ(first, "the number of rows");
+    if (first.embedding_dim != feature.embedding_dim) differ(first, "embedding_dim");
+    if (first.init_fn != feature.init_fn) differ(first, "init_fn");
+    if (feature.sequence) continue;
+    const Feature& pooled = *first_pooled_of.try_emplace(feature.table, &feature).first->second;
+    if (pooled.pooling != feature.pooling) differ(pooled, "pooling");
   }
 }
 
@@ -154,41 +280,8 @@ void CheckSharing(const std::vector<Feature>& features) {
 FeatureSet FeatureSet::FromConfig(const tzrec::protos::EasyRecConfig& config) {
   FeatureSet set;
   set.fg_mode_ = EffectiveFgMode(config.data_config());
-  for (int i = 0; i < config.feature_configs_size(); ++i) {
-    const FeatureConfig& one = config.feature_configs(i);
-    Feature feature;
-    feature.config_index = i;
-    bool stub = false;
-    switch (one.feature_case()) {
-      case FeatureConfig::kIdFeature:
-        feature.name = one.id_feature().feature_name();
-        stub = one.id_feature().stub_type();
-        break;
-      case FeatureConfig::kRawFeature:
-        feature.name = one.raw_feature().feature_name();
-        stub = one.raw_feature().stub_type();
-        break;
-      case FeatureConfig::FEATURE_NOT_SET:
-        throw ConfigError("feature_configs[" + std::to_string(i) + "] holds no feature");
-      default:
-        throw ConfigError("feature_configs[" + std::to_string(i) +
-                          "]: " + FeatureConfig::descriptor()->FindFieldByNumber(one.feature_case())->name() +
-                          " is not supported yet (supported: id_feature, raw_feature)");
-    }
-    if (feature.name.empty()) {
-      throw ConfigError("feature_configs[" + std::to_string(i) + "]: feature_name is missing");
-    }
-    if (stub) {
-      if (set.fg_mode_ == tzrec::protos::FG_NORMAL) Fail(feature, "stub_type is not allowed in FG_NORMAL");
-      continue;  // only other features read it
-    }
-    if (one.has_id_feature()) {
-      ReadId(one.id_feature(), set.fg_mode_, feature);
-    } else {
-      ReadRaw(one.raw_feature(), set.fg_mode_, feature);
-    }
-    set.all_.push_back(std::move(feature));
-  }
+  Reader reader(set.fg_mode_, set.all_);
+  for (int i = 0; i < config.feature_configs_size(); ++i) reader.Read(config.feature_configs(i), i);
   CheckSharing(set.all_);
 
   for (Feature& feature : set.all_) {
@@ -198,10 +291,12 @@ FeatureSet FeatureSet::FromConfig(const tzrec::protos::EasyRecConfig& config) {
         set.input_columns_.push_back(column);
       }
     }
-    std::vector<const Feature*>& kind = feature.sparse ? set.sparse_ : set.dense_;
+    std::vector<const Feature*>& kind = feature.sparse     ? set.sparse_
+                                        : feature.sequence ? set.dense_sequences_
+                                                           : set.dense_;
     feature.index = static_cast<int>(kind.size());
     kind.push_back(&feature);
-    if (!feature.sparse) {
+    if (!feature.sparse && !feature.sequence) {
       feature.dense_column = set.dense_width_;
       set.dense_width_ += feature.value_dim;
     }

@@ -17,11 +17,12 @@ enum class Pooling { kSum, kMean };
 
 /// One configured feature (parity/features.md 1).
 struct Feature {
-  std::string name;  ///< output name, key of every tensor made from it
+  std::string name;  ///< key of every tensor made from it; "<sequence_name>__<feature_name>" in a sequence_feature
   Kind kind = Kind::kId;
   bool sparse = true;               ///< ids into a table, or dense floats
   std::vector<std::string> inputs;  ///< columns read: [name] in FG_NONE and FG_BUCKETIZE, the expression's column
-                                    ///< otherwise, none for a `const:` literal in FG_DAG
+                                    ///< otherwise ("<sequence_name>__" before it in a sequence_feature), none for a
+                                    ///< `const:` literal in FG_DAG
   std::string side;                 ///< user | item | context | feature | const; empty in FG_NONE without expression
   int64_t value_dim = 1;            ///< dense: columns; sparse: ids kept per row, 0 = all
   bool weighted = false;            ///< ids carry weights
@@ -39,12 +40,15 @@ struct Feature {
   bool trainable = true;
   std::string data_type = "FP32";  ///< FP32 | FP16, what the config asks for
 
-  /// Width of the feature in a DEEP group: embedding_dim when sparse, value_dim when dense.
+  /// Width of the feature in a DEEP group, or of an element: embedding_dim when sparse, value_dim when dense.
   int64_t output_dim() const { return sparse ? embedding_dim : value_dim; }
+  /// Tiled over the items of a request: every feature of a sequence_feature is, whatever its side.
+  bool user_side() const { return side == "user" || !sequence_name.empty(); }
 
   int index = 0;             ///< position in FeatureSet::sparse(), dense() or dense_sequences()
   int64_t dense_column = 0;  ///< dense only: first column in Batch::dense
   int config_index = 0;      ///< position in feature_configs
+  int member_index = 0;      ///< position in sequence_feature.features, where it belongs to one
 };
 
 /// All features of a config, stub features left out. Throws ConfigError naming the feature for anything unknown,

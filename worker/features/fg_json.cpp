@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "worker/config/error.h"
+#include "worker/features/feature_config.h"
 
 namespace anneal::features {
 namespace {
@@ -11,6 +12,8 @@ using Json = nlohmann::ordered_json;
 using tzrec::protos::FeatureConfig;
 using tzrec::protos::IdFeature;
 using tzrec::protos::RawFeature;
+using tzrec::protos::SeqFeatureConfig;
+using tzrec::protos::SequenceFeature;
 
 constexpr const char* kDefaultSeparator = "\x1d";
 
@@ -53,7 +56,7 @@ void AddBucketizer(const IdFeature& config, const FgJsonOptions& options, Json& 
   }
 }
 
-Json IdEntry(const IdFeature& config, const FgJsonOptions& options) {
+Json PlainEntry(const IdFeature& config, const FgJsonOptions& options) {
   Json entry = {{"feature_type", "id_feature"},
                 {"feature_name", config.feature_name()},
                 {"default_value", config.default_value()},
@@ -68,7 +71,7 @@ Json IdEntry(const IdFeature& config, const FgJsonOptions& options) {
   return entry;
 }
 
-Json RawEntry(const RawFeature& config) {
+Json PlainEntry(const RawFeature& config, const FgJsonOptions&) {
   Json entry = {{"feature_type", "raw_feature"},
                 {"feature_name", config.feature_name()},
                 {"default_value", config.default_value()},
@@ -89,30 +92,87 @@ Json RawEntry(const RawFeature& config) {
   return entry;
 }
 
+template <typename Config>
+Json Entry(const Config& config, const FgJsonOptions& options) {
+  Json entry = PlainEntry(config, options);
+  if (options.remove_bucketizer) {
+    for (const char* key :
+         {"hash_bucket_size", "vocab_dict", "vocab_list", "vocab_file", "boundaries", "num_buckets"}) {
+      entry.erase(key);
+    }
+  }
+  return entry;
+}
+
+/// A sequence that stands alone.
+template <typename Config>
+Json SequenceEntry(const Config& config, const FgJsonOptions& options) {
+  Json entry = Entry(InSequence(config), options);
+  entry["feature_type"] = "sequence_" + entry["feature_type"].get<std::string>();
+  entry["sequence_delim"] = config.sequence_delim();
+  entry["sequence_length"] = config.sequence_length();
+  return entry;
+}
+
+/// A feature of a sequence_feature.
+template <typename Config>
+Json MemberEntry(const Config& config, const FgJsonOptions& options) {
+  Json entry = Entry(InSequence(config), options);
+  if (config.sequence_fields_size() > 0) entry["sequence_fields"] = config.sequence_fields();
+  return entry;
+}
+
+template <typename Message>
+[[noreturn]] void Refuse(const Message& one, int index, const char* supported) {
+  const auto* field = Message::descriptor()->FindFieldByNumber(one.feature_case());
+  if (field == nullptr) throw ConfigError("fg.json: feature_configs[" + std::to_string(index) + "] holds no feature");
+  throw ConfigError("fg.json: " + field->name() + " is not supported yet (supported: " + supported + ")");
+}
+
+Json GroupEntry(const SequenceFeature& group, int index, const FgJsonOptions& options) {
+  Json features = Json::array();
+  for (const SeqFeatureConfig& one : group.features()) {
+    switch (one.feature_case()) {
+      case SeqFeatureConfig::kIdFeature:
+        features.push_back(MemberEntry(one.id_feature(), options));
+        break;
+      case SeqFeatureConfig::kRawFeature:
+        features.push_back(MemberEntry(one.raw_feature(), options));
+        break;
+      default:
+        Refuse(one, index, "id_feature, raw_feature");
+    }
+  }
+  return {{"sequence_name", group.sequence_name()},
+          {"sequence_length", group.sequence_length()},
+          {"sequence_delim", group.sequence_delim()},
+          {"sequence_pk", group.sequence_pk().empty() ? "user:" + group.sequence_name() : group.sequence_pk()},
+          {"features", std::move(features)}};
+}
+
+Json EntryOf(const FeatureConfig& one, int index, const FgJsonOptions& options) {
+  switch (one.feature_case()) {
+    case FeatureConfig::kIdFeature:
+      return Entry(one.id_feature(), options);
+    case FeatureConfig::kRawFeature:
+      return Entry(one.raw_feature(), options);
+    case FeatureConfig::kSequenceIdFeature:
+      return SequenceEntry(one.sequence_id_feature(), options);
+    case FeatureConfig::kSequenceRawFeature:
+      return SequenceEntry(one.sequence_raw_feature(), options);
+    case FeatureConfig::kSequenceFeature:
+      return GroupEntry(one.sequence_feature(), index, options);
+    default:
+      Refuse(one, index, "id_feature, raw_feature, sequence_feature, sequence_id_feature, sequence_raw_feature");
+  }
+}
+
 }  // namespace
 
 Json FgJson(const tzrec::protos::EasyRecConfig& config, const FgJsonOptions& options) {
   Json features = Json::array();
-  for (const FeatureConfig& one : config.feature_configs()) {
-    switch (one.feature_case()) {
-      case FeatureConfig::kIdFeature:
-        features.push_back(IdEntry(one.id_feature(), options));
-        break;
-      case FeatureConfig::kRawFeature:
-        features.push_back(RawEntry(one.raw_feature()));
-        break;
-      case FeatureConfig::FEATURE_NOT_SET:
-        throw ConfigError("fg.json: feature_configs[" + std::to_string(features.size()) + "] holds no feature");
-      default:
-        throw ConfigError("fg.json: " + FeatureConfig::descriptor()->FindFieldByNumber(one.feature_case())->name() +
-                          " is not supported yet (supported: id_feature, raw_feature)");
-    }
-    if (options.remove_bucketizer) {
-      for (const char* key :
-           {"hash_bucket_size", "vocab_dict", "vocab_list", "vocab_file", "boundaries", "num_buckets"}) {
-        features.back().erase(key);
-      }
-    }
+  for (int i = 0; i < config.feature_configs_size(); ++i) {
+    features.push_back(EntryOf(config.feature_configs(i), i, options));
   }
   Json result = {{"features", std::move(features)}};
   if (!options.reserves.empty()) result["reserves"] = options.reserves;

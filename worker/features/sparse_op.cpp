@@ -3,6 +3,7 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include "worker/config/error.h"
@@ -15,12 +16,8 @@ namespace {
 using data::Buffer;
 using data::RowSlice;
 
-/// Why a value was refused: the value and what is wrong with it.
-struct Refusal {
-  std::string what;
-};
-
-/// Appends the values of one row after the other. Encode is known at compile time: nothing virtual per value.
+/// Appends the values of one row, or of one element, after the other. Encode is known at compile time: nothing virtual
+/// per value.
 template <typename Encode>
 class Emitter {
  public:
@@ -71,12 +68,54 @@ class Emitter {
       return ++kept < op_.most;
     });
     if (kept == 0) return Default();
-    CheckCount(kept);
+    if (!RightCount(kept)) throw Refusal{Shown(text) + " " + HasCount(kept)};
   }
 
-  void CheckCount(int64_t count) const {
-    if (op_.exactly > 0 && count != op_.exactly) {
-      throw Refusal{"has " + std::to_string(count) + " values where value_dim is " + std::to_string(op_.exactly)};
+  /// The cell of a row.
+  void PutCell(std::string_view text) {
+    if (text.empty()) return Default();
+    if (!op_.sequence) return PutJoined(text);
+    int64_t elements = 0;
+    SplitText(text, op_.element_separator, [&](std::string_view element) {
+      PutJoined(element);
+      return ++elements < op_.most_elements;
+    });
+  }
+  template <typename Number>
+  void PutCell(Number value) {
+    Put(value, 1.0f);
+  }
+
+  /// Several values in a list.
+  template <typename Cells>
+  void PutList(const Cells& values, const Validity& valid, CellRange range) {
+    int64_t kept = 0;
+    for (int64_t at = range.begin; at < range.end && kept < op_.most; ++at) {
+      if (!valid[at]) throw Refusal{"has a null in the list"};
+      if constexpr (std::is_same_v<typename Cells::Value, std::string_view>) {
+        if (values[at].empty() && op_.skip_empty) continue;
+        Put(values[at]);
+      } else {
+        Put(values[at], 1.0f);
+      }
+      ++kept;
+    }
+    if (kept == 0 && (op_.skip_empty || op_.exactly == 0)) return Default();
+    if (!RightCount(kept)) throw Refusal{(op_.sequence ? "has an element that " : "") + HasCount(kept)};
+  }
+
+  /// The elements of a sequence, each a cell of their own.
+  template <typename Cells>
+  void PutElements(const Cells& elements, const Validity& valid, CellRange range) {
+    for (int64_t at = range.begin; at < range.end; ++at) {
+      if (!valid[at]) {
+        if (!op_.skip_empty) throw Refusal{"has a null in the list"};
+        Default();
+      } else if constexpr (std::is_same_v<typename Cells::Value, std::string_view>) {
+        PutJoined(elements[at]);
+      } else {
+        Put(elements[at], 1.0f);
+      }
     }
   }
 
@@ -85,13 +124,18 @@ class Emitter {
   const SparseOp& op() const { return op_; }
 
  private:
+  bool RightCount(int64_t count) const { return op_.exactly == 0 || count == op_.exactly; }
+  std::string HasCount(int64_t count) const {
+    return "has " + std::to_string(count) + " values where value_dim is " + std::to_string(op_.exactly);
+  }
+
   const SparseOp& op_;
   const Encode& encode_;
   Buffer<int64_t>& values_;
   Buffer<float>* weights_;
 };
 
-/// One value per cell.
+/// One text or number per cell.
 template <typename Cells, typename Encode>
 void EmitCells(const arrow::ArrayData& column, const Cells& cells, const RowSlice& slice, int64_t& row,
                Emitter<Encode>& emit, int64_t* ends) {
@@ -108,61 +152,78 @@ void EmitCells(const arrow::ArrayData& column, const Cells& cells, const RowSlic
   }
   for (row = 0; row < slice.count; ++row) {
     const int64_t i = slice.begin + row;
-    if (!valid[i]) {
-      emit.Default();
-    } else if constexpr (std::is_same_v<Value, std::string_view>) {
-      if (cells[i].empty()) {
-        emit.Default();
-      } else {
-        emit.PutJoined(cells[i]);
-      }
+    if (valid[i]) {
+      emit.PutCell(cells[i]);
     } else {
-      emit.Put(cells[i], 1.0f);
+      emit.Default();
     }
     ends[row] = emit.end();
   }
 }
 
-/// A list of values per cell.
-template <typename Cells, typename Encode>
-void EmitLists(const arrow::ArrayData& column, const Cells& elements, const RowSlice& slice, int64_t& row,
-               Emitter<Encode>& emit, int64_t* ends) {
-  using Value = typename Cells::Value;
-  const SparseOp& op = emit.op();
-  const Validity valid(column), valid_element(*column.child_data[0]);
-  const int32_t* offsets = column.GetValues<int32_t>(1);
-  if constexpr (std::is_same_v<Encode, DirectId> && std::is_integral_v<Value>) {
-    const bool any_length = op.most == std::numeric_limits<int64_t>::max() && op.exactly == 0;
-    if (valid.all() && valid_element.all() && op.default_ids.empty() && any_length) {
-      const int64_t start = emit.end();
-      const int32_t* bound = offsets + slice.begin;
-      emit.values().insert(emit.values().end(), elements.data() + bound[0], elements.data() + bound[slice.count]);
-      for (int64_t i = 0; i < slice.count; ++i) ends[i] = start + bound[i + 1] - bound[0];
-      return;
-    }
-  }
+/// A list per cell; put(range) appends what its values are.
+template <typename Encode, typename Put>
+void EmitRanges(const arrow::ArrayData& column, const RowSlice& slice, int64_t& row, Emitter<Encode>& emit,
+                int64_t* ends, Put&& put) {
+  const Lists lists(column);
   for (row = 0; row < slice.count; ++row) {
-    const int64_t i = slice.begin + row;
-    int64_t kept = 0;
-    if (valid[i]) {
-      for (int32_t at = offsets[i]; at < offsets[i + 1] && kept < op.most; ++at) {
-        if (!valid_element[at]) throw Refusal{"has a null in the list"};
-        if constexpr (std::is_same_v<Value, std::string_view>) {
-          if (elements[at].empty() && op.skip_empty) continue;
-          emit.Put(elements[at]);
-        } else {
-          emit.Put(elements[at], 1.0f);
-        }
-        ++kept;
-      }
-    }
-    if (kept == 0) {
+    CellRange range = lists[slice.begin + row];
+    if (range.size() == 0) {
       emit.Default();
     } else {
-      emit.CheckCount(kept);
+      range.end = range.begin + std::min(range.size(), emit.op().most_elements);
+      put(range);
     }
     ends[row] = emit.end();
   }
+}
+
+/// Copies lists of ids when every value of them is taken as it is; otherwise false.
+template <typename Integers, typename Encode>
+bool CopyLists(const arrow::ArrayData& column, const Integers& values, const RowSlice& slice, Emitter<Encode>& emit,
+               int64_t* ends) {
+  const SparseOp& op = emit.op();
+  const Lists lists(column);
+  if (!lists.all_valid() || !Validity(*column.child_data[0]).all() || slice.count == 0) return false;
+  if (!op.sequence && op.exactly > 0) return false;
+  const int64_t least = op.default_ids.empty() ? 0 : 1, most = op.sequence ? op.most_elements : op.most;
+  for (int64_t i = 0; i < slice.count; ++i) {
+    const int64_t size = lists[slice.begin + i].size();
+    if (size < least || size > most) return false;
+  }
+  const int64_t first = lists[slice.begin].begin, last = lists[slice.begin + slice.count - 1].end;
+  const int64_t shift = emit.end() - first;
+  emit.values().insert(emit.values().end(), values.data() + first, values.data() + last);
+  for (int64_t i = 0; i < slice.count; ++i) ends[i] = lists[slice.begin + i].end + shift;
+  return true;
+}
+
+/// A list of values per cell, or of elements.
+template <typename Cells, typename Encode>
+void EmitLists(const arrow::ArrayData& column, const Cells& values, const RowSlice& slice, int64_t& row,
+               Emitter<Encode>& emit, int64_t* ends) {
+  if constexpr (std::is_same_v<Encode, DirectId> && std::is_integral_v<typename Cells::Value>) {
+    if (CopyLists(column, values, slice, emit, ends)) return;
+  }
+  const Validity valid(*column.child_data[0]);
+  EmitRanges(column, slice, row, emit, ends, [&](CellRange range) {
+    if (emit.op().sequence) {
+      emit.PutElements(values, valid, range);
+    } else {
+      emit.PutList(values, valid, range);
+    }
+  });
+}
+
+/// A list of elements per cell, each a list of values.
+template <typename Cells, typename Encode>
+void EmitNestedLists(const arrow::ArrayData& column, const Cells& values, const RowSlice& slice, int64_t& row,
+                     Emitter<Encode>& emit, int64_t* ends) {
+  const Lists elements(*column.child_data[0]);
+  const Validity valid(*column.child_data[0]->child_data[0]);
+  EmitRanges(column, slice, row, emit, ends, [&](CellRange range) {
+    for (int64_t at = range.begin; at < range.end; ++at) emit.PutList(values, valid, elements[at]);
+  });
 }
 
 /// A map of id to weight per cell.
@@ -170,40 +231,38 @@ template <typename Keys, typename Items, typename Encode>
 void EmitMaps(const arrow::ArrayData& column, const Keys& keys, const Items& items, const RowSlice& slice, int64_t& row,
               Emitter<Encode>& emit, int64_t* ends) {
   const arrow::ArrayData& pairs = *column.child_data[0];
-  const Validity valid(column), valid_item(*pairs.child_data[1]);
-  const int32_t* offsets = column.GetValues<int32_t>(1);
-  for (row = 0; row < slice.count; ++row) {
-    const int64_t i = slice.begin + row;
-    int64_t kept = 0;
-    if (valid[i]) {
-      for (int32_t at = offsets[i]; at < offsets[i + 1] && kept < emit.op().most; ++at) {
-        const int64_t pair = pairs.offset + at;
-        float weight = 1;
-        if (emit.op().weighted) {
-          if (!valid_item[pair]) throw Refusal{"has a null weight in the map"};
-          if constexpr (std::is_same_v<typename Items::Value, std::string_view>) {
-            if (!ParseNumber(items[pair], &weight)) throw Refusal{Shown(items[pair]) + " is not a weight"};
-          } else {
-            weight = static_cast<float>(items[pair]);
-          }
+  const Validity valid_item(*pairs.child_data[1]);
+  EmitRanges(column, slice, row, emit, ends, [&](CellRange range) {
+    range.end = range.begin + std::min(range.size(), emit.op().most);
+    for (int64_t pair = pairs.offset + range.begin; pair < pairs.offset + range.end; ++pair) {
+      float weight = 1;
+      if (emit.op().weighted) {
+        if (!valid_item[pair]) throw Refusal{"has a null weight in the map"};
+        if constexpr (std::is_same_v<typename Items::Value, std::string_view>) {
+          if (!ParseNumber(items[pair], &weight)) throw Refusal{Shown(items[pair]) + " is not a weight"};
+        } else {
+          weight = static_cast<float>(items[pair]);
         }
-        emit.Put(keys[pair], weight);
-        ++kept;
       }
+      emit.Put(keys[pair], weight);
     }
-    if (kept == 0) emit.Default();
-    ends[row] = emit.end();
-  }
+  });
 }
 
 template <typename Encode>
 void EmitSlice(const RowSlice& slice, const arrow::ArrayData& column, int64_t& row, Emitter<Encode>& emit,
                int64_t* ends) {
   switch (column.type->id()) {
-    case arrow::Type::LIST:
-      VisitCells(*column.child_data[0],
-                 [&](const auto& elements) { EmitLists(column, elements, slice, row, emit, ends); });
+    case arrow::Type::LIST: {
+      const arrow::ArrayData& child = *column.child_data[0];
+      if (child.type->id() == arrow::Type::LIST) {
+        VisitCells(*child.child_data[0],
+                   [&](const auto& values) { EmitNestedLists(column, values, slice, row, emit, ends); });
+      } else {
+        VisitCells(child, [&](const auto& values) { EmitLists(column, values, slice, row, emit, ends); });
+      }
       break;
+    }
     case arrow::Type::MAP: {
       const arrow::ArrayData& pairs = *column.child_data[0];
       VisitCells(*pairs.child_data[0], [&](const auto& keys) {
@@ -234,20 +293,23 @@ void SparseOp::CheckType(const arrow::DataType& type) const {
   };
   bool good = false;
   if (type.id() == arrow::Type::LIST) {
-    good = readable(*type.field(0)->type());
+    const arrow::DataType& value = *type.field(0)->type();
+    good = readable(sequence && value.id() == arrow::Type::LIST ? *value.field(0)->type() : value);
   } else if (type.id() == arrow::Type::MAP) {
     const auto& map = static_cast<const arrow::MapType&>(type);
     const arrow::DataType& item = *map.item_type();
-    good = !buckets && readable(*map.key_type()) &&
+    good = !buckets && !sequence && readable(*map.key_type()) &&
            (item.id() == arrow::Type::STRING || IsInteger(item) || IsFloating(item));
   } else {
     good = readable(type);
   }
-  if (!good) {
-    throw DataError("feature " + feature + ": column " + column + " has dtype " + type.ToString() + ", " +
-                    (buckets ? "only support str|int|float|list<str>|list<int>|list<float>"
-                             : "only support str|int|list<int>|map<int,double>"));
-  }
+  if (good) return;
+  const char* kinds = sequence  ? buckets ? "str|int|float and list or list<list> of these"
+                                          : "str|int|list<str>|list<int>|list<list<str>>|list<list<int>>"
+                      : buckets ? "str|int|float|list<str>|list<int>|list<float>"
+                                : "str|int|list<int>|map<int,double>";
+  throw DataError("feature " + feature + ": column " + column + " has dtype " + type.ToString() + ", only support " +
+                  kinds);
 }
 
 void SparseOp::SetDefault(const std::string& text) {

@@ -135,6 +135,171 @@ TEST(FeatureSet, Faults) {
   }
 }
 
+constexpr const char* kSequences = R"(
+  feature_configs { id_feature { feature_name: "item" expression: "item:iid" embedding_dim: 8 num_buckets: 50
+                                 embedding_name: "items" } }
+  feature_configs { sequence_feature { sequence_name: "click" sequence_length: 12 sequence_delim: "|"
+    features { id_feature { feature_name: "item" expression: "item:iid" embedding_dim: 8 num_buckets: 50
+                            embedding_name: "items" pooling: "mean" } }
+    features { id_feature { feature_name: "cate" expression: "user:cate" embedding_dim: 8 hash_bucket_size: 9 } }
+    features { raw_feature { feature_name: "price" expression: "item:price" value_dim: 3 } }
+    features { raw_feature { feature_name: "age" expression: "user:age" boundaries: [1, 2] embedding_dim: 4 } } } }
+  feature_configs { raw_feature { feature_name: "price" expression: "item:price" value_dim: 2 } }
+  feature_configs { sequence_raw_feature { feature_name: "times" expression: "user:times" } }
+  feature_configs { sequence_id_feature { feature_name: "tags" expression: "item:taglist" embedding_dim: 4
+                                          num_buckets: 7 sequence_length: 5 sequence_delim: "," } })";
+
+TEST(FeatureSet, Sequences) {
+  const FeatureSet set = Set(kSequences);
+  std::vector<std::string> names;
+  for (const Feature& feature : set.all()) names.push_back(feature.name);
+  EXPECT_THAT(
+      names, ElementsAre("item", "click__item", "click__cate", "click__price", "click__age", "price", "times", "tags"));
+  const Feature& item = *set.Find("click__item");
+  EXPECT_TRUE(item.sequence);
+  EXPECT_TRUE(item.sparse);
+  EXPECT_EQ(item.value_dim, 1);
+  EXPECT_EQ(item.table, "items");
+  EXPECT_EQ(item.num_embeddings, 50);
+  EXPECT_EQ(item.output_dim(), 8);
+  EXPECT_EQ(item.sequence_name, "click");
+  EXPECT_EQ(item.sequence_delim, "|");
+  EXPECT_EQ(item.sequence_length, 12);
+  EXPECT_EQ(item.side, "item");
+  EXPECT_TRUE(item.user_side());
+  EXPECT_EQ(item.index, 1);
+  EXPECT_EQ(item.config_index, 1);
+  EXPECT_EQ(item.member_index, 0);
+  EXPECT_EQ(set.Find("click__cate")->table, "click__cate_emb");
+  EXPECT_EQ(set.Find("click__cate")->member_index, 1);
+  EXPECT_EQ(set.Find("click__age")->num_embeddings, 3);
+  EXPECT_TRUE(set.Find("click__age")->sparse);
+  const Feature& price = *set.Find("click__price");
+  EXPECT_FALSE(price.sparse);
+  EXPECT_TRUE(price.sequence);
+  EXPECT_EQ(price.value_dim, 3);
+  EXPECT_EQ(price.index, 0);
+  const Feature& tags = *set.Find("tags");
+  EXPECT_TRUE(tags.sequence);
+  EXPECT_EQ(tags.sequence_name, "");
+  EXPECT_EQ(tags.sequence_delim, ",");
+  EXPECT_EQ(tags.sequence_length, 5);
+  EXPECT_FALSE(tags.user_side());
+  EXPECT_EQ(set.Find("times")->sequence_delim, ";");
+  EXPECT_EQ(set.Find("times")->sequence_length, 0);
+  EXPECT_FALSE(set.Find("item")->sequence);
+  EXPECT_FALSE(set.Find("item")->user_side());
+  EXPECT_THAT(set.sparse(),
+              ElementsAre(set.Find("item"), &item, set.Find("click__cate"), set.Find("click__age"), &tags));
+  EXPECT_THAT(set.dense(), ElementsAre(set.Find("price")));
+  EXPECT_THAT(set.dense_sequences(), ElementsAre(&price, set.Find("times")));
+  EXPECT_EQ(set.dense_width(), 2);
+}
+
+// parity/features.md 2: inside a sequence_feature every input but another feature's belongs to the sequence.
+TEST(FeatureSet, InputsOfSequences) {
+  const auto columns = [](const std::string& mode, const std::string& more = "") {
+    return Set("data_config { fg_mode: " + mode + " }" + kSequences + more).input_columns();
+  };
+  for (const char* mode : {"FG_NONE", "FG_BUCKETIZE"}) {
+    EXPECT_THAT(columns(mode), ElementsAre("item", "click__item", "click__cate", "click__price", "click__age", "price",
+                                           "times", "tags"));
+  }
+  for (const char* mode : {"FG_NORMAL", "FG_DAG"}) {
+    EXPECT_THAT(columns(mode), ElementsAre("iid", "click__iid", "click__cate", "click__price", "click__age", "price",
+                                           "times", "taglist"));
+  }
+  const auto input = [](const std::string& more) {
+    return One("sequence_feature { sequence_name: 's' features { id_feature { feature_name: 'f' embedding_dim: 4 "
+               "num_buckets: 3 " +
+                   more + " } } }",
+               "FG_NORMAL")
+        .input_columns();
+  };
+  EXPECT_THAT(input("expression: 'feature:g'"), ElementsAre("g"));
+  EXPECT_THAT(input("expression: 'feature:g' sequence_fields: 'g'"), ElementsAre("s__g"));
+  EXPECT_THAT(input("expression: 'item:g' sequence_fields: 'g'"), ElementsAre("s__g"));
+}
+
+TEST(FeatureSet, StubFeaturesOfSequences) {
+  const std::string stub =
+      "sequence_feature { sequence_name: 's' features { id_feature { feature_name: 'f' embedding_dim: 4 num_buckets: 5 "
+      "stub_type: true expression: 'user:f' } } }";
+  EXPECT_TRUE(One(stub, "FG_DAG").all().empty());
+  EXPECT_THAT(MessageOf([&] { One(stub, "FG_NORMAL"); }), HasSubstr("feature s__f: stub_type"));
+}
+
+TEST(FeatureSet, FaultsOfSequences) {
+  const std::string id = "id_feature { feature_name: 'f' embedding_dim: 4 num_buckets: 3 ";
+  const std::string raw = "raw_feature { feature_name: 'f' ";
+  const auto group = [](const std::string& feature, const std::string& more = "") {
+    return "sequence_feature { sequence_name: 's' " + more + " features { " + feature + " } }";
+  };
+  const struct {
+    std::string feature;
+    const char *mode, *part;
+  } kCases[] = {
+      {"sequence_feature { features { " + id + "} } }", "FG_NONE", "feature_configs[0]: sequence_name is missing"},
+      {"sequence_feature { sequence_name: 's' }", "FG_NONE", "feature_configs[0]: the sequence \"s\" has no features"},
+      {group(id + "}", "sequence_delim: ''"), "FG_NONE", "feature s__f: sequence_delim is empty"},
+      {group(""), "FG_NONE", "feature_configs[0].sequence_feature.features[0] holds no feature"},
+      {group("raw_feature { }"), "FG_NONE", "feature_configs[0].sequence_feature.features[0]: feature_name is missing"},
+      {group("combo_feature { feature_name: 'f' }"), "FG_NONE", "features[0]: combo_feature is not supported yet"},
+      {"sequence_combo_feature { feature_name: 'f' }", "FG_NONE", "sequence_combo_feature is not supported yet"},
+      {group(id + "value_dim: 2 }"), "FG_NONE", "feature s__f: value_dim 2 of a sequence of ids is not supported yet"},
+      {group(id + "value_dim: 0 }"), "FG_NONE", "feature s__f: value_dim 0 of a sequence of ids is not supported yet"},
+      {group(id + "weighted: true }"), "FG_NONE", "feature s__f: weighted in a sequence is not supported yet"},
+      {"sequence_" + id + "value_dim: 3 }", "FG_NONE", "feature f: value_dim 3 of a sequence of ids is not supported"},
+      {"sequence_" + id + "weighted: true }", "FG_NONE", "feature f: weighted in a sequence"},
+      {"sequence_" + id + "sequence_delim: '' }", "FG_NONE", "feature f: sequence_delim is empty"},
+      {group(raw + "boundaries: 1 embedding_dim: 4 value_dim: 2 }"), "FG_NONE",
+       "feature s__f: value_dim 2 of a sequence"},
+      {group(raw + "value_dim: 0 }"), "FG_NONE", "feature s__f: value_dim has to be above 0"},
+      {group(id + "}"), "FG_DAG", "feature s__f: expression is missing"},
+      {group(id + "expression: 'const:1' }"), "FG_DAG",
+       "feature s__f: expression \"const:1\" gives a sequence a literal"},
+      {group(id + "expression: 'user:x' sequence_fields: 'y' }"), "FG_DAG", "feature s__f: sequence_fields"},
+      {id + "expression: 'user:x' sequence_fields: 'x' }", "FG_DAG", "feature f: sequence_fields"},
+  };
+  for (const auto& one : kCases) {
+    EXPECT_THAT(MessageOf([&] { One(one.feature, one.mode); }), HasSubstr(one.part)) << one.feature;
+    EXPECT_THROW(One(one.feature, one.mode), ConfigError);
+  }
+  const std::string twice = "feature_configs { " + group(id + "}") + " } ";
+  EXPECT_THAT(MessageOf([&] { Set(twice + twice); }), HasSubstr("sequence_name \"s\" is used twice"));
+  EXPECT_THAT(MessageOf([&] { Set(twice + "feature_configs { raw_feature { feature_name: 's__f' } }"); }),
+              HasSubstr("feature s__f: is configured twice"));
+}
+
+// parity/models.md 2.3: another table, but a plain feature of the same group looks that one up as well.
+TEST(FeatureSet, SequencesShareAllButPooling) {
+  const auto set = [](const std::string& plain, const std::string& sequence) {
+    return Set("feature_configs { id_feature { feature_name: 'a' embedding_name: 't' " + plain +
+               " } } "
+               "feature_configs { sequence_id_feature { feature_name: 'b' embedding_name: 't' " +
+               sequence +
+               " } }"
+               "feature_configs { id_feature { feature_name: 'c' embedding_name: 't' " +
+               plain + " } } ");
+  };
+  EXPECT_EQ(set("embedding_dim: 4 num_buckets: 3", "embedding_dim: 4 num_buckets: 3 pooling: 'mean'").sparse().size(),
+            3u);
+  for (const char* other : {"embedding_dim: 4 num_buckets: 4", "embedding_dim: 8 num_buckets: 3",
+                            "embedding_dim: 4 num_buckets: 3 init_fn: 'x'"}) {
+    EXPECT_THAT(MessageOf([&] { set("embedding_dim: 4 num_buckets: 3", other); }),
+                HasSubstr("feature b: can not share embedding \"t\" with feature a"));
+  }
+  EXPECT_THAT(MessageOf([] {
+                Set("feature_configs { sequence_id_feature { feature_name: 's' embedding_name: 't' embedding_dim: 4 "
+                    "num_buckets: 3 } }"
+                    "feature_configs { id_feature { feature_name: 'a' embedding_name: 't' embedding_dim: 4 "
+                    "num_buckets: 3 } }"
+                    "feature_configs { id_feature { feature_name: 'b' embedding_name: 't' embedding_dim: 4 "
+                    "num_buckets: 3 pooling: 'mean' } }");
+              }),
+              HasSubstr("feature b: can not share embedding \"t\" with feature a: pooling differs"));
+}
+
 TEST(FeatureSet, SharedTablesHaveToAgree) {
   const auto pair = [](const std::string& a, const std::string& b) {
     const std::string base = "embedding_name: 't' ";

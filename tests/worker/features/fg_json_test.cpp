@@ -17,7 +17,7 @@ std::string ReadText(const std::string& path) {
 
 // The whole text: keys, their order, indent and the digits of boundaries.
 TEST(FgJson, IsTheReferencesFileToTheByte) {
-  for (const char* name : {"deepfm", "mmoe", "dcn_v2"}) {
+  for (const char* name : {"deepfm", "mmoe", "dcn_v2", "multi_tower_din"}) {
     const std::string folder = SharedPath(std::string("golden/zoo/") + name);
     const nlohmann::ordered_json ours = FgJson(ParseConfigFile(folder + "/pipeline.config"));
     EXPECT_EQ(ours.dump(4), ReadText(folder + "/export/default/fg.json")) << name;
@@ -68,6 +68,40 @@ TEST(FgJson, AssetsBucketizerAndReserves) {
   EXPECT_FALSE(Entry(feature, options).contains("vocab_file"));
   options.reserves = {"request_id"};
   EXPECT_EQ(FgJson({}, options).dump(), R"({"features":[],"reserves":["request_id"]})");
+}
+
+TEST(FgJson, Sequences) {
+  const struct {
+    const char *feature, *expected;
+  } kCases[] = {
+      {"sequence_id_feature { feature_name: 'f' expression: 'user:f' hash_bucket_size: 10 sequence_length: 5 }",
+       R"({"feature_type":"sequence_id_feature","feature_name":"f","default_value":"0","expression":"user:f",)"
+       R"("value_type":"string","need_prefix":false,"hash_bucket_size":10,"value_dim":1,"sequence_delim":";",)"
+       R"("sequence_length":5})"},
+      {"sequence_raw_feature { feature_name: 'f' expression: 'user:f' default_value: '3' value_dim: 2 boundaries: 0.5 "
+       "sequence_length: 5 sequence_delim: '|' }",
+       R"({"feature_type":"sequence_raw_feature","feature_name":"f","default_value":"3","expression":"user:f",)"
+       R"("value_type":"float","value_dim":2,"boundaries":[0.5],"sequence_delim":"|","sequence_length":5})"},
+      {"sequence_feature { sequence_name: 's' sequence_length: 9 sequence_delim: '|' sequence_pk: 'user:pk' "
+       "features { id_feature { feature_name: 'f' expression: 'item:f' vocab_list: ['a'] value_dim: 1 "
+       "sequence_fields: 'f' } } "
+       "features { raw_feature { feature_name: 'g' expression: 'item:g' default_value: '' } } }",
+       R"({"sequence_name":"s","sequence_length":9,"sequence_delim":"|","sequence_pk":"user:pk","features":[)"
+       R"({"feature_type":"id_feature","feature_name":"f","default_value":"0","expression":"item:f",)"
+       R"("value_type":"string","need_prefix":false,"vocab_list":["0","<OOV>","a"],"default_bucketize_value":1,)"
+       R"("value_dim":1,"sequence_fields":["f"]},)"
+       R"({"feature_type":"raw_feature","feature_name":"g","default_value":"0","expression":"item:g",)"
+       R"("value_type":"float"}]})"},
+  };
+  for (const auto& one : kCases) EXPECT_EQ(Entry(one.feature).dump(), one.expected);
+  FgJsonOptions options;
+  options.remove_bucketizer = true;
+  EXPECT_FALSE(Entry(kCases[0].feature, options).contains("hash_bucket_size"));
+  EXPECT_FALSE(Entry(kCases[2].feature, options)["features"][0].contains("vocab_list"));
+  EXPECT_THAT(MessageOf([] {
+                Entry("sequence_feature { sequence_name: 's' features { combo_feature { feature_name: 'f' } } }");
+              }),
+              testing::HasSubstr("combo_feature is not supported yet (supported: id_feature, raw_feature)"));
 }
 
 TEST(FgJson, RefusesUnknownKinds) {
