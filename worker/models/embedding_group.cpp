@@ -4,6 +4,7 @@
 #include <map>
 
 #include "worker/config/error.h"
+#include "worker/features/feature_config.h"
 #include "worker/nn/sequence_encoder.h"
 
 namespace anneal::models {
@@ -29,20 +30,10 @@ Wide WideSettings(const tzrec::protos::ModelConfig& model) {
   return wide;
 }
 
-/// Of the feature's own configuration, which a sequence_feature holds among others.
 tzrec::protos::ParameterConstraints ConstraintsOf(const features::Feature& feature,
                                                   const tzrec::protos::EasyRecConfig& config) {
-  const auto& entry = config.feature_configs(feature.config_index);
-  if (entry.has_id_feature()) return entry.id_feature().embedding_constraints();
-  if (entry.has_raw_feature()) return entry.raw_feature().embedding_constraints();
-  if (entry.has_sequence_id_feature()) return entry.sequence_id_feature().embedding_constraints();
-  if (entry.has_sequence_raw_feature()) return entry.sequence_raw_feature().embedding_constraints();
-  for (const auto& sub : entry.sequence_feature().features()) {
-    const std::string in = entry.sequence_feature().sequence_name() + "__";
-    if (in + sub.id_feature().feature_name() == feature.name) return sub.id_feature().embedding_constraints();
-    if (in + sub.raw_feature().feature_name() == feature.name) return sub.raw_feature().embedding_constraints();
-  }
-  return {};
+  return feature.kind == features::Kind::kId ? features::IdConfig(config, feature).embedding_constraints()
+                                             : features::RawConfig(config, feature).embedding_constraints();
 }
 
 class Planner {
