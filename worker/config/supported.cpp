@@ -14,7 +14,7 @@ using google::protobuf::Message;
 /// Of a oneof (or of a message's alternatives), what is supported; every other member is refused.
 const std::map<std::string, std::set<std::string>>& SupportedMembers() {
   static const std::map<std::string, std::set<std::string>> members = {
-      {"ModelConfig.model", {"deepfm", "mmoe"}},
+      {"ModelConfig.model", {"deepfm", "multi_tower", "multi_tower_din", "mask_net", "mmoe", "dbmtl"}},
       {"FeatureConfig.feature",
        {"id_feature", "raw_feature", "sequence_feature", "sequence_id_feature", "sequence_raw_feature"}},
       {"SeqFeatureConfig.feature", {"id_feature", "raw_feature"}},

@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "worker/config/head_rules.h"
+#include "worker/config/model_rules.h"
 #include "worker/config/name_pattern.h"
 #include "worker/config/pipeline.h"
 #include "worker/config/supported.h"
@@ -363,24 +363,9 @@ class Validator {
     std::set<std::string> groups;
     for (int g = 0; g < model.feature_groups_size(); ++g)
       Group(model.feature_groups(g), "model_config.feature_groups[" + std::to_string(g) + "]", known, groups);
-    switch (model.model_case()) {
-      case ModelConfig::MODEL_NOT_SET:
-        return Fail("model_config", "no model is set");
-      case ModelConfig::kDeepfm:
-        for (const char* name : {"wide", "deep"}) {
-          if (!groups.count(name))
-            Fail("model_config.deepfm", std::string("needs a feature group named '") + name + "'");
-        }
-        Mlp(model.deepfm().deep(), "model_config.deepfm.deep");
-        if (model.deepfm().has_final()) Mlp(model.deepfm().final(), "model_config.deepfm.final");
-        Head(model, "model_config");
-        break;
-      case ModelConfig::kMmoe:
-        Mmoe(model.mmoe());
-        break;
-      default:
-        break;  // refused by CheckSupported
-    }
+    CheckModel(
+        config_, [this](const std::string& at, const std::string& message) { Fail(at, message); },
+        [this](const std::string& feature) { return SparseFault(feature); });
   }
 
   void Group(const FeatureGroupConfig& group, const std::string& path, const std::vector<std::string>& known,
@@ -401,29 +386,6 @@ class Validator {
     }
   }
 
-  void Mlp(const MLP& mlp, const std::string& path) {
-    if (mlp.hidden_units_size() == 0) Fail(path, "hidden_units is empty");
-    if (std::find(mlp.hidden_units().begin(), mlp.hidden_units().end(), 0u) != mlp.hidden_units().end())
-      Fail(path + ".hidden_units", "must be at least 1");
-    if (mlp.use_bn() && mlp.use_ln()) Fail(path, "use_bn and use_ln exclude each other");
-    if (mlp.dropout_ratio_size() > 1 && mlp.dropout_ratio_size() != mlp.hidden_units_size()) {
-      Fail(path + ".dropout_ratio", std::to_string(mlp.dropout_ratio_size()) + " values for " +
-                                        std::to_string(mlp.hidden_units_size()) + " hidden_units");
-    }
-    for (const float ratio : mlp.dropout_ratio()) {
-      if (!(ratio >= 0 && ratio < 1)) Fail(path + ".dropout_ratio", "must be at least 0 and less than 1");
-    }
-  }
-
-  /// `config`: model_config or a task tower.
-  template <typename Config>
-  void Head(const Config& config, const std::string& path) {
-    CheckHead(
-        {config.losses(), config.metrics(), config.train_metrics(), config.num_class(), path},
-        [this](const std::string& at, const std::string& message) { Fail(at, message); },
-        [this](const std::string& feature) { return SparseFault(feature); });
-  }
-
   std::string SparseFault(const std::string& name) const {
     const auto found = features_.find(name);
     if (found == features_.end()) {
@@ -434,36 +396,6 @@ class Validator {
       return "there is no feature '" + name + "'" + DidYouMean(name, sparse);
     }
     return found->second.sparse ? "" : "'" + name + "' is a dense feature; ids of a sparse one are needed";
-  }
-
-  void Mmoe(const MMoE& mmoe) {
-    const auto& data = config_.data_config();
-    if (config_.model_config().feature_groups_size() == 0) Fail("model_config.mmoe", "there is no feature group");
-    Mlp(mmoe.expert_mlp(), "model_config.mmoe.expert_mlp");
-    if (mmoe.has_gate_mlp()) Mlp(mmoe.gate_mlp(), "model_config.mmoe.gate_mlp");
-    if (mmoe.num_expert() == 0) Fail("model_config.mmoe.num_expert", "must be at least 1");
-    if (mmoe.task_towers_size() == 0) Fail("model_config.mmoe", "there are no task_towers");
-    const std::vector<std::string> labels(data.label_fields().begin(), data.label_fields().end());
-    const std::vector<std::string> weights(data.sample_weight_fields().begin(), data.sample_weight_fields().end());
-    std::set<std::string> names;
-    for (int t = 0; t < mmoe.task_towers_size(); ++t) {
-      const auto& tower = mmoe.task_towers(t);
-      const std::string path = "model_config.mmoe.task_towers[" + std::to_string(t) + "]";
-      auto column = [&](const std::string& name, const std::vector<std::string>& columns, const char* field,
-                        const char* list) {
-        if (std::find(columns.begin(), columns.end(), name) != columns.end()) return;
-        Fail(path + "." + field, "'" + name + "' is not in data_config." + list + DidYouMean(name, columns));
-      };
-      if (!names.insert(tower.tower_name()).second)
-        Fail(path + ".tower_name", "the name '" + tower.tower_name() + "' is used twice");
-      column(tower.label_name(), labels, "label_name", "label_fields");
-      if (tower.has_sample_weight_name())
-        column(tower.sample_weight_name(), weights, "sample_weight_name", "sample_weight_fields");
-      if (tower.has_task_space_indicator_label())
-        column(tower.task_space_indicator_label(), labels, "task_space_indicator_label", "label_fields");
-      if (tower.has_mlp()) Mlp(tower.mlp(), path + ".mlp");
-      Head(tower, path);
-    }
   }
 
   const EasyRecConfig& config_;

@@ -4,22 +4,10 @@
 #include <memory>
 #include <vector>
 
-#include "worker/models/model.h"
-#include "worker/nn/mlp.h"
+#include "worker/models/task_tower.h"
 #include "worker/nn/mmoe.h"
 
 namespace anneal::models {
-
-/// Optional MLP (`tower_mlp`), then `linear` to num_class.
-class TaskTower : public nn::Module {
- public:
-  TaskTower(int64_t in, const tzrec::protos::TaskTower& config);
-  at::Tensor Forward(const at::Tensor& x);
-
- private:
-  std::unique_ptr<nn::Mlp> mlp_;
-  std::unique_ptr<nn::Linear> linear_;
-};
 
 /// The first feature group feeds the experts; tower t reads the mixture of task t.
 class MmoeModel : public Model {
@@ -32,8 +20,5 @@ class MmoeModel : public Model {
   std::unique_ptr<nn::Mmoe> mmoe_;
   std::vector<std::unique_ptr<TaskTower>> towers_;
 };
-
-/// The head of one tower, with its loss weighting (parity/models.md 7.3).
-Head TowerHead(const tzrec::protos::TaskTower& tower, const ModelInput& input);
 
 }  // namespace anneal::models

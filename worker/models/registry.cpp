@@ -3,9 +3,12 @@
 #include <map>
 
 #include "worker/config/error.h"
+#include "worker/models/dbmtl.h"
 #include "worker/models/deepfm.h"
+#include "worker/models/mask_net.h"
 #include "worker/models/mmoe.h"
 #include "worker/models/model.h"
+#include "worker/models/multi_tower.h"
 
 namespace anneal::models {
 namespace {
@@ -17,8 +20,8 @@ std::unique_ptr<Model> Make(const ModelInput& input) {
 
 const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Registry() {
   static const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)> models = {
-      {"deepfm", &Make<DeepFm>},
-      {"mmoe", &Make<MmoeModel>},
+      {"deepfm", &Make<DeepFm>},         {"multi_tower", &Make<MultiTower>}, {"multi_tower_din", &Make<MultiTower>},
+      {"mask_net", &Make<MaskNetModel>}, {"mmoe", &Make<MmoeModel>},         {"dbmtl", &Make<Dbmtl>},
   };
   return models;
 }
@@ -29,6 +32,11 @@ const Group& ModelInput::RequireGroup(const std::string& name) const {
   const Group* group = plan.FindGroup(name);
   if (!group) throw ConfigError("model_config: the model needs a feature group named '" + name + "'");
   return *group;
+}
+
+const Group& ModelInput::FirstGroup() const {
+  if (config.feature_groups_size() == 0) throw ConfigError("model_config: there is no feature group");
+  return RequireGroup(config.feature_groups(0).group_name());
 }
 
 const SequenceGroup& ModelInput::RequireSequenceGroup(const std::string& name) const {

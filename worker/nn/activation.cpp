@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "worker/config/error.h"
+#include "worker/nn/normalization.h"
 
 namespace anneal::nn {
 namespace {
@@ -71,7 +72,7 @@ class Stateless : public Activation {
  public:
   Stateless(std::function<at::Tensor(const at::Tensor&)> function, bool relu)
       : function_(std::move(function)), relu_(relu) {}
-  at::Tensor Forward(const at::Tensor& x) const override { return function_(x); }
+  at::Tensor Forward(const at::Tensor& x) override { return function_(x); }
   bool is_relu() const override { return relu_; }
 
  private:
@@ -82,15 +83,33 @@ class Stateless : public Activation {
 class PRelu : public Activation {
  public:
   PRelu(int64_t parameters, double init) { weight_ = RegisterParameter("weight", at::full({parameters}, init)); }
-  at::Tensor Forward(const at::Tensor& x) const override { return at::prelu(x, weight_); }
+  at::Tensor Forward(const at::Tensor& x) override { return at::prelu(x, weight_); }
 
  private:
   at::Tensor weight_;
 };
 
+/// y = a (1 - p) x + p x with p = sigmoid(batch norm of x) and a learned a per column. Zhou et al., "Deep Interest
+/// Network for Click-Through Rate Prediction", KDD 2018.
+class Dice : public Activation {
+ public:
+  explicit Dice(int64_t hidden) : norm_(hidden, /*affine=*/false) {
+    RegisterModule("bn", norm_);
+    alpha_ = RegisterParameter("alpha", at::zeros({hidden}));
+  }
+  at::Tensor Forward(const at::Tensor& x) override {
+    const at::Tensor p = at::sigmoid(norm_.Forward(x));
+    return alpha_ * (1 - p) * x + p * x;
+  }
+
+ private:
+  BatchNorm1d norm_;
+  at::Tensor alpha_;
+};
+
 }  // namespace
 
-std::unique_ptr<Activation> MakeActivation(const std::string& text) {
+std::unique_ptr<Activation> MakeActivation(const std::string& text, int64_t hidden) {
   if (Strip(text).empty()) return nullptr;
   const Call call = ParseCall(text);
   auto stateless = [](auto function, bool relu = false) { return std::make_unique<Stateless>(function, relu); };
@@ -107,12 +126,13 @@ std::unique_ptr<Activation> MakeActivation(const std::string& text) {
     const double slope = call.Get("negative_slope", 0, 0.01);
     return stateless([slope](const at::Tensor& x) { return at::leaky_relu(x, slope); });
   }
+  if (call.name == "Dice") return std::make_unique<Dice>(hidden);
   if (call.name == "PReLU") {
     return std::make_unique<PRelu>(static_cast<int64_t>(call.Get("num_parameters", 0, 1)), call.Get("init", 1, 0.25));
   }
   throw ConfigError("activation '" + text +
                     "': not supported; one of nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, "
-                    "nn.Tanh, nn.Identity or an empty text");
+                    "nn.Tanh, nn.Identity, Dice or an empty text");
 }
 
 }  // namespace anneal::nn

@@ -8,15 +8,16 @@
 
 namespace anneal::nn {
 
-/// An element-wise activation; some have parameters (PReLU).
+/// An activation of [B, hidden] or [B*T, hidden]; some have parameters (PReLU, Dice) or statistics of the batch (Dice).
 class Activation : public Module {
  public:
-  virtual at::Tensor Forward(const at::Tensor& x) const = 0;
+  virtual at::Tensor Forward(const at::Tensor& x) = 0;
   virtual bool is_relu() const { return false; }  ///< true: the layer before may fuse it
 };
 
 /// From text: "nn.ReLU", "nn.LeakyReLU(0.2)", "nn.GELU", "nn.Sigmoid", "nn.Tanh", "nn.SiLU", "nn.ELU",
-/// "nn.PReLU(num_parameters=4)", "nn.Identity". Empty text gives null. Throws ConfigError naming the text otherwise.
-std::unique_ptr<Activation> MakeActivation(const std::string& text);
+/// "nn.PReLU(num_parameters=4)", "nn.Identity", "Dice". Empty text gives null. Throws ConfigError naming the text
+/// otherwise. `hidden`: columns of its input.
+std::unique_ptr<Activation> MakeActivation(const std::string& text, int64_t hidden);
 
 }  // namespace anneal::nn

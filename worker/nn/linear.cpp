@@ -51,6 +51,8 @@ Linear::Linear(int64_t in, int64_t out, bool bias) {
   if (bias) bias_ = RegisterParameter("bias", at::empty({out}, at::kFloat).uniform_(-bound, bound));
 }
 
+void Linear::ZeroBias() { bias_.detach().zero_(); }
+
 at::Tensor Linear::Forward(const at::Tensor& x) const {
   const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
   return UseFused(x) ? FusedLinear::apply(x, weight_, bias, false) : at::linear(x, weight_, bias);

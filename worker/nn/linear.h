@@ -15,6 +15,9 @@ class Linear : public Module {
   /// relu(Forward(x)) as one operation.
   at::Tensor ForwardRelu(const at::Tensor& x) const;
 
+  /// Another initial value of the bias.
+  void ZeroBias();
+
  private:
   at::Tensor weight_, bias_;
 };

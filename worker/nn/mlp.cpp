@@ -6,16 +6,18 @@
 
 namespace anneal::nn {
 
-Perceptron::Perceptron(int64_t in, int64_t out, const tzrec::protos::MLP& config, double dropout)
+Perceptron::Perceptron(int64_t in, int64_t out, const tzrec::protos::MLP& config, double dropout, Rows rows)
     : linear_(in, out, !config.use_bn() && config.bias()),
-      activation_(MakeActivation(config.activation())),
+      activation_(MakeActivation(config.activation(), out)),
       dropout_(dropout) {
   int part = 0;
   auto name = [&part] { return "perceptron." + std::to_string(part++); };
   RegisterModule(name(), linear_);
   if (config.use_bn()) {
     batch_norm_ = std::make_unique<BatchNorm1d>(out);
+    part += rows == Rows::kPositions;
     RegisterModule(name(), *batch_norm_);
+    part += rows == Rows::kPositions;
   } else if (config.use_ln()) {
     layer_norm_ = std::make_unique<LayerNorm>(out);
     RegisterModule(name(), *layer_norm_);
@@ -32,7 +34,7 @@ at::Tensor Perceptron::Forward(const at::Tensor& x) {
   return dropout_ > 0 && training() ? at::dropout(h, dropout_, true) : h;
 }
 
-Mlp::Mlp(int64_t in, const tzrec::protos::MLP& config) {
+Mlp::Mlp(int64_t in, const tzrec::protos::MLP& config, Rows rows) {
   if (config.hidden_units_size() == 0) throw ConfigError("MLP: hidden_units is empty");
   if (config.use_bn() && config.use_ln()) throw ConfigError("MLP: use_bn and use_ln exclude each other");
   const int layers = config.hidden_units_size(), ratios = config.dropout_ratio_size();
@@ -42,7 +44,7 @@ Mlp::Mlp(int64_t in, const tzrec::protos::MLP& config) {
   }
   for (int i = 0; i < layers; ++i) {
     const double dropout = ratios == 0 ? 0.0 : config.dropout_ratio(ratios == 1 ? 0 : i);
-    layers_.push_back(std::make_unique<Perceptron>(in, config.hidden_units(i), config, dropout));
+    layers_.push_back(std::make_unique<Perceptron>(in, config.hidden_units(i), config, dropout, rows));
     RegisterModule("mlp." + std::to_string(i), *layers_.back());
     in = config.hidden_units(i);
   }

@@ -12,11 +12,17 @@
 
 namespace anneal::nn {
 
+/// What the rows of an MLP's input are.
+enum class Rows {
+  kBatch,      ///< [B, in]
+  kPositions,  ///< [B*T, in]: positions of sequences, which TorchEasyRec passes as [B, T, in]
+};
+
 /// One layer: Linear -> (BatchNorm1d | LayerNorm) -> activation -> dropout. State names "perceptron.<j>", counting
-/// only the parts that exist.
+/// only the parts that exist; of positions, the two transposes that TorchEasyRec has around batch norm count too.
 class Perceptron : public Module {
  public:
-  Perceptron(int64_t in, int64_t out, const tzrec::protos::MLP& config, double dropout);
+  Perceptron(int64_t in, int64_t out, const tzrec::protos::MLP& config, double dropout, Rows rows);
   at::Tensor Forward(const at::Tensor& x);
 
  private:
@@ -27,11 +33,11 @@ class Perceptron : public Module {
   double dropout_;
 };
 
-/// x [B, in] -> [B, hidden_units.back()]. Throws ConfigError for use_bn with use_ln, no hidden_units, or a
+/// x [rows, in] -> [rows, hidden_units.back()]. Throws ConfigError for use_bn with use_ln, no hidden_units, or a
 /// dropout_ratio list of another length than hidden_units.
 class Mlp : public Module {
  public:
-  Mlp(int64_t in, const tzrec::protos::MLP& config);
+  Mlp(int64_t in, const tzrec::protos::MLP& config, Rows rows = Rows::kBatch);
   at::Tensor Forward(at::Tensor x);
   int64_t output_dim() const { return output_dim_; }
 

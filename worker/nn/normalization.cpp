@@ -6,9 +6,9 @@
 
 namespace anneal::nn {
 
-BatchNorm1d::BatchNorm1d(int64_t features)
-    : weight_(RegisterParameter("weight", at::ones({features}))),
-      bias_(RegisterParameter("bias", at::zeros({features}))),
+BatchNorm1d::BatchNorm1d(int64_t features, bool affine)
+    : weight_(affine ? RegisterParameter("weight", at::ones({features})) : at::Tensor()),
+      bias_(affine ? RegisterParameter("bias", at::zeros({features})) : at::Tensor()),
       running_mean_(RegisterBuffer("running_mean", at::zeros({features}))),
       running_var_(RegisterBuffer("running_var", at::ones({features}))),
       num_batches_tracked_(RegisterBuffer("num_batches_tracked", at::zeros({}, at::kLong))) {}

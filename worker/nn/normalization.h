@@ -5,10 +5,11 @@
 
 namespace anneal::nn {
 
-/// torch.nn.BatchNorm1d over [B, features]: eps 1e-5, momentum 0.1, running statistics as buffers.
+/// torch.nn.BatchNorm1d over [B, features]: eps 1e-5, momentum 0.1, running statistics as buffers; `affine`: with a
+/// learned scale and shift.
 class BatchNorm1d : public Module {
  public:
-  explicit BatchNorm1d(int64_t features);
+  explicit BatchNorm1d(int64_t features, bool affine = true);
   at::Tensor Forward(const at::Tensor& x);
 
  private:

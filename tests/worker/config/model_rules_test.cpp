@@ -1,0 +1,131 @@
+// What `anneal check` says about a model's own settings: every fault with the path of its field.
+#include "worker/config/model_rules.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace anneal::config {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+/// "path: message" of every fault of a model_config's text, beside three groups and two labels. model_config comes
+/// without its name in the paths.
+std::vector<std::string> Faults(const std::string& model) {
+  tzrec::protos::EasyRecConfig config;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "data_config { label_fields: ['clk', 'buy'] sample_weight_fields: 'w' } model_config { "
+      "feature_groups { group_name: 'deep' group_type: DEEP } "
+      "feature_groups { group_name: 'wide' group_type: WIDE } "
+      "feature_groups { group_name: 'seq' group_type: SEQUENCE } " +
+          model + "}",
+      &config))
+      << model;
+  std::vector<std::string> faults;
+  CheckModel(
+      config,
+      [&](const std::string& path, const std::string& message) {
+        const std::string root = "model_config.";
+        faults.push_back((path.starts_with(root) ? path.substr(root.size()) : path) + ": " + message);
+      },
+      [](const std::string&) { return ""; });
+  return faults;
+}
+
+const std::string kLoss = " losses { binary_cross_entropy { } } ";
+
+TEST(ModelRules, MultiTower) {
+  EXPECT_THAT(Faults("multi_tower { towers { input: 'deep' mlp { hidden_units: 4 } } "
+                     "towers { input: 'wide' mlp { hidden_units: 4 } } final { hidden_units: 4 } }" +
+                     kLoss),
+              IsEmpty());
+  EXPECT_THAT(Faults("multi_tower { towers { input: 'dep' mlp { hidden_units: 4 } } towers { input: 'deep' } "
+                     "towers { input: 'deep' mlp { hidden_units: [4, 0] } } "
+                     "towers { input: 'seq' mlp { hidden_units: 4 } } }" +
+                     kLoss),
+              ElementsAre("multi_tower.towers[0].input: there is no feature group 'dep' (did you mean 'deep'?)",
+                          "multi_tower.towers[1].mlp: hidden_units is empty",
+                          "multi_tower.towers[2].input: there is another tower of group 'deep'",
+                          "multi_tower.towers[2].mlp.hidden_units: must be at least 1",
+                          "multi_tower.towers[3].input: feature group 'seq' is SEQUENCE, not DEEP or WIDE",
+                          "multi_tower.final: hidden_units is empty"));
+  EXPECT_THAT(Faults("multi_tower { final { hidden_units: 4 } }"),
+              ElementsAre("multi_tower: there are no towers", "model_config: losses is empty"));
+}
+
+TEST(ModelRules, MultiTowerDin) {
+  const std::string towers = "towers { input: 'deep' mlp { hidden_units: 4 } } final { hidden_units: 4 } ";
+  EXPECT_THAT(
+      Faults("multi_tower_din { din_towers { input: 'seq' attn_mlp { hidden_units: 4 } } " + towers + "}" + kLoss),
+      IsEmpty());
+  EXPECT_THAT(Faults("multi_tower_din { din_towers { input: 'deep' attn_mlp { use_bn: true use_ln: true } } "
+                     "din_towers { input: 'click' attn_mlp { hidden_units: 4 } } " +
+                     towers + "}" + kLoss),
+              ElementsAre("multi_tower_din.din_towers[0].input: feature group 'deep' is DEEP, not SEQUENCE",
+                          "multi_tower_din.din_towers[0].attn_mlp: hidden_units is empty",
+                          "multi_tower_din.din_towers[0].attn_mlp: use_bn and use_ln exclude each other",
+                          "multi_tower_din.din_towers[1].input: there is no feature group 'click'"));
+}
+
+TEST(ModelRules, MaskNet) {
+  EXPECT_THAT(Faults("mask_net { mask_net_module { n_mask_blocks: 2 mask_block { hidden_dim: 4 } "
+                     "top_mlp { hidden_units: 4 } } }" +
+                     kLoss),
+              IsEmpty());
+  EXPECT_THAT(
+      Faults("mask_net { mask_net_module { n_mask_blocks: 0 mask_block { reduction_ratio: 0 hidden_dim: 0 } } }" +
+             kLoss),
+      ElementsAre("mask_net.mask_net_module.n_mask_blocks: must be at least 1",
+                  "mask_net.mask_net_module.mask_block.hidden_dim: must be at least 1",
+                  "mask_net.mask_net_module.mask_block: needs a reduction_ratio or an aggregation_dim of more "
+                  "than 0",
+                  "mask_net.mask_net_module: needs a top_mlp"));
+}
+
+TEST(ModelRules, Dbmtl) {
+  const std::string first = "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} ";
+  EXPECT_THAT(Faults("dbmtl { expert_mlp { hidden_units: 4 } " + first +
+                     "task_towers { tower_name: 'cvr' label_name: 'buy' relation_tower_names: 'ctr' "
+                     "relation_mlp { hidden_units: 4 }" +
+                     kLoss + "} }"),
+              IsEmpty());
+  EXPECT_THAT(
+      Faults("dbmtl { mask_net { n_mask_blocks: 1 mask_block { reduction_ratio: -1 hidden_dim: 4 } } bottom_mlp { } "
+             "expert_mlp { hidden_units: 4 } num_expert: 0 " +
+             first + "task_towers { tower_name: 'ctr' label_name: 'bux' sample_weight_name: 'v' " +
+             "relation_tower_names: ['ctr', 'cvr'] relation_mlp { hidden_units: 4 }" + kLoss +
+             "} task_towers { tower_name: 'a.b' label_name: 'buy' } }"),
+      ElementsAre("dbmtl.mask_net.mask_block.reduction_ratio: must not be negative",
+                  "dbmtl.bottom_mlp: hidden_units is empty", "dbmtl.num_expert: must be at least 1",
+                  "dbmtl.task_towers[1].tower_name: the name 'ctr' is used twice",
+                  "dbmtl.task_towers[1].label_name: 'bux' is not in data_config.label_fields (did you mean 'buy'?)",
+                  "dbmtl.task_towers[1].sample_weight_name: 'v' is not in data_config.sample_weight_fields",
+                  "dbmtl.task_towers[2]: losses is empty",
+                  "dbmtl.task_towers[1].relation_tower_names[1]: no tower 'cvr' stands before this one (did you mean "
+                  "'ctr'?)",
+                  "dbmtl.task_towers[2].tower_name: 'a.b' has a dot, and parameters are named after it"));
+}
+
+// They read the group that is declared first, whatever its name.
+TEST(ModelRules, TheFirstGroupIsNoSequence) {
+  for (const std::string model : {"mmoe { expert_mlp { hidden_units: 4 } ", "dbmtl { "}) {
+    tzrec::protos::EasyRecConfig config;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+        "data_config { label_fields: 'clk' } model_config { feature_groups { group_name: 'seq' group_type: SEQUENCE "
+        "} " +
+            model + "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} } }",
+        &config));
+    std::vector<std::string> paths;
+    CheckModel(
+        config, [&](const std::string& path, const std::string&) { paths.push_back(path); },
+        [](const std::string&) { return ""; });
+    EXPECT_THAT(paths, ElementsAre("model_config.feature_groups[0].group_type")) << model;
+  }
+}
+
+}  // namespace
+}  // namespace anneal::config
