@@ -222,13 +222,13 @@ def floats(raw):
 class Zoo(Case):
     """TorchEasyRec's small runs, one per training option: losses, final weights, evaluation."""
 
-    def check(self, case, tolerance=1e-5, weight_tolerance=1e-5, metric_tolerance=1e-6, plan=()):
-        golden = GOLDEN / "zoo" / case
-        self.run_program(ANNEAL, "train", "--pipeline_config_path", golden / "pipeline.config", "--model_dir", self.dir / "m",
+    def check(self, case, tolerance=1e-5, weight_tolerance=1e-5, metric_tolerance=1e-6, plan=(), model_dir="m"):
+        golden, model = GOLDEN / "zoo" / case, self.dir / model_dir
+        self.run_program(ANNEAL, "train", "--pipeline_config_path", golden / "pipeline.config", "--model_dir", model,
                          "--fine_tune_checkpoint", golden / "weights_init.safetensors", *plan, "--edit_config_json",
                          edits(train_config__use_tensorboard=True,
                                train_config__tensorboard_summaries=["global_gradient_norm"]), cwd=GOLDEN / "zoo")
-        seen = scalars(self.dir / "m")
+        seen = scalars(model)
         losses = json.loads((golden / "losses.json").read_text())
         steps = json.loads((golden / "steps.json").read_text())
         for step, entry in enumerate(losses):
@@ -241,32 +241,48 @@ class Zoo(Case):
             norm = steps[step]["dense_grad_norm_after_step"]
             self.assertLessEqual(abs(seen["global_gradient_norm", step] - norm), 10 * tolerance * norm, f"step {step}")
         want = read_safetensors(golden / "weights_end.safetensors")
-        got = weights(self.dir / f"m/model.ckpt-{len(losses) - 1}")
+        got = weights(model / f"model.ckpt-{len(losses) - 1}")
         self.assertEqual(sorted(got), sorted(want))
         for name, raw in want.items():
             worst = max(abs(a - b) for a, b in zip(floats(raw), floats(got[name])))
             self.assertLessEqual(worst, weight_tolerance, name)
-        result = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text().splitlines()[-1])
+        result = json.loads((model / "train_eval_result_v2.txt").read_text().splitlines()[-1])
         for name, value in json.loads((golden / "eval_result.json").read_text()).items():
             self.assertAlmostEqual(result[name], value, delta=metric_tolerance)
+
+    def plan_of(self, case):
+        """Writes plan.json: which tables the reference gave to the dense optimizer shows in its state."""
+        plan = {}
+        for name in read_safetensors(GOLDEN / "zoo" / case / "optimizer_end.safetensors"):
+            parts = name.split("//")[0].split(".")
+            tables = next((parts.index(kind) for kind in ("embedding_bags", "embeddings") if kind in parts), None)
+            if tables is None:
+                continue
+            entries, table = plan.setdefault(".".join(parts[:tables]), {}), parts[tables + 1]
+            dense = name.endswith("exp_avg")
+            if dense or table not in entries:
+                entries[table] = {"sharding_type": "data_parallel" if dense else "table_wise",
+                                  "compute_kernel": "dense" if dense else "fused", "ranks": [0]}
+        (self.dir / "plan.json").write_text(json.dumps(plan))
+        return plan
+
+    def test_sequences(self):
+        # On a CPU the reference trains sequence tables with the dense optimizer.
+        for case in ("multi_tower_din", "dbmtl_seq", "dbmtl_seq_selfattn"):
+            with self.subTest(case):
+                plan = self.plan_of(case)
+                ec = plan["model.embedding_group.seq_emb_impls.__BASE__.ec_dict.8"]
+                self.assertEqual({t["compute_kernel"] for t in ec.values()}, {"dense"})
+                self.check(case, plan=("--sharding_plan", self.dir / "plan.json"), model_dir=case)
 
     def test_opt_bf16(self):
         # The suggested tolerance; rounding to 8 bits of mantissa makes any other order of additions visible.
         self.check("opt_bf16", tolerance=2e-2, weight_tolerance=2e-2, metric_tolerance=2e-2)
 
     def test_opt_planner_default(self):
-        # Which tables the reference's planner gave to the dense optimizer shows in its state.
-        tables = {}
-        for name in read_safetensors(GOLDEN / "zoo/opt_planner_default/optimizer_end.safetensors"):
-            parts = name.split("//")[0].split(".")
-            if "embedding_bags" in parts:
-                table = parts[parts.index("embedding_bags") + 1]
-                dense = name.endswith("exp_avg")
-                if dense or table not in tables:
-                    tables[table] = {"sharding_type": "data_parallel" if dense else "table_wise",
-                                     "compute_kernel": "dense" if dense else "fused", "ranks": [0]}
+        plan = self.plan_of("opt_planner_default")
+        tables = plan["model.embedding_group.emb_impls.__BASE__.ebc"]
         self.assertEqual(sum(t["compute_kernel"] == "fused" for t in tables.values()), 2)
-        (self.dir / "plan.json").write_text(json.dumps({"model.embedding_group.emb_impls.__BASE__.ebc": tables}))
         self.check("opt_planner_default", plan=("--sharding_plan", self.dir / "plan.json"))
         # Stopped and continued without the plan file: the checkpoint's plan keeps those tables with that optimizer.
         golden = GOLDEN / "zoo/opt_planner_default"

@@ -40,8 +40,6 @@ const std::set<std::string>& UnsupportedFields() {
       "DataConfig.negative_sample_mask_prob",
       "ModelConfig.variational_dropout",
       "ModelConfig.use_pareto_loss_weight",
-      "FeatureGroupConfig.sequence_groups",
-      "FeatureGroupConfig.sequence_encoders",
       "IdFeature.zch",
       "IdFeature.dynamicemb",
   };

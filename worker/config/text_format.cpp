@@ -34,8 +34,11 @@ class Collector : public google::protobuf::io::ErrorCollector {
 class Parser {
  public:
   Parser(const std::string& text, SourceMap& sources, std::vector<Fault>& faults)
-      : stream_(text.data(), static_cast<int>(text.size())), collector_(faults), tokenizer_(&stream_, &collector_),
-        sources_(sources), faults_(faults) {
+      : stream_(text.data(), static_cast<int>(text.size())),
+        collector_(faults),
+        tokenizer_(&stream_, &collector_),
+        sources_(sources),
+        faults_(faults) {
     tokenizer_.set_allow_f_after_float(true);
     tokenizer_.set_comment_style(Tokenizer::SH_COMMENT_STYLE);
     tokenizer_.set_require_space_after_number(false);
@@ -122,8 +125,8 @@ class Parser {
     if (sources_.size() < 1'000'000) sources_[path] = at;
     if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       // A singular message that comes twice is merged; a oneof's other member is dropped.
-      Message* child = field->is_repeated() ? reflection->AddMessage(&message, field)
-                                            : reflection->MutableMessage(&message, field);
+      Message* child =
+          field->is_repeated() ? reflection->AddMessage(&message, field) : reflection->MutableMessage(&message, field);
       ParseMessage(*child, path, at, depth + 1);
     } else {
       ParseScalar(message, field, path);
@@ -156,7 +159,8 @@ class Parser {
     switch (field->cpp_type()) {
       case FieldDescriptor::CPPTYPE_INT32:
         return put(&Reflection::SetInt32, &Reflection::AddInt32,
-                   static_cast<int32_t>(Integer(path, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max())));
+                   static_cast<int32_t>(
+                       Integer(path, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max())));
       case FieldDescriptor::CPPTYPE_INT64:
         return put(&Reflection::SetInt64, &Reflection::AddInt64,
                    Integer(path, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()));
@@ -172,7 +176,8 @@ class Parser {
         return put(&Reflection::SetBool, &Reflection::AddBool, Boolean(path));
       case FieldDescriptor::CPPTYPE_STRING: {
         const std::string text = String(path);
-        field->is_repeated() ? reflection->AddString(&message, field, text) : reflection->SetString(&message, field, text);
+        field->is_repeated() ? reflection->AddString(&message, field, text)
+                             : reflection->SetString(&message, field, text);
         return;
       }
       case FieldDescriptor::CPPTYPE_ENUM:
@@ -206,7 +211,8 @@ class Parser {
 
   int64_t Integer(const std::string& path, int64_t least, int64_t most) {
     const bool negative = Take("-");
-    const uint64_t bound = negative ? static_cast<uint64_t>(most) + (least < -most ? 1 : 0) : static_cast<uint64_t>(most);
+    const uint64_t bound =
+        negative ? static_cast<uint64_t>(most) + (least < -most ? 1 : 0) : static_cast<uint64_t>(most);
     const uint64_t value = Unsigned(path, bound);
     return negative ? static_cast<int64_t>(~value + 1) : static_cast<int64_t>(value);
   }

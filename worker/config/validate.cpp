@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "worker/config/group_rules.h"
 #include "worker/config/model_rules.h"
 #include "worker/config/name_pattern.h"
 #include "worker/config/pipeline.h"
@@ -357,33 +358,11 @@ class Validator {
 
   void Model() {
     if (!config_.has_model_config()) return Fail("model_config", "is missing");
-    const auto& model = config_.model_config();
-    std::vector<std::string> known;
-    for (const auto& [name, facts] : features_) known.push_back(name);
-    std::set<std::string> groups;
-    for (int g = 0; g < model.feature_groups_size(); ++g)
-      Group(model.feature_groups(g), "model_config.feature_groups[" + std::to_string(g) + "]", known, groups);
-    CheckModel(
-        config_, [this](const std::string& at, const std::string& message) { Fail(at, message); },
-        [this](const std::string& feature) { return SparseFault(feature); });
-  }
-
-  void Group(const FeatureGroupConfig& group, const std::string& path, const std::vector<std::string>& known,
-             std::set<std::string>& groups) {
-    if (!groups.insert(group.group_name()).second)
-      Fail(path + ".group_name", "the name '" + group.group_name() + "' is used twice");
-    if (group.feature_names_size() == 0) Fail(path, "group '" + group.group_name() + "' has no feature_names");
-    if (group.group_type() != DEEP && group.group_type() != WIDE)
-      Fail(path + ".group_type", FeatureGroupType_Name(group.group_type()) + ": not supported yet");
-    for (int i = 0; i < group.feature_names_size(); ++i) {
-      const std::string name = group.feature_names(i), at = path + ".feature_names[" + std::to_string(i) + "]";
-      const auto found = features_.find(name);
-      if (found == features_.end()) {
-        Fail(at, "there is no feature '" + name + "'" + DidYouMean(name, known));
-      } else if (group.group_type() == WIDE && !found->second.sparse) {
-        Fail(at, "the dense feature '" + name + "' cannot be in a WIDE group");
-      }
-    }
+    std::map<std::string, FeatureKind> kinds;
+    for (const auto& [name, facts] : features_) kinds[name] = {facts.sparse, facts.sequence};
+    const Report fail = [this](const std::string& at, const std::string& message) { Fail(at, message); };
+    CheckGroups(config_.model_config(), kinds, fail);
+    CheckModel(config_, fail, [this](const std::string& feature) { return SparseFault(feature); });
   }
 
   std::string SparseFault(const std::string& name) const {
