@@ -25,6 +25,17 @@ c10::Dict<std::string, at::Tensor> FeatureDictionary(const data::Batch& batch, c
     dictionary.insert(feature->name + ".values",
                       dense.narrow(1, feature->dense_column, feature->value_dim).contiguous());
   }
+  for (const auto* feature : features.dense_sequences()) {
+    auto& sequence = const_cast<data::DenseSequence&>(batch.dense_sequences[feature->index]);
+    at::Tensor lengths = at::empty({batch.rows}, at::kInt);
+    for (int64_t b = 0; b < batch.rows; ++b) {
+      lengths.mutable_data_ptr<int32_t>()[b] = static_cast<int32_t>(sequence.offsets[b + 1] - sequence.offsets[b]);
+    }
+    dictionary.insert(
+        feature->name + ".values",
+        at::from_blob(sequence.values.data(), {sequence.offsets[batch.rows], feature->value_dim}, at::kFloat));
+    dictionary.insert(feature->name + ".lengths", lengths);
+  }
   return dictionary;
 }
 

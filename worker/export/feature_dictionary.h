@@ -12,7 +12,8 @@
 namespace anneal::exporting {
 
 /// "<feature>.values" and ".lengths" int64 (and ".weights" float32 where the set is weighted) of sparse features,
-/// "<feature>.values" [rows, value_dim] float32 of dense ones. Shares the batch's memory where it can.
+/// "<feature>.values" [rows, value_dim] float32 of dense ones, "<feature>.values" [elements, value_dim] float32 and
+/// ".lengths" int32 of dense sequences. Shares the batch's memory where it can.
 c10::Dict<std::string, at::Tensor> FeatureDictionary(const data::Batch& batch, const features::FeatureSet& features);
 
 }  // namespace anneal::exporting

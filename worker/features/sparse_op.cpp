@@ -104,7 +104,7 @@ class Emitter {
     if (!RightCount(kept)) throw Refusal{(op_.sequence ? "has an element that " : "") + HasCount(kept)};
   }
 
-  /// The elements of a sequence, each a cell of their own.
+  /// The elements of a sequence, a cell for each.
   template <typename Cells>
   void PutElements(const Cells& elements, const Validity& valid, CellRange range) {
     for (int64_t at = range.begin; at < range.end; ++at) {

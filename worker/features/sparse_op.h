@@ -22,6 +22,9 @@ namespace anneal::features {
 /// A sequence has elements: the parts of a string between `element_separator`, the items of a list, or the one number
 /// of a cell. What a row is to a plain feature, an element is to a sequence: an item that is a string or a list itself
 /// holds the values of its element. There are no maps of elements.
+///
+/// With skip_empty "a||b" has two values and an element without one is missing. Otherwise its empty part is a value,
+/// and an element without one an error.
 class SparseOp {
  public:
   static constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
@@ -31,10 +34,9 @@ class SparseOp {
   IdEncoder encoder;
   std::string separator = "\x1d";  ///< of several values in one string
   int64_t most = kAll;             ///< values kept of a row or an element, the first ones
-  int64_t exactly = 0;             ///< when above 0: any other number of values is an error, see skip_empty
-  bool skip_empty = true;  ///< "a||b" has two values, and an element without one is missing; otherwise its empty part
-                           ///< is a value, and an element without one is an error
-  bool weighted = false;   ///< text values are "id:weight"
+  int64_t exactly = 0;             ///< when above 0: any other number of values is an error
+  bool skip_empty = true;
+  bool weighted = false;          ///< text values are "id:weight"
   bool weight_needed = false;     ///< a text value without a weight is an error; otherwise it weighs 1
   bool sequence = false;          ///< rows hold elements
   std::string element_separator;  ///< of a sequence: of the elements in one string

@@ -1,5 +1,8 @@
 // The reference's own configs and data files, against what the reference read from them.
+#include <arrow/api.h>
+#include <arrow/io/file.h>
 #include <gmock/gmock.h>
+#include <parquet/arrow/reader.h>
 
 #include "tests/worker/data/data_case.h"
 #include "tests/worker/data/safetensors.h"
@@ -30,7 +33,7 @@ Part PartOf(const Batch& batch, int feature) {
 
 /// The exported models' sample inputs are 32 rows of the evaluation data as the reference parsed them.
 TEST(GoldenData, BatchesAreWhatTheReferenceParsed) {
-  for (const char* name : {"deepfm", "dcn_v2", "mmoe"}) {
+  for (const char* name : {"deepfm", "dcn_v2", "mmoe", "multi_tower_din"}) {
     const auto config = ZooConfig(name);
     const features::FeatureSet set = features::FeatureSet::FromConfig(config);
     const SafeTensors golden(SharedPath(std::string("golden/zoo/") + name + "/export/default/inputs32.safetensors"));
@@ -57,11 +60,73 @@ TEST(GoldenData, BatchesAreWhatTheReferenceParsed) {
           }
           EXPECT_EQ(values, golden.Floats(feature->name + ".values")) << name << " " << feature->name;
         }
+        for (const features::Feature* feature : set.dense_sequences()) {
+          const DenseSequence& sequence = batch->dense_sequences[feature->index];
+          EXPECT_EQ(sequence.values, golden.Floats(feature->name + ".values")) << name << " " << feature->name;
+          std::vector<int64_t> lengths(sequence.offsets.size());
+          std::adjacent_difference(sequence.offsets.begin(), sequence.offsets.end(), lengths.begin());
+          lengths.erase(lengths.begin());
+          EXPECT_EQ(lengths, golden.Ints(feature->name + ".lengths")) << name << " " << feature->name;
+        }
         break;
       }
     }
     EXPECT_TRUE(found) << name << ": no batch of the data is the golden one";
   }
+}
+
+/// A list column of a file as Arrow's own scalars.
+template <typename T>
+std::vector<std::vector<T>> ListColumn(const std::string& path, const std::string& name) {
+  auto file = arrow::io::ReadableFile::Open(path).ValueOrDie();
+  const auto reader = parquet::arrow::OpenFile(file, arrow::default_memory_pool()).ValueOrDie();
+  const std::shared_ptr<arrow::Table> table = reader->ReadTable().ValueOrDie();
+  std::vector<std::vector<T>> rows;
+  const auto column = table->GetColumnByName(name);
+  for (int64_t row = 0; row < table->num_rows(); ++row) {
+    const auto cell = column->GetScalar(row).ValueOrDie();
+    const auto& list = *static_cast<const arrow::ListScalar&>(*cell).value;
+    rows.emplace_back();
+    for (int64_t i = 0; i < list.length(); ++i) {
+      const auto value = list.GetScalar(i).ValueOrDie();
+      if constexpr (std::is_same_v<T, float>) {
+        rows.back().push_back(static_cast<const arrow::FloatScalar&>(*value).value);
+      } else {
+        rows.back().push_back(static_cast<const arrow::Int64Scalar&>(*value).value);
+      }
+    }
+  }
+  return rows;
+}
+
+TEST(GoldenData, SequencesInFileOrder) {
+  const auto config = ZooConfig("multi_tower_din");
+  const features::FeatureSet set = features::FeatureSet::FromConfig(config);
+  const std::string path = SharedPath("golden/zoo/" + config.train_input_path());
+  std::vector<std::vector<int64_t>> items, categories;
+  std::vector<std::vector<float>> prices;
+  BatchStream stream(config, set, {.input_path = path, .mode = Mode::kEval, .batch_size = 300});
+  while (auto batch = stream.Next()) {
+    const auto append = [&](const std::string& name, std::vector<std::vector<int64_t>>* rows) {
+      const int64_t* offsets = batch->sparse.offsets.data() + set.Find(name)->index * batch->rows;
+      const int64_t* values = batch->sparse.values.data();
+      for (int64_t row = 0; row < batch->rows; ++row) {
+        rows->emplace_back(values + offsets[row], values + offsets[row + 1]);
+      }
+    };
+    append("click_seq__item_id", &items);
+    append("click_seq__cate", &categories);
+    const DenseSequence& sequence = batch->dense_sequences[set.Find("click_seq__price")->index];
+    for (int64_t row = 0; row < batch->rows; ++row) {
+      prices.emplace_back(sequence.values.begin() + sequence.offsets[row],
+                          sequence.values.begin() + sequence.offsets[row + 1]);
+    }
+    stream.Recycle(std::move(batch));
+  }
+  EXPECT_EQ(items.size(), 5120u);
+  EXPECT_EQ(items, ListColumn<int64_t>(path, "click_seq__item_id"));
+  EXPECT_EQ(categories, ListColumn<int64_t>(path, "click_seq__cate"));
+  EXPECT_EQ(prices, ListColumn<float>(path, "click_seq__price"));
 }
 
 TEST(GoldenData, LabelsInFileOrder) {

@@ -23,7 +23,11 @@ class SafeTensors {
   }
 
   bool Has(const std::string& name) const { return header_.contains(name); }
-  std::vector<int64_t> Ints(const std::string& name) const { return Values<int64_t>(name, "I64"); }
+  std::vector<int64_t> Ints(const std::string& name) const {
+    if (header_.at(name)["dtype"] != "I32") return Values<int64_t>(name, "I64");
+    const std::vector<int32_t> narrow = Values<int32_t>(name, "I32");
+    return {narrow.begin(), narrow.end()};
+  }
   std::vector<float> Floats(const std::string& name) const { return Values<float>(name, "F32"); }
 
  private:
