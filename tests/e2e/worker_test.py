@@ -273,7 +273,9 @@ class Zoo(Case):
                 plan = self.plan_of(case)
                 ec = plan["model.embedding_group.seq_emb_impls.__BASE__.ec_dict.8"]
                 self.assertEqual({t["compute_kernel"] for t in ec.values()}, {"dense"})
-                self.check(case, plan=("--sharding_plan", self.dir / "plan.json"), model_dir=case)
+                # The bias of a DIN's scores has no gradient, softmax does not see it: Adam moves it by rounding errors.
+                self.check(case, weight_tolerance=1e-5 if case == "dbmtl_seq_selfattn" else 1e-4, model_dir=case,
+                           plan=("--sharding_plan", self.dir / "plan.json"))
 
     def test_opt_bf16(self):
         # The suggested tolerance; rounding to 8 bits of mantissa makes any other order of additions visible.

@@ -13,8 +13,16 @@ namespace fs = std::filesystem;
 /// The features with an asset file. More kinds of features will have more fields.
 template <typename Visit>
 void EachAsset(tzrec::protos::EasyRecConfig& config, Visit visit) {
+  const auto look = [&](tzrec::protos::IdFeature& feature) {
+    if (feature.has_vocab_file()) visit(feature);
+  };
   for (auto& one : *config.mutable_feature_configs()) {
-    if (one.has_id_feature() && one.id_feature().has_vocab_file()) visit(*one.mutable_id_feature());
+    if (one.has_id_feature()) look(*one.mutable_id_feature());
+    if (one.has_sequence_id_feature()) look(*one.mutable_sequence_id_feature());
+    if (!one.has_sequence_feature()) continue;
+    for (auto& member : *one.mutable_sequence_feature()->mutable_features()) {
+      if (member.has_id_feature()) look(*member.mutable_id_feature());
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 #include "worker/export/lookup_source.h"
 
+#include <algorithm>
 #include <sstream>
 
 namespace anneal::exporting {
@@ -64,71 +65,67 @@ constexpr const char* kPadMethod = R"(def pad(self, rows: Tensor, lengths: Tenso
 /// Statements that make the tensors of the plan's sequence groups, and their names.
 class SequenceStatements {
  public:
-  SequenceStatements(const models::EmbeddingPlan& plan, const features::FeatureSet& features)
-      : plan_(plan), features_(features) {
-    for (size_t g = 0; g < plan.sequence_groups.size(); ++g) Add(plan.sequence_groups[g], std::to_string(g));
+  SequenceStatements(const models::EmbeddingPlan& plan, const features::FeatureSet& features) : plan_(plan) {
+    for (const auto* feature : features.dense_sequences()) AddDense(*feature);
+    for (size_t l = 0; l < plan.lookups.size(); ++l) {
+      if (plan.tables[plan.lookups[l].table].sequence) AddLookup(plan.lookups[l], std::to_string(l));
+    }
+    for (size_t g = 0; g < plan.sequence_groups.size(); ++g) AddGroup(plan.sequence_groups[g], std::to_string(g));
   }
 
   std::string text() const { return text_.str(); }
   const std::string& results() const { return results_; }  ///< ", query_0, sequence_0, ..."
 
  private:
-  std::string Element(const models::SequencePart& part, const std::string& lengths) const {
-    for (const models::Lookup& lookup : plan_.lookups) {
-      const models::Table& table = plan_.tables[lookup.table];
-      if (!table.sequence || lookup.feature != part.feature || lookup.column != part.column) continue;
-      return "self.element(" + Attribute(table.state_name()) + ", values_" + std::to_string(part.feature) + ", " +
-             lengths + ", None, " + (table.pooling == features::Pooling::kMean ? "True" : "False") + ")";
-    }
-    return "";
+  void AddDense(const features::Feature& feature) {
+    const std::string f = std::to_string(feature.index);
+    text_ << "    dense_rows_" << f << " = data[" << Quote(feature.name + ".values") << "].to(d, 6).reshape([-1, "
+          << feature.value_dim << "])\n"
+          << "    dense_lengths_" << f << " = data[" << Quote(feature.name + ".lengths") << "].to(d, 4)\n";
   }
 
-  void Add(const models::SequenceGroup& group, const std::string& g) {
-    if (!group.query.empty()) {
-      text_ << "    query_" << g << " = torch.cat([";
-      for (const models::SequencePart& part : group.query) {
-        const std::string columns = std::to_string(part.column) + ":" + std::to_string(part.column + part.width);
-        text_ << (part.looked_up ? Element(part, "lengths_" + std::to_string(part.feature))
-                                 : "dense[:, " + columns + "]")
-              << (&part == &group.query.back() ? "" : ", ");
-      }
-      text_ << "], 1)
-               ";
-          results_ += ", query_" + g;
+  void AddLookup(const models::Lookup& lookup, const std::string& l) {
+    const models::Table& table = plan_.tables[lookup.table];
+    const std::string f = std::to_string(lookup.feature);
+    text_ << "    rows_" << l << " = self.element(" << Attribute(table.state_name()) << ", values_" << f << ", "
+          << (lookup.per_element ? "torch.ones_like(values_" + f + ")" : "lengths_" + f) << ", None, "
+          << (table.pooling == features::Pooling::kMean ? "True" : "False") << ")\n";
+  }
+
+  /// Of the elements, or the batch's rows, that a part is made from.
+  std::string RowsOf(const models::SequencePart& part) const {
+    if (!part.looked_up) return "dense_rows_" + std::to_string(part.feature);
+    const auto is = [&](const models::Lookup& lookup) {
+      return plan_.tables[lookup.table].sequence && lookup.column == part.column;
+    };
+    const auto found = std::find_if(plan_.lookups.begin(), plan_.lookups.end(), is);
+    return "rows_" + std::to_string(found - plan_.lookups.begin());
+  }
+
+  void AddGroup(const models::SequenceGroup& group, const std::string& g) {
+    std::string query, sequence;
+    for (const models::SequencePart& part : group.query) {
+      const std::string columns = std::to_string(part.column) + ":" + std::to_string(part.column + part.width);
+      query += (query.empty() ? "" : ", ") + (part.looked_up ? RowsOf(part) : "dense[:, " + columns + "]");
     }
-    for (size_t p = 0; p < group.sequence.size(); ++p) {
-      const models::SequencePart& part = group.sequence[p];
-      const std::string f = std::to_string(part.feature), name = "part_" + g + "_" + std::to_string(p);
-      std::string lengths = "lengths_" + f, rows;
-      if (part.looked_up) {
-        rows = Element(part, "torch.ones_like(values_" + f + ")");
-      } else {
-        const std::string key = features_.dense_sequences()[part.feature]->name;
-        lengths = "dense_lengths_" + f;
-        text_ << "    " << lengths << " = data[" << Quote(key + ".lengths")
-              << "].to(d, 4)
-                 ";
-            rows = "data[" + Quote(key + ".values") + "].to(d, 6).reshape([-1, " + std::to_string(part.width) + "])";
+    for (const models::SequencePart& part : group.sequence) {
+      const std::string lengths = (part.looked_up ? "lengths_" : "dense_lengths_") + std::to_string(part.feature);
+      if (sequence.empty()) {
+        text_ << "    length_" << g << " = " << lengths << "\n"
+              << "    position_" << g << " = torch.arange(max(int(length_" << g
+              << ".max()), 1), device=d).unsqueeze(0)\n";
       }
-      if (p == 0) {
-        text_ << "    length_" << g << " = " << lengths << "
-    position_" << g << " = torch.arange(max(int(length_" << g
-              << ".max()), 1), device=d).unsqueeze(0)
-";
-      }
-      text_ << "    " << name << " = self.pad(" << rows << ", " << lengths << ", position_" << g
-            << ")
-               ";
+      sequence +=
+          (sequence.empty() ? "" : ", ") + ("self.pad(" + RowsOf(part) + ", " + lengths + ", position_" + g + ")");
     }
-    text_ << "    sequence_" << g << " = torch.cat([";
-    for (size_t p = 0; p < group.sequence.size(); ++p) text_ << (p > 0 ? ", " : "") << "part_" << g << "_" << p;
-    text_ << "], 2)
-        mask_ " << g << " = position_ " << g << " < length_ " << g << ".unsqueeze(1) ";
-                                                    results_ += ", sequence_" + g + ", length_" + g + ", mask_" + g;
+    if (!query.empty()) text_ << "    query_" << g << " = torch.cat([" << query << "], 1)\n";
+    text_ << "    sequence_" << g << " = torch.cat([" << sequence << "], 2)\n"
+          << "    mask_" << g << " = position_" << g << " < length_" << g << ".unsqueeze(1)\n";
+    if (!query.empty()) results_ += ", query_" + g;
+    results_ += ", sequence_" + g + ", length_" + g + ", mask_" + g;
   }
 
   const models::EmbeddingPlan& plan_;
-  const features::FeatureSet& features_;
   std::ostringstream text_;
   std::string results_;
 };

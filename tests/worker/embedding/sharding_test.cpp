@@ -70,7 +70,9 @@ data::Batch BatchOf(const models::EmbeddingPlan& plan, int64_t step, int64_t beg
     for (int64_t row = begin; row < end; ++row) {
       std::mt19937_64 random((step * 1000 + feature) * 1000 + row);
       const int64_t table_rows = plan.tables[lookup->table].rows;
-      for (int64_t i = static_cast<int64_t>(random() % 4); i > 0; --i) {
+      // The second sequence is as long as the first, beside which it stands.
+      const int64_t ids = std::mt19937_64((step * 1000 + (feature == 7 ? 6 : feature)) * 1000 + row)() % 4;
+      for (int64_t i = 0; i < ids; ++i) {
         const bool outside = random() % 40 == 0;
         batch.sparse.values.push_back(outside ? table_rows + 5 : static_cast<int64_t>(random() % table_rows));
         if (plan.weighted) batch.sparse.weights.push_back(0.5f + static_cast<float>(random() % 100) / 100);
