@@ -2,10 +2,11 @@
 #include "worker/config/model_rules.h"
 
 #include <gmock/gmock.h>
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include <vector>
+
+#include "worker/config/pipeline.h"
 
 namespace anneal::config {
 namespace {
@@ -13,21 +14,19 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-/// "path: message" of every fault of a model_config's text, beside three groups and two labels. model_config comes
-/// without its name in the paths.
-std::vector<std::string> Faults(const std::string& model) {
-  tzrec::protos::EasyRecConfig config;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
-      "data_config { label_fields: ['clk', 'buy'] sample_weight_fields: 'w' } model_config { "
-      "feature_groups { group_name: 'deep' group_type: DEEP } "
-      "feature_groups { group_name: 'wide' group_type: WIDE } "
-      "feature_groups { group_name: 'seq' group_type: SEQUENCE } " +
-          model + "}",
-      &config))
-      << model;
+const std::string kGroups =
+    "feature_groups { group_name: 'deep' group_type: DEEP } feature_groups { group_name: 'wide' group_type: WIDE } "
+    "feature_groups { group_name: 'seq' group_type: SEQUENCE } ";
+
+/// "path: message" of every fault of model_config's text, with two labels and a sample weight in the data. Paths are
+/// without "model_config.".
+std::vector<std::string> Faults(const std::string& model, const std::string& groups = kGroups) {
+  const LoadedConfig loaded = ParsePipelineConfig(
+      "data_config { label_fields: ['clk', 'buy'] sample_weight_fields: 'w' } model_config { " + groups + model + "}",
+      "p");
   std::vector<std::string> faults;
   CheckModel(
-      config,
+      loaded.config,
       [&](const std::string& path, const std::string& message) {
         const std::string root = "model_config.";
         faults.push_back((path.starts_with(root) ? path.substr(root.size()) : path) + ": " + message);
@@ -96,14 +95,14 @@ TEST(ModelRules, Dbmtl) {
   EXPECT_THAT(
       Faults("dbmtl { mask_net { n_mask_blocks: 1 mask_block { reduction_ratio: -1 hidden_dim: 4 } } bottom_mlp { } "
              "expert_mlp { hidden_units: 4 } num_expert: 0 " +
-             first + "task_towers { tower_name: 'ctr' label_name: 'bux' sample_weight_name: 'v' " +
+             first + "task_towers { tower_name: 'ctr' label_name: 'bux' sample_weight_name: 'other' " +
              "relation_tower_names: ['ctr', 'cvr'] relation_mlp { hidden_units: 4 }" + kLoss +
              "} task_towers { tower_name: 'a.b' label_name: 'buy' } }"),
       ElementsAre("dbmtl.mask_net.mask_block.reduction_ratio: must not be negative",
                   "dbmtl.bottom_mlp: hidden_units is empty", "dbmtl.num_expert: must be at least 1",
                   "dbmtl.task_towers[1].tower_name: the name 'ctr' is used twice",
                   "dbmtl.task_towers[1].label_name: 'bux' is not in data_config.label_fields (did you mean 'buy'?)",
-                  "dbmtl.task_towers[1].sample_weight_name: 'v' is not in data_config.sample_weight_fields",
+                  "dbmtl.task_towers[1].sample_weight_name: 'other' is not in data_config.sample_weight_fields",
                   "dbmtl.task_towers[2]: losses is empty",
                   "dbmtl.task_towers[1].relation_tower_names[1]: no tower 'cvr' stands before this one (did you mean "
                   "'ctr'?)",
@@ -113,17 +112,11 @@ TEST(ModelRules, Dbmtl) {
 // They read the group that is declared first, whatever its name.
 TEST(ModelRules, TheFirstGroupIsNoSequence) {
   for (const std::string model : {"mmoe { expert_mlp { hidden_units: 4 } ", "dbmtl { "}) {
-    tzrec::protos::EasyRecConfig config;
-    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
-        "data_config { label_fields: 'clk' } model_config { feature_groups { group_name: 'seq' group_type: SEQUENCE "
-        "} " +
-            model + "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} } }",
-        &config));
-    std::vector<std::string> paths;
-    CheckModel(
-        config, [&](const std::string& path, const std::string&) { paths.push_back(path); },
-        [](const std::string&) { return ""; });
-    EXPECT_THAT(paths, ElementsAre("model_config.feature_groups[0].group_type")) << model;
+    EXPECT_THAT(
+        Faults(model + "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} }",
+               "feature_groups { group_name: 'seq' group_type: SEQUENCE } "),
+        ElementsAre("feature_groups[0].group_type: the model reads the first group, which has to be DEEP or WIDE"))
+        << model;
   }
 }
 
