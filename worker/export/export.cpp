@@ -183,6 +183,15 @@ void UseMixedPrecision(eval::TrainedModel& model, const Settings& settings) {
   model.network().set_autocast(compiled ? type : std::nullopt);
 }
 
+/// An exported config names the primary key of each sequence (parity/features.md 5).
+void NameSequenceKeys(tzrec::protos::EasyRecConfig& config) {
+  for (auto& one : *config.mutable_feature_configs()) {
+    if (!one.has_sequence_feature() || one.sequence_feature().has_sequence_pk()) continue;
+    auto& sequence = *one.mutable_sequence_feature();
+    sequence.set_sequence_pk("user:" + sequence.sequence_name());
+  }
+}
+
 /// Sequences are known to TorchScript exports only.
 void CheckSequences(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
   const auto& groups = config.model_config().feature_groups();
@@ -248,6 +257,7 @@ int RunExport(const ExportOptions& options) {
     folder.BeginSync();
   }
   auto packed = config;
+  NameSequenceKeys(packed);
   const auto assets = PackAssets(packed, folder.path(), folder.target());
   config::SavePipelineConfig(packed, folder.path() / "pipeline.config");
   // RTP has an fg.json of its own and neither of the others; its config is taken away again when it is checked.

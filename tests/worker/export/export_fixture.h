@@ -42,7 +42,9 @@ class Environment {
 };
 
 inline at::Tensor ToTensor(const checkpoint::TensorView& view) {
-  const auto type = view.dtype == checkpoint::DType::kI64 ? at::kLong : at::kFloat;
+  const auto type = view.dtype == checkpoint::DType::kI64   ? at::kLong
+                    : view.dtype == checkpoint::DType::kI32 ? at::kInt
+                                                            : at::kFloat;
   return at::from_blob(const_cast<void*>(view.data), view.shape, type).clone();
 }
 

@@ -43,7 +43,8 @@ TEST_F(ExportTest, GivesTheReferencesOutputsAndFiles) {
 
 /// What our reader and feature generation hand to an export is what the reference hands to its own.
 TEST_F(ExportTest, InputsAreTheReferences) {
-  const std::vector<std::pair<std::string, std::string>> cases = {{"deepfm", "rank_eval"}, {"mmoe", "multi_eval"}};
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"deepfm", "rank_eval"}, {"mmoe", "multi_eval"}, {"multi_tower_din", "seq_eval"}};
   for (const auto& [model, rows] : cases) {
     SCOPED_TRACE(model);
     auto config = config::LoadPipelineConfig(kZoo / model / "pipeline.config").config;
@@ -62,6 +63,24 @@ TEST_F(ExportTest, InputsAreTheReferences) {
   }
 }
 
+/// A batch of one row.
+c10::Dict<std::string, at::Tensor> RowOf(const c10::Dict<std::string, at::Tensor>& whole, int64_t row) {
+  c10::Dict<std::string, at::Tensor> one;
+  for (const auto& entry : whole) {
+    const std::string name = entry.key();
+    const at::Tensor value = entry.value();
+    if (name.ends_with(".lengths")) {
+      one.insert(name, value.narrow(0, row, 1));
+    } else if (whole.contains(name.substr(0, name.rfind('.')) + ".lengths")) {
+      const at::Tensor lengths = whole.at(name.substr(0, name.rfind('.')) + ".lengths");
+      one.insert(name, value.narrow(0, lengths.narrow(0, 0, row).sum().item<int64_t>(), lengths[row].item<int64_t>()));
+    } else {
+      one.insert(name, value.narrow(0, row, 1));
+    }
+  }
+  return one;
+}
+
 TEST_F(ExportTest, AnyBatchSize) {
   const auto module = torch::jit::load("exported/scripted_model.pt");
   const checkpoint::SafetensorsFile inputs((kGolden / "inputs32.safetensors").string());
@@ -70,22 +89,8 @@ TEST_F(ExportTest, AnyBatchSize) {
   auto copy = module;
   const auto all = copy.forward({whole}).toGenericDict().at("logits").toTensor();
   for (const int64_t row : {0, 31}) {
-    c10::Dict<std::string, at::Tensor> one;
-    for (const auto& entry : whole) {
-      const std::string name = entry.key();
-      const at::Tensor value = entry.value();
-      if (name.ends_with(".lengths")) {
-        one.insert(name, value.narrow(0, row, 1));
-      } else if (whole.contains(name.substr(0, name.rfind('.')) + ".lengths")) {
-        const at::Tensor lengths = whole.at(name.substr(0, name.rfind('.')) + ".lengths");
-        one.insert(name,
-                   value.narrow(0, lengths.narrow(0, 0, row).sum().item<int64_t>(), lengths[row].item<int64_t>()));
-      } else {
-        one.insert(name, value.narrow(0, row, 1));
-      }
-    }
-    EXPECT_NEAR(copy.forward({one}).toGenericDict().at("logits").toTensor().item<double>(), all[row].item<double>(),
-                1e-6);
+    EXPECT_NEAR(copy.forward({RowOf(whole, row)}).toGenericDict().at("logits").toTensor().item<double>(),
+                all[row].item<double>(), 1e-6);
   }
 }
 
@@ -173,6 +178,57 @@ TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) {
     EXPECT_EQ(json::parse(std::ifstream(folder + "/fg.json")), json::parse(std::ifstream(golden / "fg.json")));
     ExpectSameConfig(folder + "/pipeline.config", golden / "pipeline.config");
   }
+}
+
+/// Sequences and their tables, of every number type that the reference was run with.
+TEST_F(ExportTest, SequencesGiveTheReferencesOutputs) {
+  unsetenv("QUANT_EMB");
+  for (const auto& [type, variables] :
+       std::vector<std::pair<std::string, Variables>>{{"QUANT_EMB=0", {{"QUANT_EMB", "0"}}},
+                                                      {"default", {}},
+                                                      {"QUANT_EMB=FP16", {{"QUANT_EMB", "FP16"}}},
+                                                      {"QUANT_EMB=INT4", {{"QUANT_EMB", "INT4"}}},
+                                                      {"QUANT_EC_EMB=INT8", {{"QUANT_EC_EMB", "INT8"}}}}) {
+    SCOPED_TRACE(type);
+    const Environment environment(variables);
+    const fs::path golden = kZoo / "multi_tower_din/export" / type;
+    const std::string folder = "din." + type;
+    fs::remove_all(folder);
+    ExportOptions options = Options(folder);
+    options.pipeline_config_path = (kZoo / "multi_tower_din/pipeline.config").string();
+    options.checkpoint_path = (kZoo / "multi_tower_din/export/QUANT_EMB=0/scripted_state.safetensors").string();
+    options.verify_input_path = (kZoo / "data/seq_eval.parquet").string();
+    ASSERT_EQ(RunExport(options), 0);
+    auto module = torch::jit::load(folder + "/scripted_model.pt");
+    const auto inputs = Dictionary(golden / "inputs32.safetensors");
+    const auto got = module.forward({inputs}).toGenericDict();
+    for (const auto& entry : Dictionary(golden / "outputs32.safetensors")) {
+      EXPECT_LE((got.at(entry.key()).toTensor() - entry.value()).abs().max().item<double>(), 1e-6) << entry.key();
+    }
+    EXPECT_EQ(json::parse(std::ifstream(folder + "/fg.json")), json::parse(std::ifstream(golden / "fg.json")));
+    EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json")),
+              json::parse(std::ifstream(golden / "model_acc.json")));
+    ExpectSameConfig(folder + "/pipeline.config", golden / "pipeline.config");
+    if (type != "QUANT_EMB=0") continue;
+    const checkpoint::SafetensorsFile state((golden / "scripted_state.safetensors").string());
+    for (const auto& parameter : module.named_parameters()) {
+      EXPECT_TRUE(state.tensors().count(parameter.name)) << parameter.name;
+    }
+    // Rows by themselves: each has a longest sequence of its own.
+    const auto all = got.at("logits").toTensor();
+    for (const int64_t row : {0, 7, 31}) {
+      EXPECT_NEAR(module.forward({RowOf(inputs, row)}).toGenericDict().at("logits").toTensor().item<double>(),
+                  all[row].item<double>(), 1e-6);
+    }
+  }
+  // Other formats say so, before anything is read.
+  ExportOptions options = Options("din.never");
+  options.pipeline_config_path = (kZoo / "multi_tower_din/pipeline.config").string();
+  for (const char* format : {"AOT", "AOTUnified", "ONNX", "Distributed"}) {
+    options.settings.format = format;
+    EXPECT_THROW(RunExport(options), ConfigError) << format;
+  }
+  EXPECT_FALSE(fs::exists("din.never"));
 }
 
 TEST_F(ExportTest, TwoBitTables) {
