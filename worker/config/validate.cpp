@@ -5,6 +5,7 @@
 #include <set>
 
 #include "worker/config/head_rules.h"
+#include "worker/config/model_rules.h"
 #include "worker/config/name_pattern.h"
 #include "worker/config/pipeline.h"
 #include "worker/config/supported.h"
@@ -25,7 +26,7 @@ bool IsExpression(const std::string& text) {
 struct FeatureFacts {
   std::string path, table;
   bool sparse = false;
-  int64_t dim = 0;
+  int64_t dim = 0;  ///< columns in a DEEP group; 0: not known
 };
 
 class Validator {
@@ -252,6 +253,8 @@ class Validator {
       const std::string at = path + ".raw_feature";
       Common(f, at, f.boundaries_size() > 0);
       if (!std::is_sorted(f.boundaries().begin(), f.boundaries().end())) Fail(at + ".boundaries", "must ascend");
+      const auto facts = features_.find(f.feature_name());
+      if (f.boundaries_size() == 0 && facts != features_.end()) facts->second.dim = f.value_dim();
     } else if (feature.feature_case() == FeatureConfig::FEATURE_NOT_SET) {
       Fail(path, "names no feature (id_feature, raw_feature, ...)");
     }
@@ -303,9 +306,21 @@ class Validator {
       case ModelConfig::kMmoe:
         Mmoe(model.mmoe());
         break;
-      default:
-        break;  // refused by CheckSupported
+      default:  // a model without rules is refused by CheckSupported
+        CheckModel(model, Checks());
+        break;
     }
+  }
+
+  ModelChecks Checks() {
+    return {[this](const std::string& at, const std::string& message) { Fail(at, message); },
+            [this](const MLP& mlp, const std::string& at) { Mlp(mlp, at); },
+            [this] { Head(config_.model_config(), "model_config"); },
+            [this](const auto& towers, const std::string& at) { TaskTowers(towers, at); },
+            [this](const std::string& feature) {
+              const auto found = features_.find(feature);
+              return found == features_.end() ? 0 : found->second.dim;
+            }};
   }
 
   void Group(const FeatureGroupConfig& group, const std::string& path, const std::vector<std::string>& known,
@@ -362,18 +377,24 @@ class Validator {
   }
 
   void Mmoe(const MMoE& mmoe) {
-    const auto& data = config_.data_config();
     if (config_.model_config().feature_groups_size() == 0) Fail("model_config.mmoe", "there is no feature group");
     Mlp(mmoe.expert_mlp(), "model_config.mmoe.expert_mlp");
     if (mmoe.has_gate_mlp()) Mlp(mmoe.gate_mlp(), "model_config.mmoe.gate_mlp");
     if (mmoe.num_expert() == 0) Fail("model_config.mmoe.num_expert", "must be at least 1");
-    if (mmoe.task_towers_size() == 0) Fail("model_config.mmoe", "there are no task_towers");
+    TaskTowers(mmoe.task_towers(), "model_config.mmoe");
+  }
+
+  /// `model`: the path of the model that has these task_towers.
+  template <typename Towers>
+  void TaskTowers(const Towers& towers, const std::string& model) {
+    const auto& data = config_.data_config();
+    if (towers.empty()) Fail(model, "there are no task_towers");
     const std::vector<std::string> labels(data.label_fields().begin(), data.label_fields().end());
     const std::vector<std::string> weights(data.sample_weight_fields().begin(), data.sample_weight_fields().end());
     std::set<std::string> names;
-    for (int t = 0; t < mmoe.task_towers_size(); ++t) {
-      const auto& tower = mmoe.task_towers(t);
-      const std::string path = "model_config.mmoe.task_towers[" + std::to_string(t) + "]";
+    for (int t = 0; t < towers.size(); ++t) {
+      const auto& tower = towers.Get(t);
+      const std::string path = model + ".task_towers[" + std::to_string(t) + "]";
       auto column = [&](const std::string& name, const std::vector<std::string>& columns, const char* field,
                         const char* list) {
         if (std::find(columns.begin(), columns.end(), name) != columns.end()) return;

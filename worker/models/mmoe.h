@@ -4,25 +4,13 @@
 #include <memory>
 #include <vector>
 
-#include "worker/models/model.h"
-#include "worker/nn/mlp.h"
+#include "worker/models/multi_task_model.h"
 #include "worker/nn/mmoe.h"
 
 namespace anneal::models {
 
-/// Optional MLP (`tower_mlp`), then `linear` to num_class.
-class TaskTower : public nn::Module {
- public:
-  TaskTower(int64_t in, const tzrec::protos::TaskTower& config);
-  at::Tensor Forward(const at::Tensor& x);
-
- private:
-  std::unique_ptr<nn::Mlp> mlp_;
-  std::unique_ptr<nn::Linear> linear_;
-};
-
 /// The first feature group feeds the experts; tower t reads the mixture of task t.
-class MmoeModel : public Model {
+class MmoeModel : public MultiTaskModel {
  public:
   explicit MmoeModel(const ModelInput& input);
   std::vector<at::Tensor> Forward(const Groups& groups) override;
@@ -30,10 +18,6 @@ class MmoeModel : public Model {
  private:
   std::string group_;
   std::unique_ptr<nn::Mmoe> mmoe_;
-  std::vector<std::unique_ptr<TaskTower>> towers_;
 };
-
-/// The head of one tower, with its loss weighting (parity/models.md 7.3).
-Head TowerHead(const tzrec::protos::TaskTower& tower, const ModelInput& input);
 
 }  // namespace anneal::models

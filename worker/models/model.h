@@ -44,6 +44,8 @@ struct ModelInput {
 
   /// The DEEP or WIDE group of that name; throws ConfigError when the config lacks it.
   const Group& RequireGroup(const std::string& name) const;
+  /// The group that the config declares first; throws ConfigError when that is no DEEP or WIDE one.
+  const Group& FirstGroup() const;
   /// The SEQUENCE group of that name; throws ConfigError when the config lacks it.
   const SequenceGroup& RequireSequenceGroup(const std::string& name) const;
   /// Head of a single-task model: losses, metrics and num_class of model_config, the first label field.

@@ -6,6 +6,7 @@
 #include "worker/models/deepfm.h"
 #include "worker/models/mmoe.h"
 #include "worker/models/model.h"
+#include "worker/models/wide_and_deep.h"
 
 namespace anneal::models {
 namespace {
@@ -19,6 +20,7 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
   static const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)> models = {
       {"deepfm", &Make<DeepFm>},
       {"mmoe", &Make<MmoeModel>},
+      {"wide_and_deep", &Make<WideAndDeep>},
   };
   return models;
 }
@@ -29,6 +31,11 @@ const Group& ModelInput::RequireGroup(const std::string& name) const {
   const Group* group = plan.FindGroup(name);
   if (!group) throw ConfigError("model_config: the model needs a feature group named '" + name + "'");
   return *group;
+}
+
+const Group& ModelInput::FirstGroup() const {
+  if (config.feature_groups_size() == 0) throw ConfigError("model_config: there is no feature group");
+  return RequireGroup(config.feature_groups(0).group_name());
 }
 
 const SequenceGroup& ModelInput::RequireSequenceGroup(const std::string& name) const {
