@@ -3,6 +3,7 @@
 #include <map>
 
 #include "worker/config/error.h"
+#include "worker/models/dcn.h"
 #include "worker/models/deepfm.h"
 #include "worker/models/mmoe.h"
 #include "worker/models/model.h"
@@ -18,6 +19,8 @@ std::unique_ptr<Model> Make(const ModelInput& input) {
 
 const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Registry() {
   static const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)> models = {
+      {"dcn_v1", &Make<DcnV1>},
+      {"dcn_v2", &Make<DcnV2>},
       {"deepfm", &Make<DeepFm>},
       {"mmoe", &Make<MmoeModel>},
       {"wide_and_deep", &Make<WideAndDeep>},
