@@ -17,6 +17,10 @@ class ModelRules {
         return Rules(model_.dcn_v1(), "model_config.dcn_v1");
       case ModelConfig::kDcnV2:
         return Rules(model_.dcn_v2(), "model_config.dcn_v2");
+      case ModelConfig::kDlrm:
+        return Rules(model_.dlrm(), "model_config.dlrm");
+      case ModelConfig::kWukong:
+        return Rules(model_.wukong(), "model_config.wukong");
       default:
         return;
     }
@@ -48,6 +52,74 @@ class ModelRules {
     checks_.mlp(model.final(), path + ".final");
     checks_.single_head();
   }
+
+  void Rules(const DLRM& model, const std::string& path) {
+    DenseAndSparse(model, path);
+    checks_.mlp(model.final(), path + ".final");
+    checks_.single_head();
+  }
+
+  void Rules(const WuKong& model, const std::string& path) {
+    DenseAndSparse(model, path);
+    for (int i = 0; i < model.wukong_layers_size(); ++i) {
+      const auto& layer = model.wukong_layers(i);
+      const std::string at = Item(path + ".wukong_layers", i);
+      AtLeastOne(layer.lcb_feature_num(), at + ".lcb_feature_num");
+      AtLeastOne(layer.fmb_feature_num(), at + ".fmb_feature_num");
+      AtLeastOne(layer.compressed_feature_num(), at + ".compressed_feature_num");
+      checks_.mlp(layer.feature_num_mlp(), at + ".feature_num_mlp");
+    }
+    checks_.mlp(model.final(), path + ".final");
+    checks_.single_head();
+  }
+
+  /// Groups and dense_mlp of DLRM and WuKong.
+  template <typename Model>
+  void DenseAndSparse(const Model& model, const std::string& path) {
+    const bool one = model_.feature_groups_size() == 1;
+    const FeatureGroupConfig* sparse = one ? &model_.feature_groups(0) : FindGroup("sparse");
+    const FeatureGroupConfig* dense = one ? nullptr : FindGroup("dense");
+    if (!sparse) checks_.fail(path, "needs a feature group named 'sparse', or one group alone");
+    for (const FeatureGroupConfig* group : {sparse, dense}) {
+      if (group && group->sequence_encoders_size() > 0)
+        checks_.fail(GroupPath(*group), "a dense or sparse group of this model must not have sequence features");
+    }
+    const int64_t width = sparse ? OneWidth(*sparse) : 0;
+    if (!dense) return;
+    if (!model.has_dense_mlp()) return checks_.fail(path, "the feature group 'dense' needs dense_mlp");
+    checks_.mlp(model.dense_mlp(), path + ".dense_mlp");
+    const auto& units = model.dense_mlp().hidden_units();
+    if (width > 0 && !units.empty() && *units.rbegin() != width) {
+      checks_.fail(Item(path + ".dense_mlp.hidden_units", units.size() - 1),
+                   "is " + std::to_string(*units.rbegin()) + ", but the features of group '" + sparse->group_name() +
+                       "' are " + std::to_string(width) + " wide");
+    }
+  }
+
+  /// That of the group's features; 0 when it is not known or they differ.
+  int64_t OneWidth(const FeatureGroupConfig& group) {
+    int64_t width = 0;
+    for (int i = 0; i < group.feature_names_size(); ++i) {
+      const int64_t own = checks_.width(group.feature_names(i));
+      if (own == 0) return 0;
+      if (i > 0 && own != width) {
+        checks_.fail(Item(GroupPath(group) + ".feature_names", i),
+                     "'" + group.feature_names(i) + "' is " + std::to_string(own) + " wide, '" +
+                         group.feature_names(0) + "' " + std::to_string(width) + ": this model needs one width");
+        return 0;
+      }
+      width = own;
+    }
+    return width;
+  }
+
+  std::string GroupPath(const FeatureGroupConfig& group) const {
+    int g = 0;
+    while (&model_.feature_groups(g) != &group) ++g;
+    return Item("model_config.feature_groups", g);
+  }
+
+  static std::string Item(const std::string& list, int i) { return list + "[" + std::to_string(i) + "]"; }
 
   void AtLeastOne(int64_t value, const std::string& path) {
     if (value == 0) checks_.fail(path, "must be at least 1");

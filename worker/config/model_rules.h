@@ -23,7 +23,7 @@ struct ModelChecks {
   std::function<int64_t(const std::string& feature)> width;
 };
 
-/// The rules of the model that is set, if it is one of those known here: wide_and_deep, dcn_v1, dcn_v2.
+/// The rules of the model that is set, if it is one of those known here: wide_and_deep, dcn_v1, dcn_v2, dlrm, wukong.
 void CheckModel(const tzrec::protos::ModelConfig& model, const ModelChecks& checks);
 
 }  // namespace anneal::config
