@@ -307,7 +307,7 @@ class Zoo(Case):
 def add_zoo_tests():
     for case in ("deepfm", "opt_adamw", "opt_dense_sgd", "opt_dense_adagrad", "opt_sparse_rowwise", "opt_partial_batch",
                  "opt_exp_warmup_staircase", "opt_manual_step", "opt_cosine", "opt_by_epoch", "opt_clip_norm", "opt_ga4", "opt_part",
-                 "opt_dense_rmsprop", "opt_ema", "mmoe", "wide_and_deep", "dlrm", "wukong"):
+                 "opt_dense_rmsprop", "opt_ema", "mmoe", "wide_and_deep", "dlrm", "ple", "wukong"):
         setattr(Zoo, "test_" + case, lambda self, case=case: self.check(case))
 
 

@@ -21,6 +21,8 @@ class ModelRules {
         return Rules(model_.dlrm(), "model_config.dlrm");
       case ModelConfig::kWukong:
         return Rules(model_.wukong(), "model_config.wukong");
+      case ModelConfig::kPle:
+        return Rules(model_.ple(), "model_config.ple");
       default:
         return;
     }
@@ -71,6 +73,26 @@ class ModelRules {
     }
     checks_.mlp(model.final(), path + ".final");
     checks_.single_head();
+  }
+
+  void Rules(const PLE& model, const std::string& path) {
+    NeedsAnyGroup(path);
+    if (model.extraction_networks_size() == 0) checks_.fail(path, "there are no extraction_networks");
+    for (int k = 0; k < model.extraction_networks_size(); ++k) {
+      const auto& net = model.extraction_networks(k);
+      const std::string at = Item(path + ".extraction_networks", k);
+      AtLeastOne(net.expert_num_per_task(), at + ".expert_num_per_task");
+      checks_.mlp(net.task_expert_net(), at + ".task_expert_net");
+      if (net.share_num() == 0) continue;
+      checks_.mlp(net.share_expert_net(), at + ".share_expert_net");
+      const auto &own = net.task_expert_net().hidden_units(), &shared = net.share_expert_net().hidden_units();
+      if (!own.empty() && !shared.empty() && *own.rbegin() != *shared.rbegin()) {
+        checks_.fail(Item(at + ".share_expert_net.hidden_units", shared.size() - 1),
+                     "is " + std::to_string(*shared.rbegin()) + ", but the last of task_expert_net is " +
+                         std::to_string(*own.rbegin()) + ": gates mix both");
+      }
+    }
+    checks_.task_towers(model.task_towers(), path);
   }
 
   /// Groups and dense_mlp of DLRM and WuKong.
