@@ -23,6 +23,8 @@ class ModelRules {
         return Rules(model_.wukong(), "model_config.wukong");
       case ModelConfig::kPle:
         return Rules(model_.ple(), "model_config.ple");
+      case ModelConfig::kPepnet:
+        return Rules(model_.pepnet(), "model_config.pepnet");
       default:
         return;
     }
@@ -95,6 +97,20 @@ class ModelRules {
     checks_.task_towers(model.task_towers(), path);
   }
 
+  void Rules(const PEPNet& model, const std::string& path) {
+    NeedsGroup("all", path);
+    if (FindGroup("uia")) Widths(model.ppnet_hidden_units(), path, "ppnet_hidden_units");
+    const int ratios = model.ppnet_dropout_ratio_size(), layers = model.ppnet_hidden_units_size();
+    if (ratios > 1 && ratios != layers) {
+      checks_.fail(path + ".ppnet_dropout_ratio",
+                   std::to_string(ratios) + " values for " + std::to_string(layers) + " ppnet_hidden_units");
+    }
+    for (const float ratio : model.ppnet_dropout_ratio()) {
+      if (!(ratio >= 0 && ratio < 1)) checks_.fail(path + ".ppnet_dropout_ratio", "must be at least 0 and less than 1");
+    }
+    checks_.task_towers(model.task_towers(), path);
+  }
+
   /// Groups and dense_mlp of DLRM and WuKong.
   template <typename Model>
   void DenseAndSparse(const Model& model, const std::string& path) {
@@ -142,6 +158,13 @@ class ModelRules {
   }
 
   static std::string Item(const std::string& list, int i) { return list + "[" + std::to_string(i) + "]"; }
+
+  /// A list of the message at `path` that must hold something, and no 0.
+  template <typename List>
+  void Widths(const List& list, const std::string& path, const std::string& field) {
+    if (list.empty()) checks_.fail(path, field + " is empty");
+    for (const uint32_t width : list) AtLeastOne(width, path + "." + field);
+  }
 
   void AtLeastOne(int64_t value, const std::string& path) {
     if (value == 0) checks_.fail(path, "must be at least 1");

@@ -24,7 +24,7 @@ struct ModelChecks {
 };
 
 /// The rules of the model that is set, if it is one of those known here: wide_and_deep, dcn_v1, dcn_v2, dlrm, wukong,
-/// ple.
+/// ple, pepnet.
 void CheckModel(const tzrec::protos::ModelConfig& model, const ModelChecks& checks);
 
 }  // namespace anneal::config

@@ -8,6 +8,7 @@
 #include "worker/models/dlrm.h"
 #include "worker/models/mmoe.h"
 #include "worker/models/model.h"
+#include "worker/models/pepnet.h"
 #include "worker/models/ple.h"
 #include "worker/models/wide_and_deep.h"
 #include "worker/models/wukong.h"
@@ -22,13 +23,10 @@ std::unique_ptr<Model> Make(const ModelInput& input) {
 
 const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Registry() {
   static const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)> models = {
-      {"dcn_v1", &Make<DcnV1>},
-      {"dcn_v2", &Make<DcnV2>},
-      {"deepfm", &Make<DeepFm>},
-      {"dlrm", &Make<Dlrm>},
-      {"mmoe", &Make<MmoeModel>},
-      {"ple", &Make<Ple>},
-      {"wide_and_deep", &Make<WideAndDeep>},
+      {"dcn_v1", &Make<DcnV1>},   {"dcn_v2", &Make<DcnV2>},
+      {"deepfm", &Make<DeepFm>},  {"dlrm", &Make<Dlrm>},
+      {"mmoe", &Make<MmoeModel>}, {"pepnet", &Make<PepNet>},
+      {"ple", &Make<Ple>},        {"wide_and_deep", &Make<WideAndDeep>},
       {"wukong", &Make<WuKong>},
   };
   return models;
