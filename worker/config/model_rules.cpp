@@ -21,6 +21,8 @@ class ModelRules {
         return Rules(model_.dlrm(), "model_config.dlrm");
       case ModelConfig::kWukong:
         return Rules(model_.wukong(), "model_config.wukong");
+      case ModelConfig::kXdeepfm:
+        return Rules(model_.xdeepfm(), "model_config.xdeepfm");
       case ModelConfig::kPle:
         return Rules(model_.ple(), "model_config.ple");
       case ModelConfig::kPepnet:
@@ -73,6 +75,17 @@ class ModelRules {
       AtLeastOne(layer.compressed_feature_num(), at + ".compressed_feature_num");
       checks_.mlp(layer.feature_num_mlp(), at + ".feature_num_mlp");
     }
+    checks_.mlp(model.final(), path + ".final");
+    checks_.single_head();
+  }
+
+  void Rules(const xDeepFM& model, const std::string& path) {
+    NeedsGroup("wide", path);
+    NeedsGroup("deep", path);
+    if (const auto* wide = FindGroup("wide"); wide && wide->group_type() != WIDE)
+      checks_.fail(GroupPath(*wide) + ".group_type", "the group 'wide' of this model has to be WIDE");
+    Widths(model.cin().cin_layer_size(), path + ".cin", "cin_layer_size");
+    checks_.mlp(model.deep(), path + ".deep");
     checks_.mlp(model.final(), path + ".final");
     checks_.single_head();
   }

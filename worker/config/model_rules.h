@@ -23,8 +23,8 @@ struct ModelChecks {
   std::function<int64_t(const std::string& feature)> width;
 };
 
-/// The rules of the model that is set, if it is one of those known here: wide_and_deep, dcn_v1, dcn_v2, dlrm, wukong,
-/// ple, pepnet.
+/// The rules of the model that is set, if it is one of wide_and_deep, dlrm, dcn_v1, dcn_v2, xdeepfm, wukong, ple,
+/// pepnet.
 void CheckModel(const tzrec::protos::ModelConfig& model, const ModelChecks& checks);
 
 }  // namespace anneal::config

@@ -14,7 +14,8 @@ using google::protobuf::Message;
 /// Of a oneof (or of a message's alternatives), what is supported; every other member is refused.
 const std::map<std::string, std::set<std::string>>& SupportedMembers() {
   static const std::map<std::string, std::set<std::string>> members = {
-      {"ModelConfig.model", {"dcn_v1", "dcn_v2", "deepfm", "dlrm", "mmoe", "pepnet", "ple", "wide_and_deep", "wukong"}},
+      {"ModelConfig.model",
+       {"dcn_v1", "dcn_v2", "deepfm", "dlrm", "mmoe", "pepnet", "ple", "wide_and_deep", "wukong", "xdeepfm"}},
       {"FeatureConfig.feature", {"id_feature", "raw_feature"}},
       {"LossConfig.loss",
        {"binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss"}},

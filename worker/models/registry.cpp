@@ -12,6 +12,7 @@
 #include "worker/models/ple.h"
 #include "worker/models/wide_and_deep.h"
 #include "worker/models/wukong.h"
+#include "worker/models/xdeepfm.h"
 
 namespace anneal::models {
 namespace {
@@ -27,7 +28,7 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
       {"deepfm", &Make<DeepFm>},  {"dlrm", &Make<Dlrm>},
       {"mmoe", &Make<MmoeModel>}, {"pepnet", &Make<PepNet>},
       {"ple", &Make<Ple>},        {"wide_and_deep", &Make<WideAndDeep>},
-      {"wukong", &Make<WuKong>},
+      {"wukong", &Make<WuKong>},  {"xdeepfm", &Make<XDeepFm>},
   };
   return models;
 }
