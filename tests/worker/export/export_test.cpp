@@ -3,6 +3,7 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <fstream>
+#include <functional>
 
 #include "tests/worker/export/export_fixture.h"
 #include "worker/config/error.h"
@@ -43,7 +44,8 @@ TEST_F(ExportTest, GivesTheReferencesOutputsAndFiles) {
 
 /// What our reader and feature generation hand to an export is what the reference hands to its own.
 TEST_F(ExportTest, InputsAreTheReferences) {
-  const std::vector<std::pair<std::string, std::string>> cases = {{"deepfm", "rank_eval"}, {"mmoe", "multi_eval"}};
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"deepfm", "rank_eval"}, {"mmoe", "multi_eval"}, {"dcn_v2", "rank_eval"}};
   for (const auto& [model, rows] : cases) {
     SCOPED_TRACE(model);
     auto config = config::LoadPipelineConfig(kZoo / model / "pipeline.config").config;
@@ -144,25 +146,27 @@ TEST_F(ExportTest, QuantisedTablesGiveTheReferencesOutputs) {
   }
 }
 
-/// A model with several heads, every number type.
-TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) {
+/// The golden export of another model, every number type. `change` is made to its inputs.
+void ExpectTheReferencesOutputs(const std::string& model, const std::string& rows,
+                                const std::function<void(c10::Dict<std::string, at::Tensor>&)>& change = {}) {
   for (const std::string type : {"QUANT_EMB=0", "default", "QUANT_EMB=FP16", "QUANT_EMB=INT4"}) {
     SCOPED_TRACE(type);
-    const fs::path golden = kZoo / "mmoe/export" / type;
+    const fs::path golden = kZoo / model / "export" / type;
     unsetenv("QUANT_EMB");
     const size_t equals = type.find('=');
     const Environment environment(equals == std::string::npos ? Variables{}
                                                               : Variables{{"QUANT_EMB", type.substr(equals + 1)}});
-    const std::string folder = "mmoe." + type;
+    const std::string folder = model + "." + type;
     fs::remove_all(folder);
     auto options = Options(folder);
-    options.pipeline_config_path = (kZoo / "mmoe/pipeline.config").string();
-    options.checkpoint_path = (golden / "scripted_state.safetensors").string();
-    if (type != "QUANT_EMB=0")
-      options.checkpoint_path = (kZoo / "mmoe/export/QUANT_EMB=0/scripted_state.safetensors").string();
+    options.pipeline_config_path = (kZoo / model / "pipeline.config").string();
+    options.checkpoint_path = (kZoo / model / "export/QUANT_EMB=0/scripted_state.safetensors").string();
+    options.verify_input_path = (kZoo / "data" / (rows + ".parquet")).string();
     ASSERT_EQ(RunExport(options), 0);
     auto module = torch::jit::load(folder + "/scripted_model.pt");
-    const auto got = module.forward({Dictionary(golden / "inputs32.safetensors")}).toGenericDict();
+    auto inputs = Dictionary(golden / "inputs32.safetensors");
+    if (change) change(inputs);
+    const auto got = module.forward({inputs}).toGenericDict();
     const auto want = Dictionary(golden / "outputs32.safetensors");
     EXPECT_EQ(got.size(), want.size());
     for (const auto& entry : want) {
@@ -173,6 +177,18 @@ TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) {
     EXPECT_EQ(json::parse(std::ifstream(folder + "/fg.json")), json::parse(std::ifstream(golden / "fg.json")));
     ExpectSameConfig(folder + "/pipeline.config", golden / "pipeline.config");
   }
+}
+
+/// A model with several heads.
+TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) { ExpectTheReferencesOutputs("mmoe", "multi_eval"); }
+
+/// The reference's export does not heed the weights of ids, ours does: equal where all are 1.
+TEST_F(ExportTest, DcnV2GivesTheReferencesOutputs) {
+  ExpectTheReferencesOutputs("dcn_v2", "rank_eval", [](c10::Dict<std::string, at::Tensor>& inputs) {
+    for (const auto& entry : inputs) {
+      if (entry.key().ends_with(".weights")) entry.setValue(at::ones_like(entry.value()));
+    }
+  });
 }
 
 TEST_F(ExportTest, TwoBitTables) {
