@@ -14,7 +14,9 @@ using google::protobuf::Message;
 /// Of a oneof (or of a message's alternatives), what is supported; every other member is refused.
 const std::map<std::string, std::set<std::string>>& SupportedMembers() {
   static const std::map<std::string, std::set<std::string>> members = {
-      {"ModelConfig.model", {"deepfm", "multi_tower", "multi_tower_din", "mask_net", "mmoe", "dbmtl"}},
+      {"ModelConfig.model",
+       {"dbmtl", "dcn_v1", "dcn_v2", "deepfm", "dlrm", "mask_net", "mmoe", "multi_tower", "multi_tower_din", "pepnet",
+        "ple", "wide_and_deep", "wukong", "xdeepfm"}},
       {"FeatureConfig.feature",
        {"id_feature", "raw_feature", "sequence_feature", "sequence_id_feature", "sequence_raw_feature"}},
       {"SeqFeatureConfig.feature", {"id_feature", "raw_feature"}},
@@ -40,6 +42,7 @@ const std::set<std::string>& UnsupportedFields() {
       "DataConfig.negative_sample_mask_prob",
       "ModelConfig.variational_dropout",
       "ModelConfig.use_pareto_loss_weight",
+      "PEPNet.domain_input_name",
       "IdFeature.zch",
       "IdFeature.dynamicemb",
   };

@@ -26,7 +26,7 @@ bool IsExpression(const std::string& text) {
 struct FeatureFacts {
   std::string path, table;
   bool sparse = false;
-  int64_t dim = 0;
+  int64_t dim = 0;  ///< columns in a group; 0: not known
   bool sequence = false;
 };
 
@@ -311,6 +311,8 @@ class Validator {
   void Raw(const RawFeature& f, const std::string& at, const FeatureContext& context) {
     const bool sparse = f.boundaries_size() > 0;
     Common(f, at, sparse, context);
+    if (const auto facts = features_.find(context.prefix + f.feature_name()); !sparse && facts != features_.end())
+      facts->second.dim = f.value_dim();
     if (!std::is_sorted(f.boundaries().begin(), f.boundaries().end())) Fail(at + ".boundaries", "must ascend");
     if (f.value_dim() == 0) {
       Fail(at + ".value_dim", "must be at least 1");
@@ -362,7 +364,12 @@ class Validator {
     for (const auto& [name, facts] : features_) kinds[name] = {facts.sparse, facts.sequence};
     const Report fail = [this](const std::string& at, const std::string& message) { Fail(at, message); };
     CheckGroups(config_.model_config(), kinds, fail);
-    CheckModel(config_, fail, [this](const std::string& feature) { return SparseFault(feature); });
+    CheckModel(config_, fail,
+               {[this](const std::string& feature) { return SparseFault(feature); },
+                [this](const std::string& feature) {
+                  const auto found = features_.find(feature);
+                  return found == features_.end() ? 0 : found->second.dim;
+                }});
   }
 
   std::string SparseFault(const std::string& name) const {

@@ -4,13 +4,13 @@
 #include <memory>
 #include <vector>
 
-#include "worker/models/task_tower.h"
+#include "worker/models/multi_task_model.h"
 #include "worker/nn/mmoe.h"
 
 namespace anneal::models {
 
 /// The first feature group feeds the experts; tower t reads the mixture of task t.
-class MmoeModel : public Model {
+class MmoeModel : public MultiTaskModel {
  public:
   explicit MmoeModel(const ModelInput& input);
   std::vector<at::Tensor> Forward(const Groups& groups) override;
@@ -18,7 +18,6 @@ class MmoeModel : public Model {
  private:
   std::string group_;
   std::unique_ptr<nn::Mmoe> mmoe_;
-  std::vector<std::unique_ptr<TaskTower>> towers_;
 };
 
 }  // namespace anneal::models

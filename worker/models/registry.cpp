@@ -4,11 +4,18 @@
 
 #include "worker/config/error.h"
 #include "worker/models/dbmtl.h"
+#include "worker/models/dcn.h"
 #include "worker/models/deepfm.h"
+#include "worker/models/dlrm.h"
 #include "worker/models/mask_net.h"
 #include "worker/models/mmoe.h"
 #include "worker/models/model.h"
 #include "worker/models/multi_tower.h"
+#include "worker/models/pepnet.h"
+#include "worker/models/ple.h"
+#include "worker/models/wide_and_deep.h"
+#include "worker/models/wukong.h"
+#include "worker/models/xdeepfm.h"
 
 namespace anneal::models {
 namespace {
@@ -20,8 +27,20 @@ std::unique_ptr<Model> Make(const ModelInput& input) {
 
 const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Registry() {
   static const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)> models = {
-      {"deepfm", &Make<DeepFm>},         {"multi_tower", &Make<MultiTower>}, {"multi_tower_din", &Make<MultiTower>},
-      {"mask_net", &Make<MaskNetModel>}, {"mmoe", &Make<MmoeModel>},         {"dbmtl", &Make<Dbmtl>},
+      {"dbmtl", &Make<Dbmtl>},
+      {"dcn_v1", &Make<DcnV1>},
+      {"dcn_v2", &Make<DcnV2>},
+      {"deepfm", &Make<DeepFm>},
+      {"dlrm", &Make<Dlrm>},
+      {"mask_net", &Make<MaskNetModel>},
+      {"mmoe", &Make<MmoeModel>},
+      {"multi_tower", &Make<MultiTower>},
+      {"multi_tower_din", &Make<MultiTower>},
+      {"pepnet", &Make<PepNet>},
+      {"ple", &Make<Ple>},
+      {"wide_and_deep", &Make<WideAndDeep>},
+      {"wukong", &Make<WuKong>},
+      {"xdeepfm", &Make<XDeepFm>},
   };
   return models;
 }

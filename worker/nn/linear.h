@@ -14,6 +14,7 @@ class Linear : public Module {
   at::Tensor Forward(const at::Tensor& x) const;
   /// relu(Forward(x)) as one operation.
   at::Tensor ForwardRelu(const at::Tensor& x) const;
+  const at::Tensor& weight() const { return weight_; }
 
   /// Another initial value of the bias.
   void ZeroBias();

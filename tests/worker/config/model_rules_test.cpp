@@ -25,13 +25,12 @@ std::vector<std::string> Faults(const std::string& model, const std::string& gro
       "data_config { label_fields: ['clk', 'buy'] sample_weight_fields: 'w' } model_config { " + groups + model + "}",
       "p");
   std::vector<std::string> faults;
-  CheckModel(
-      loaded.config,
-      [&](const std::string& path, const std::string& message) {
-        const std::string root = "model_config.";
-        faults.push_back((path.starts_with(root) ? path.substr(root.size()) : path) + ": " + message);
-      },
-      [](const std::string&) { return ""; });
+  CheckModel(loaded.config,
+             [&](const std::string& path, const std::string& message) {
+               const std::string root = "model_config.";
+               faults.push_back((path.starts_with(root) ? path.substr(root.size()) : path) + ": " + message);
+             },
+             {[](const std::string&) { return ""; }, [](const std::string&) { return 0; }});
   return faults;
 }
 

@@ -16,7 +16,9 @@ using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
 using nlohmann::json;
 
-json Schema() { return json::parse(std::ifstream(std::string(ANNEAL_SOURCE_DIR) + "/tests/worker/config/schema.json")); }
+json Schema() {
+  return json::parse(std::ifstream(std::string(ANNEAL_SOURCE_DIR) + "/tests/worker/config/schema.json"));
+}
 
 std::string TypeName(const FieldDescriptor* field) {
   if (field->type() == FieldDescriptor::TYPE_MESSAGE) return field->message_type()->full_name();

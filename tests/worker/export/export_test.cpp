@@ -3,6 +3,7 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <fstream>
+#include <functional>
 
 #include "tests/worker/export/export_fixture.h"
 #include "worker/config/error.h"
@@ -44,7 +45,7 @@ TEST_F(ExportTest, GivesTheReferencesOutputsAndFiles) {
 /// What our reader and feature generation hand to an export is what the reference hands to its own.
 TEST_F(ExportTest, InputsAreTheReferences) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"deepfm", "rank_eval"}, {"mmoe", "multi_eval"}, {"multi_tower_din", "seq_eval"}};
+      {"deepfm", "rank_eval"}, {"mmoe", "multi_eval"}, {"dcn_v2", "rank_eval"}, {"multi_tower_din", "seq_eval"}};
   for (const auto& [model, rows] : cases) {
     SCOPED_TRACE(model);
     auto config = config::LoadPipelineConfig(kZoo / model / "pipeline.config").config;
@@ -149,25 +150,30 @@ TEST_F(ExportTest, QuantisedTablesGiveTheReferencesOutputs) {
   }
 }
 
-/// A model with several heads, every number type.
-TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) {
-  for (const std::string type : {"QUANT_EMB=0", "default", "QUANT_EMB=FP16", "QUANT_EMB=INT4"}) {
+/// The golden export of another model, every number type and `more`. `change` is made to its inputs.
+void ExpectTheReferencesOutputs(const std::string& model, const std::string& rows,
+                                const std::function<void(c10::Dict<std::string, at::Tensor>&)>& change = {},
+                                const std::vector<std::string>& more = {}) {
+  std::vector<std::string> types = {"QUANT_EMB=0", "default", "QUANT_EMB=FP16", "QUANT_EMB=INT4"};
+  types.insert(types.end(), more.begin(), more.end());
+  for (const std::string& type : types) {
     SCOPED_TRACE(type);
-    const fs::path golden = kZoo / "mmoe/export" / type;
+    const fs::path golden = kZoo / model / "export" / type;
     unsetenv("QUANT_EMB");
     const size_t equals = type.find('=');
-    const Environment environment(equals == std::string::npos ? Variables{}
-                                                              : Variables{{"QUANT_EMB", type.substr(equals + 1)}});
-    const std::string folder = "mmoe." + type;
+    const Environment environment(
+        equals == std::string::npos ? Variables{} : Variables{{type.substr(0, equals), type.substr(equals + 1)}});
+    const std::string folder = model + "." + type;
     fs::remove_all(folder);
     auto options = Options(folder);
-    options.pipeline_config_path = (kZoo / "mmoe/pipeline.config").string();
-    options.checkpoint_path = (golden / "scripted_state.safetensors").string();
-    if (type != "QUANT_EMB=0")
-      options.checkpoint_path = (kZoo / "mmoe/export/QUANT_EMB=0/scripted_state.safetensors").string();
+    options.pipeline_config_path = (kZoo / model / "pipeline.config").string();
+    options.checkpoint_path = (kZoo / model / "export/QUANT_EMB=0/scripted_state.safetensors").string();
+    options.verify_input_path = (kZoo / "data" / (rows + ".parquet")).string();
     ASSERT_EQ(RunExport(options), 0);
     auto module = torch::jit::load(folder + "/scripted_model.pt");
-    const auto got = module.forward({Dictionary(golden / "inputs32.safetensors")}).toGenericDict();
+    auto inputs = Dictionary(golden / "inputs32.safetensors");
+    if (change) change(inputs);
+    const auto got = module.forward({inputs}).toGenericDict();
     const auto want = Dictionary(golden / "outputs32.safetensors");
     EXPECT_EQ(got.size(), want.size());
     for (const auto& entry : want) {
@@ -180,48 +186,37 @@ TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) {
   }
 }
 
-/// Sequences and their tables, of every number type that the reference was run with.
+/// A model with several heads.
+TEST_F(ExportTest, MmoeGivesTheReferencesOutputs) { ExpectTheReferencesOutputs("mmoe", "multi_eval"); }
+
+/// The reference's export does not heed the weights of ids, ours does: equal where all are 1.
+TEST_F(ExportTest, DcnV2GivesTheReferencesOutputs) {
+  ExpectTheReferencesOutputs("dcn_v2", "rank_eval", [](c10::Dict<std::string, at::Tensor>& inputs) {
+    for (const auto& entry : inputs) {
+      if (entry.key().ends_with(".weights")) entry.setValue(at::ones_like(entry.value()));
+    }
+  });
+}
+
+/// Sequences and their tables.
 TEST_F(ExportTest, SequencesGiveTheReferencesOutputs) {
-  unsetenv("QUANT_EMB");
-  for (const auto& [type, variables] :
-       std::vector<std::pair<std::string, Variables>>{{"QUANT_EMB=0", {{"QUANT_EMB", "0"}}},
-                                                      {"default", {}},
-                                                      {"QUANT_EMB=FP16", {{"QUANT_EMB", "FP16"}}},
-                                                      {"QUANT_EMB=INT4", {{"QUANT_EMB", "INT4"}}},
-                                                      {"QUANT_EC_EMB=INT8", {{"QUANT_EC_EMB", "INT8"}}}}) {
-    SCOPED_TRACE(type);
-    const Environment environment(variables);
-    const fs::path golden = kZoo / "multi_tower_din/export" / type;
-    const std::string folder = "din." + type;
-    fs::remove_all(folder);
-    ExportOptions options = Options(folder);
-    options.pipeline_config_path = (kZoo / "multi_tower_din/pipeline.config").string();
-    options.checkpoint_path = (kZoo / "multi_tower_din/export/QUANT_EMB=0/scripted_state.safetensors").string();
-    options.verify_input_path = (kZoo / "data/seq_eval.parquet").string();
-    ASSERT_EQ(RunExport(options), 0);
-    auto module = torch::jit::load(folder + "/scripted_model.pt");
-    const auto inputs = Dictionary(golden / "inputs32.safetensors");
-    const auto got = module.forward({inputs}).toGenericDict();
-    for (const auto& entry : Dictionary(golden / "outputs32.safetensors")) {
-      EXPECT_LE((got.at(entry.key()).toTensor() - entry.value()).abs().max().item<double>(), 1e-6) << entry.key();
-    }
-    EXPECT_EQ(json::parse(std::ifstream(folder + "/fg.json")), json::parse(std::ifstream(golden / "fg.json")));
-    EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json")),
-              json::parse(std::ifstream(golden / "model_acc.json")));
-    ExpectSameConfig(folder + "/pipeline.config", golden / "pipeline.config");
-    if (type != "QUANT_EMB=0") continue;
-    const checkpoint::SafetensorsFile state((golden / "scripted_state.safetensors").string());
-    for (const auto& parameter : module.named_parameters()) {
-      EXPECT_TRUE(state.tensors().count(parameter.name)) << parameter.name;
-    }
-    // Rows by themselves: each has a longest sequence of its own.
-    const auto all = got.at("logits").toTensor();
-    for (const int64_t row : {0, 7, 31}) {
-      EXPECT_NEAR(module.forward({RowOf(inputs, row)}).toGenericDict().at("logits").toTensor().item<double>(),
-                  all[row].item<double>(), 1e-6);
-    }
+  ExpectTheReferencesOutputs("multi_tower_din", "seq_eval", {}, {"QUANT_EC_EMB=INT8"});
+  // Rows by themselves: each has a longest sequence of its own.
+  const auto inputs = Dictionary(kZoo / "multi_tower_din/export/QUANT_EMB=0/inputs32.safetensors");
+  auto module = torch::jit::load("multi_tower_din.QUANT_EMB=0/scripted_model.pt");
+  const auto all = module.forward({inputs}).toGenericDict().at("logits").toTensor();
+  for (const int64_t row : {0, 7, 31}) {
+    EXPECT_NEAR(module.forward({RowOf(inputs, row)}).toGenericDict().at("logits").toTensor().item<double>(),
+                all[row].item<double>(), 1e-6);
   }
-  // Other formats say so, before anything is read.
+  const checkpoint::SafetensorsFile state(
+      (kZoo / "multi_tower_din/export/QUANT_EMB=0/scripted_state.safetensors").string());
+  for (const auto& parameter : module.named_parameters()) {
+    EXPECT_TRUE(state.tensors().count(parameter.name)) << parameter.name;
+  }
+}
+
+TEST_F(ExportTest, FormatsWithoutSequencesSaySo) {
   ExportOptions options = Options("din.never");
   options.pipeline_config_path = (kZoo / "multi_tower_din/pipeline.config").string();
   for (const char* format : {"AOT", "AOTUnified", "ONNX", "Distributed"}) {

@@ -1,0 +1,178 @@
+"""torch on the rows of rank_models_test.cpp, each model written down once more from its papers' formulas.
+Usage: rank_models.py MODELS_FILE"""
+import json
+import pathlib
+import sys
+
+import torch
+from torch.nn import functional
+
+
+class Weights:
+    """Parameters by name, below a prefix."""
+
+    def __init__(self, tensors, prefix=""):
+        self.tensors, self.prefix = tensors, prefix
+
+    def __truediv__(self, name):
+        return Weights(self.tensors, f"{self.prefix}{name}.")
+
+    def __getitem__(self, name):
+        return self.tensors.get(self.prefix + str(name))
+
+    def list(self, name):
+        """What is below <name>.0, <name>.1, ..."""
+        found = []
+        while any(key.startswith(f"{self.prefix}{name}.{len(found)}.") for key in self.tensors):
+            found.append(self / f"{name}.{len(found)}")
+        return found
+
+
+def linear(w, x):
+    return functional.linear(x, w["weight"], w["bias"])
+
+
+def mlp(w, x):
+    for layer in w.list("mlp"):
+        x = torch.relu(linear(layer / "perceptron.0", x))
+    return x
+
+
+def layer_norm(w, x):
+    return functional.layer_norm(x, w["weight"].shape, w["weight"], w["bias"])
+
+
+def wide_and_deep(w, g):
+    return [g["wide"].sum(1, keepdim=True) + linear(w / "output_mlp", mlp(w / "deep_mlp", g["deep"]))]
+
+
+def dcn_v1(w, g):
+    x0 = x = g["all"]
+    for i, layer in enumerate((w / "cross").list("w")):
+        x = torch.einsum("bi,bj,j->bi", x0, x, layer["weight"][0]) + (w / "cross.b")[i] + x
+    return [linear(w / "output_linear", mlp(w / "final_dnn", torch.cat([x, mlp(w / "deep", g["all"])], 1)))]
+
+
+def dcn_v2(w, g):
+    x0 = x = mlp(w / "backbone", g["all"])
+    for u, v in zip((w / "cross").list("u_kernels"), (w / "cross").list("v_kernels")):
+        x = x0 * (x @ (v["weight"] @ u["weight"]).T + v["bias"]) + x
+    if (w / "deep").list("mlp"):
+        x = torch.cat([x, mlp(w / "deep", g["all"])], 1)
+    return [linear(w / "output_mlp", mlp(w / "final", x))]
+
+
+def fields(w, g):
+    """[B, fields, 4]"""
+    if len(g) == 1:
+        return next(iter(g.values())).reshape(-1, 5, 4)
+    return torch.cat([mlp(w / "dense_mlp", g["dense"]), g["sparse"]], 1).reshape(-1, 4, 4)
+
+
+def dlrm(w, g, copied=None):
+    v = fields(w, g)
+    pairs = [(v[:, i] * v[:, j]).sum(1) for i in range(v.shape[1]) for j in range(i + 1, v.shape[1])]
+    x = torch.cat([torch.stack(pairs, 1), v[:, :copied].flatten(1)], 1)
+    return [linear(w / "output_mlp", mlp(w / "final_mlp", x))]
+
+
+def wukong(w, g):
+    x = fields(w, g)
+    mixed = lambda weights, x: torch.einsum("bfd,fo->bod", x, weights["weight"])
+    for layer in w.list("_wukong_layers"):
+        machine = layer / "fmb"
+        dots = torch.einsum("bfd,bkd->bfk", x, mixed(machine, x)).flatten(1)
+        new = linear(machine / "feature_out_liner", mlp(machine / "mlp", layer_norm(machine / "norm", dots)))
+        compressed = mixed(layer / "lcb", x)
+        rest = mixed(layer / "residual_projection", x) if (layer / "residual_projection")["weight"] is not None else x
+        x = layer_norm(layer / "norm", torch.cat([new.reshape(len(x), -1, x.shape[2]), compressed], 1) + rest)
+    return [linear(w / "output_mlp", mlp(w / "final_mlp", x.flatten(1)))]
+
+
+def xdeepfm(w, g):
+    maps = inputs = g["wide"].reshape(-1, 3, 16)
+    sums = []
+    for layer in (w / "cin").list("cin_layers"):
+        products = torch.einsum("bhd,bfd->bhfd", maps, inputs).flatten(1, 2)
+        maps = functional.conv1d(products, layer["weight"], layer["bias"])
+        sums.append(maps.sum(2))
+    return [linear(w / "output_mlp", mlp(w / "final", torch.cat([*sums, mlp(w / "deep", g["deep"])], 1)))]
+
+
+def towers(w, tasks):
+    return [linear(tower / "linear", mlp(tower / "tower_mlp", x)) for tower, x in zip(w.list("_task_tower"), tasks)]
+
+
+def mix(gate, x, experts):
+    weights = torch.softmax(linear(gate, x), 1)
+    return sum(weights[:, e:e + 1] * expert for e, expert in enumerate(experts))
+
+
+def ple(w, g):
+    tasks, shared = [g["all"]] * 2, g["all"]
+    for net in w.list("_extraction_nets"):
+        common = [mlp(expert, shared) for expert in net.list("_shared_layers")]
+        own = [[mlp(expert, x) for expert in net.list(f"_task_layers.{t}")] for t, x in enumerate(tasks)]
+        gates = zip(net.list("_task_gates"), tasks, own)
+        tasks = [mix(gate, x, experts + common) for gate, x, experts in gates]
+        if (net / "_shared_gate")["weight"] is not None:
+            shared = mix(net / "_shared_gate", shared, own[0] + own[1] + common)
+    return towers(w, tasks)
+
+
+def gate_nu(w, x, gamma):
+    return gamma * torch.sigmoid(linear(w / "dense_layers.2", torch.relu(linear(w / "dense_layers.0", x))))
+
+
+def pepnet(w, g, epnet_gamma=2.0, ppnet_gamma=2.0, activation=torch.relu):
+    x = g["all"]
+    if "domain" in g:
+        x = x * gate_nu(w / "epnet.gate_nu", torch.cat([g["domain"], x.detach()], 1), epnet_gamma)
+    tasks = [x, x]
+    if "uia" in g:
+        linears, gates = (w / "ppnet").list("linears"), (w / "ppnet").list("gate_nus")
+        layers = len(linears) // 2
+        prior = torch.cat([g["uia"], x.detach()], 1)
+        for t in range(2):
+            for i in range(t * layers, (t + 1) * layers):
+                tasks[t] = activation(linear(linears[i], tasks[t])) * gate_nu(gates[i], prior, ppnet_gamma)
+    return towers(w, tasks)
+
+
+MODELS = {
+    "wide_and_deep": wide_and_deep, "dcn_v1": dcn_v1, "dcn_v2": dcn_v2, "dcn_v2_backbone_only": dcn_v2, "dlrm": dlrm,
+    "dlrm_pairs_only": lambda w, g: dlrm(w, g, copied=1), "dlrm_one_group": dlrm, "wukong": wukong, "xdeepfm": xdeepfm,
+    "ple": ple, "pepnet": lambda w, g: pepnet(w, g, 1.5, 3.0, torch.tanh), "pepnet_epnet_only": pepnet,
+    "pepnet_ppnet_only": pepnet, "pepnet_neither": pepnet,
+}
+
+
+def tensor(entry, key="values"):
+    return torch.tensor(entry[key], dtype=torch.float64).reshape(entry["shape"])
+
+
+def main(path):
+    cases = json.loads(path.read_text())
+    assert {case["name"] for case in cases} == set(MODELS), "the two lists of cases differ"
+    worst = 0.0
+    for case in cases:
+        inputs = {name: tensor(entry).requires_grad_() for name, entry in case["groups"].items()}
+        parameters = {name: tensor(entry).requires_grad_() for name, entry in case["parameters"].items()}
+        outputs = MODELS[case["name"]](Weights(parameters), inputs)
+        assert len(outputs) == len(case["outputs"]), case["name"]
+        sum((y * tensor(seed)).sum() for y, seed in zip(outputs, case["seeds"])).backward()
+        compared = [(f"output {i}", y, tensor(entry)) for i, (y, entry) in enumerate(zip(outputs, case["outputs"]))]
+        for kind, tensors in (("groups", inputs), ("parameters", parameters)):
+            for name, x in tensors.items():
+                gradient = torch.zeros_like(x) if x.grad is None else x.grad
+                compared.append((name, gradient, tensor(case[kind][name], "gradient")))
+        for what, want, got in compared:
+            apart = ((want - got).abs().max() / want.abs().max().clamp(min=1.0)).item()
+            assert apart <= 1e-5, (case["name"], case["arithmetic"], what, apart)
+            worst = max(worst, apart)
+        used = [name for name, x in parameters.items() if x.grad is None]
+        assert not used, (case["name"], "not used by the second implementation", used)
+    print(f"ok: torch {torch.__version__}: {len(cases)} models and gradients; largest difference {worst:.1e}")
+
+
+main(pathlib.Path(sys.argv[1]))

@@ -1,0 +1,208 @@
+// Rank models without golden runs, and those whose layers have kernels of our own: outputs and gradients on random
+// rows, for rank_models.py to compute with torch; and what an export traces.
+#include <ATen/ATen.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/api/function_impl.h>
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "worker/config/error.h"
+#include "worker/models/model.h"
+#include "worker/nn/arithmetic.h"
+
+namespace anneal::models {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kRows = 70;
+
+struct Case {
+  std::string name, model;
+  std::vector<std::pair<std::string, std::vector<int64_t>>> groups;  ///< and the widths of their features
+};
+
+const std::vector<std::pair<std::string, std::vector<int64_t>>> kFields = {{"dense", {3}}, {"sparse", {4, 4, 4}}};
+const char* const kTowers =
+    "task_towers { tower_name: 'a' label_name: 'y' losses { binary_cross_entropy {} } mlp { hidden_units: [5] } }"
+    "task_towers { tower_name: 'b' label_name: 'z' losses { binary_cross_entropy {} } }";
+
+std::vector<Case> Cases() {
+  const std::string towers = kTowers;
+  return {
+      {"wide_and_deep", "wide_and_deep { deep { hidden_units: [6, 5] } }", {{"wide", {4, 4}}, {"deep", {4, 3}}}},
+      {"dcn_v1",
+       "dcn_v1 { cross { cross_num: 3 } deep { hidden_units: [6] } final { hidden_units: [5] } } num_class: 2",
+       {{"all", {4, 5}}}},
+      {"dcn_v2",
+       "dcn_v2 { cross { cross_num: 2 low_rank: 3 } deep { hidden_units: [6] } final { hidden_units: [5] } }",
+       {{"all", {4, 5}}}},
+      {"dcn_v2_backbone_only",
+       "dcn_v2 { backbone { hidden_units: [7] } cross { low_rank: 3 } final { hidden_units: [5] } }",
+       {{"all", {4, 5}}}},
+      {"dlrm", "dlrm { dense_mlp { hidden_units: [6, 4] } final { hidden_units: [5] } }", kFields},
+      {"dlrm_pairs_only",
+       "dlrm { dense_mlp { hidden_units: [4] } arch_with_sparse: false final { hidden_units: [5] } }", kFields},
+      {"dlrm_one_group", "dlrm { final { hidden_units: [5] } }", {{"any", {4, 4, 4, 4, 4}}}},
+      {"wukong",
+       "wukong { dense_mlp { hidden_units: [4] } final { hidden_units: [5] }"
+       " wukong_layers { lcb_feature_num: 3 fmb_feature_num: 2 compressed_feature_num: 2"
+       " feature_num_mlp { hidden_units: [6] } }"
+       " wukong_layers { lcb_feature_num: 2 fmb_feature_num: 3 feature_num_mlp { hidden_units: [6] } } }",
+       kFields},
+      {"xdeepfm",
+       "xdeepfm { cin { cin_layer_size: [60, 4, 3] } deep { hidden_units: [6] } final { hidden_units: [5] } }",
+       {{"wide", {16, 16, 16}}, {"deep", {4, 3}}}},
+      {"ple",
+       "ple { extraction_networks { network_name: 'one' expert_num_per_task: 2 share_num: 1"
+       " task_expert_net { hidden_units: [6] } share_expert_net { hidden_units: [4, 6] } }"
+       " extraction_networks { network_name: 'two' expert_num_per_task: 1 share_num: 2"
+       " task_expert_net { hidden_units: [5] } share_expert_net { hidden_units: [5] } } " +
+           towers + "}",
+       {{"all", {4, 5}}}},
+      {"pepnet",
+       "pepnet { epnet_hidden_unit: 5 epnet_gamma: 1.5 ppnet_hidden_units: [7, 6] ppnet_activation: 'nn.Tanh'"
+       " ppnet_gamma: 3 " +
+           towers + "}",
+       {{"all", {4, 5}}, {"domain", {3}}, {"uia", {2, 2}}}},
+      {"pepnet_epnet_only", "pepnet { " + towers + "}", {{"all", {4, 5}}, {"domain", {3}}}},
+      {"pepnet_ppnet_only", "pepnet { ppnet_hidden_units: [7] " + towers + "}", {{"all", {4, 5}}, {"uia", {2}}}},
+      {"pepnet_neither", "pepnet { " + towers + "}", {{"all", {4, 5}}}},
+  };
+}
+
+struct Built {
+  tzrec::protos::ModelConfig config;
+  EmbeddingPlan plan;
+  std::unique_ptr<Model> model;
+};
+
+Built Build(const Case& c) {
+  Built built;
+  EXPECT_TRUE(
+      google::protobuf::TextFormat::ParseFromString(c.model + " losses { binary_cross_entropy {} }", &built.config))
+      << c.name;
+  for (const auto& [name, widths] : c.groups) {
+    Group group{name, name == "wide" ? tzrec::protos::WIDE : tzrec::protos::DEEP};
+    for (size_t f = 0; f < widths.size(); ++f) {
+      group.features.push_back(name + std::to_string(f));
+      group.feature_dims.push_back(widths[f]);
+      group.width += widths[f];
+    }
+    built.config.add_feature_groups()->set_group_name(name);
+    built.plan.groups.push_back(group);
+  }
+  built.model = MakeModel({built.config, built.plan, {"y", "z"}, {}});
+  return built;
+}
+
+Groups RandomGroups(const EmbeddingPlan& plan, int64_t rows) {
+  Groups groups;
+  for (const Group& group : plan.groups)
+    groups.plain[group.name] = at::randn({rows, group.width}).set_requires_grad(true);
+  return groups;
+}
+
+json Written(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.detach().contiguous();
+  return {{"shape", flat.sizes().vec()},
+          {"values", std::vector<float>(flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel())}};
+}
+
+/// Random inputs, parameters and gradients of the outputs, and what the model makes of them.
+json Computed(const Case& c) {
+  at::manual_seed(11);
+  Built built = Build(c);
+  for (const auto& parameter : built.model->NamedParameters())
+    parameter.tensor.detach().add_(at::randn(parameter.tensor.sizes()), 0.2);
+  const Groups groups = RandomGroups(built.plan, kRows);
+  const std::vector<at::Tensor> outputs = built.model->Forward(groups);
+  EXPECT_EQ(outputs.size(), built.model->heads().size());
+  json written{{"name", c.name}, {"arithmetic", nn::Arithmetic::OfProcess().ToText()}};
+  at::Tensor loss = at::zeros({});
+  for (const at::Tensor& output : outputs) {
+    const at::Tensor seed = at::randn(output.sizes());
+    loss = loss + (output * seed).sum();
+    written["outputs"].push_back(Written(output));
+    written["seeds"].push_back(Written(seed));
+  }
+  loss.backward();
+  const auto add = [&](const char* kind, const std::string& name, const at::Tensor& tensor) {
+    written[kind][name] = Written(tensor);
+    written[kind][name]["gradient"] =
+        Written(tensor.grad().defined() ? tensor.grad() : at::zeros_like(tensor))["values"];
+  };
+  for (const auto& [name, tensor] : groups.plain) add("groups", name, tensor);
+  for (const auto& parameter : built.model->NamedParameters()) add("parameters", parameter.name, parameter.tensor);
+  return written;
+}
+
+TEST(RankModels, WriteOutputsAndGradientsForTorchToCompare) {
+  json written = json::array();
+  for (const char* arithmetic : {"onednn", "reference"}) {
+    nn::Arithmetic::OfProcess().FromText(arithmetic);
+    for (const Case& c : Cases()) written.push_back(Computed(c));
+  }
+  std::ofstream out("models.json");
+  ASSERT_TRUE(out << written.dump());
+}
+
+/// Exports trace a model with one batch and serve any other.
+TEST(RankModels, AreTracedForEveryBatchSize) {
+  for (const Case& c : Cases()) {
+    SCOPED_TRACE(c.name);
+    at::manual_seed(3);
+    Built built = Build(c);
+    built.model->Train(false);
+    for (const auto& parameter : built.model->NamedParameters()) parameter.tensor.set_requires_grad(false);
+    const auto stack = [&](int64_t rows) {
+      std::vector<c10::IValue> values;
+      for (const Group& group : built.plan.groups) values.emplace_back(at::randn({rows, group.width}));
+      return values;
+    };
+    const auto forward = [&](std::vector<c10::IValue> values) {
+      Groups groups;
+      for (size_t g = 0; g < values.size(); ++g) groups.plain[built.plan.groups[g].name] = values[g].toTensor();
+      return std::vector<c10::IValue>{at::cat(built.model->Forward(groups), 1)};
+    };
+    const auto traced = torch::jit::tracer::trace(
+        stack(6), forward, [](const at::Tensor&) { return std::string(); }, /*strict=*/true, /*force_outplace=*/false);
+    for (const int64_t rows : {6, 1, 33}) {
+      std::vector<c10::IValue> values = stack(rows);
+      const at::Tensor want = forward(values).front().toTensor();
+      torch::jit::GraphFunction function("forward", traced.first->graph->copy(), nullptr);
+      function.run(values);
+      ASSERT_EQ(values.size(), 1u);
+      EXPECT_TRUE(at::allclose(values.front().toTensor(), want, 1e-5, 1e-6)) << rows;
+    }
+  }
+}
+
+TEST(RankModels, FaultsNameTheirPlace) {
+  const auto fault = [](const std::string& model, std::vector<std::pair<std::string, std::vector<int64_t>>> groups) {
+    try {
+      Build({"", model, std::move(groups)});
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string dlrm = "dlrm { dense_mlp { hidden_units: [6] } final { hidden_units: [5] } }";
+  EXPECT_EQ(fault(dlrm, kFields),
+            "model_config.dlrm.dense_mlp: the last of hidden_units is 6, the features of group 'sparse' are 4 wide");
+  EXPECT_EQ(fault(dlrm, {{"dense", {6}}, {"sparse", {6, 4}}}),
+            "model_config.dlrm: feature 'sparse1' of group 'sparse' is 4 wide, 'sparse0' 6: they need one width");
+  EXPECT_EQ(fault("wukong { final { hidden_units: [5] } }", kFields),
+            "model_config.wukong: the feature group 'dense' needs dense_mlp");
+  EXPECT_EQ(fault(std::string("pepnet { domain_input_name: 'd' ") + kTowers + "}", {{"all", {4}}}),
+            "model_config.pepnet.domain_input_name: not supported yet");
+}
+
+}  // namespace
+}  // namespace anneal::models
