@@ -31,7 +31,7 @@ PpNet::PpNet(int64_t width, int64_t uia_width, int tasks, const Layers& layers)
       const std::string index = std::to_string(linears_.size());
       linears_.push_back(std::make_unique<Linear>(in, out));
       gates_.push_back(std::make_unique<GateNu>(uia_width + width, out, out, layers.gamma));
-      activations_.push_back(MakeActivation(layers.activation));
+      activations_.push_back(MakeActivation(layers.activation, out));
       RegisterModule("linears." + index, *linears_.back());
       RegisterModule("gate_nus." + index, *gates_.back());
       if (activations_.back()) RegisterModule("activations." + index, *activations_.back());
@@ -46,7 +46,7 @@ std::vector<at::Tensor> PpNet::Forward(const at::Tensor& e, const at::Tensor& ui
   size_t i = 0;
   for (at::Tensor& h : tasks) {
     for (size_t l = 0; l < dropout_.size(); ++l, ++i) {
-      const Activation* activation = activations_[i].get();
+      Activation* const activation = activations_[i].get();
       if (activation && activation->is_relu()) {
         h = linears_[i]->ForwardRelu(h);
       } else {
