@@ -101,6 +101,7 @@ class Dice : public Activation {
     const at::Tensor p = at::sigmoid(norm_.Forward(x));
     return alpha_ * (1 - p) * x + p * x;
   }
+  bool mixes_rows() const override { return true; }
 
  private:
   BatchNorm1d norm_;

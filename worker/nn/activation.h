@@ -12,7 +12,8 @@ namespace anneal::nn {
 class Activation : public Module {
  public:
   virtual at::Tensor Forward(const at::Tensor& x) = 0;
-  virtual bool is_relu() const { return false; }  ///< true: the layer before may fuse it
+  virtual bool is_relu() const { return false; }     ///< true: the layer before may fuse it
+  virtual bool mixes_rows() const { return false; }  ///< true: in training, a row's output depends on the others
 };
 
 /// From text: "nn.ReLU", "nn.LeakyReLU(0.2)", "nn.GELU", "nn.Sigmoid", "nn.Tanh", "nn.SiLU", "nn.ELU",

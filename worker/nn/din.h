@@ -20,6 +20,11 @@ class Din : public SequenceEncoder {
   at::Tensor Forward(const Sequence& input) override;
 
  private:
+  bool SeesPositionsAlone(const Sequence& input) const;
+  /// Scores [B, T], of the rows' own positions or of all.
+  at::Tensor ScorePositions(const at::Tensor& query, const Sequence& input);
+  at::Tensor ScoreAll(const at::Tensor& query, const Sequence& input);
+
   int64_t query_width_, sequence_width_, max_length_;
   Mlp mlp_;
   Linear linear_;

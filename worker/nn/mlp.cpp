@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "worker/config/error.h"
 
 namespace anneal::nn {
@@ -34,6 +36,10 @@ at::Tensor Perceptron::Forward(const at::Tensor& x) {
   return dropout_ > 0 && training() ? at::dropout(h, dropout_, true) : h;
 }
 
+bool Perceptron::mixes_rows() const {
+  return training() && (batch_norm_ || (activation_ && activation_->mixes_rows()));
+}
+
 Mlp::Mlp(int64_t in, const tzrec::protos::MLP& config, Rows rows) {
   if (config.hidden_units_size() == 0) throw ConfigError("MLP: hidden_units is empty");
   if (config.use_bn() && config.use_ln()) throw ConfigError("MLP: use_bn and use_ln exclude each other");
@@ -54,6 +60,10 @@ Mlp::Mlp(int64_t in, const tzrec::protos::MLP& config, Rows rows) {
 at::Tensor Mlp::Forward(at::Tensor x) {
   for (auto& layer : layers_) x = layer->Forward(x);
   return x;
+}
+
+bool Mlp::mixes_rows() const {
+  return std::any_of(layers_.begin(), layers_.end(), [](const auto& layer) { return layer->mixes_rows(); });
 }
 
 }  // namespace anneal::nn

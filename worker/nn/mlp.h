@@ -24,6 +24,7 @@ class Perceptron : public Module {
  public:
   Perceptron(int64_t in, int64_t out, const tzrec::protos::MLP& config, double dropout, Rows rows);
   at::Tensor Forward(const at::Tensor& x);
+  bool mixes_rows() const;
 
  private:
   Linear linear_;
@@ -40,6 +41,8 @@ class Mlp : public Module {
   Mlp(int64_t in, const tzrec::protos::MLP& config, Rows rows = Rows::kBatch);
   at::Tensor Forward(at::Tensor x);
   int64_t output_dim() const { return output_dim_; }
+  /// A row's output depends on the others, by statistics of the batch.
+  bool mixes_rows() const;
 
  private:
   std::vector<std::unique_ptr<Perceptron>> layers_;
