@@ -91,6 +91,7 @@ class Checker {
 
   void Nested(const FeatureGroupConfig& group, const std::string& path) {
     std::vector<std::string> names;
+    std::set<std::string> queries;  // the groups that have one
     for (int i = 0; i < group.sequence_groups_size(); ++i) {
       const auto& nested = group.sequence_groups(i);
       const std::string at = Item(path + ".sequence_groups", i);
@@ -98,6 +99,7 @@ class Checker {
       names.push_back(inherits ? group.group_name() : nested.group_name());
       if (names.back().empty()) fail_(at, "each of several sequence_groups needs a group_name");
       SequenceGroup(names.back(), nested.feature_names(), at);
+      if (HasQuery(nested.feature_names())) queries.insert(names.back());
     }
     std::set<std::string> read;
     for (int i = 0; i < group.sequence_encoders_size(); ++i) {
@@ -105,7 +107,8 @@ class Checker {
       std::string name;
       const auto* encoder = EncoderOf(group.sequence_encoders(i), &name);
       if (encoder) {
-        Encoder(*encoder, names, at + "." + name, read);
+        const std::string input = Encoder(*encoder, names, at + "." + name, read);
+        Settings(group.sequence_encoders(i), queries.count(input) > 0, input, at + "." + name);
       } else {
         fail_(at, "no encoder is set");
       }
@@ -117,8 +120,9 @@ class Checker {
     }
   }
 
-  void Encoder(const google::protobuf::Message& encoder, const std::vector<std::string>& groups,
-               const std::string& path, std::set<std::string>& read) {
+  /// Returns the name of the group that it reads.
+  std::string Encoder(const google::protobuf::Message& encoder, const std::vector<std::string>& groups,
+                      const std::string& path, std::set<std::string>& read) {
     const auto* fields = encoder.GetDescriptor();
     const auto* reflection = encoder.GetReflection();
     std::string name = reflection->GetString(encoder, fields->FindFieldByName("input"));
@@ -129,9 +133,34 @@ class Checker {
     read.insert(name);
     if (const auto* mlp = fields->FindFieldByName("attn_mlp"))
       CheckMlp(static_cast<const MLP&>(reflection->GetMessage(encoder, mlp)), path + ".attn_mlp", fail_);
-    if (const auto* length = fields->FindFieldByName("max_seq_length");
-        length && reflection->GetInt32(encoder, length) < 0)
-      fail_(path + ".max_seq_length", "must not be negative");
+    const auto* length = fields->FindFieldByName("max_seq_length");
+    if (length && reflection->GetInt32(encoder, length) < 0) fail_(path + ".max_seq_length", "must not be negative");
+    return name;
+  }
+
+  void Settings(const SeqEncoderConfig& config, bool query, const std::string& input, const std::string& path) {
+    const bool needs =
+        config.has_din_encoder() || config.has_simple_attention() || config.has_multi_window_din_encoder();
+    if (needs && !query) fail_(path, "sequence group '" + input + "' has no query: a feature that is no sequence");
+    const std::string& pooling = config.pooling_encoder().pooling_type();
+    if (pooling != "mean" && pooling != "sum") fail_(path + ".pooling_type", "'" + pooling + "' is not sum or mean");
+    if (config.has_multi_window_din_encoder() && config.multi_window_din_encoder().windows_len().empty())
+      fail_(path, "windows_len is empty");
+    const auto& attention = config.self_attention_encoder();
+    if (attention.num_heads() < 1) {
+      fail_(path + ".num_heads", "must be at least 1");
+    } else if (attention.multihead_attn_dim() < 1 || attention.multihead_attn_dim() % attention.num_heads() != 0) {
+      fail_(path + ".multihead_attn_dim", std::to_string(attention.multihead_attn_dim()) +
+                                              " is no multiple of num_heads, " + std::to_string(attention.num_heads()));
+    }
+  }
+
+  template <typename Names>
+  bool HasQuery(const Names& names) const {
+    return std::any_of(names.begin(), names.end(), [this](const std::string& name) {
+      const auto found = features_.find(name);
+      return found == features_.end() || !found->second.sequence;  // one that is not known has its own fault
+    });
   }
 
   const std::map<std::string, FeatureKind>& features_;

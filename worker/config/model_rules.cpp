@@ -354,7 +354,8 @@ class ModelRules {
   }
 
   void NeedsGroup(const std::string& name, const std::string& path) {
-    if (!FindGroup(name)) fail_(path, "needs a feature group named '" + name + "'");
+    if (!FindGroup(name)) return fail_(path, "needs a feature group named '" + name + "'");
+    GroupOf(name, /*sequence=*/false, path);
   }
 
   const DataConfig& data_;

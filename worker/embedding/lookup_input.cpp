@@ -1,6 +1,7 @@
 #include "worker/embedding/lookup_input.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace anneal::embedding {
 namespace {
@@ -25,24 +26,51 @@ void TakePooled(const models::EmbeddingPlan& plan, const data::Batch& batch, Loo
   }
 }
 
+/// A feature's elements, a bag each; returns how many.
+int64_t FillElements(const int64_t* of_rows, int64_t rows, int64_t* offsets) {
+  const int64_t elements = of_rows[rows] - of_rows[0];
+  std::iota(offsets, offsets + elements + 1, of_rows[0]);
+  return elements;
+}
+
+/// The first id of each row that has any, copied to `values`, whose capacity holds them.
+void FillFirst(const data::Batch& batch, const int64_t* of_rows, std::vector<int64_t>& values, int64_t* offsets) {
+  const auto begin = static_cast<int64_t>(values.size());
+  for (int64_t b = 0; b < batch.rows; ++b) {
+    offsets[b] = static_cast<int64_t>(values.size()) - begin;
+    if (of_rows[b] < of_rows[b + 1]) values.push_back(batch.sparse.values[of_rows[b]]);
+  }
+  offsets[batch.rows] = static_cast<int64_t>(values.size()) - begin;
+}
+
 void TakeElements(const models::EmbeddingPlan& plan, const data::Batch& batch, LookupInput& out) {
   out.rows = 0;
-  int64_t lookups = 0;
-  for (const models::Lookup& lookup : plan.lookups) {
-    if (!plan.tables[lookup.table].sequence || batch.rows == 0) continue;
-    out.rows = std::max(out.rows, Bags(lookup, batch));
-    ++lookups;
-  }
-  out.offsets.resize(lookups * (out.rows + 1));
-  int64_t* offsets = out.offsets.data();
+  out.values.clear();
+  if (batch.rows == 0) return;
+  std::vector<size_t> mine;
   for (size_t l = 0; l < plan.lookups.size(); ++l) {
+    if (!plan.tables[plan.lookups[l].table].sequence) continue;
+    out.rows = std::max(out.rows, Bags(plan.lookups[l], batch));
+    mine.push_back(l);
+  }
+  out.offsets.resize(mine.size() * (out.rows + 1));
+  out.values.reserve(mine.size() * batch.rows);  // never grows: bags point into it
+  int64_t* offsets = out.offsets.data();
+  for (const size_t l : mine) {
     const models::Lookup& lookup = plan.lookups[l];
-    if (!plan.tables[lookup.table].sequence || batch.rows == 0) continue;
     const int64_t* of_rows = RowOffsets(batch, lookup.feature);
-    const int64_t bags = Bags(lookup, batch);
-    for (int64_t b = 0; b <= bags; ++b) offsets[b] = lookup.per_element ? of_rows[0] + b : of_rows[b];
+    const int64_t* values = batch.sparse.values.data();
+    int64_t bags = batch.rows;
+    if (lookup.per_element) {
+      bags = FillElements(of_rows, batch.rows, offsets);
+    } else if (lookup.first_only) {
+      values = out.values.data() + out.values.size();
+      FillFirst(batch, of_rows, out.values, offsets);
+    } else {
+      std::copy_n(of_rows, batch.rows + 1, offsets);
+    }
     std::fill(offsets + bags + 1, offsets + out.rows + 1, offsets[bags]);
-    out.lookups[l] = {batch.sparse.values.data(), offsets, nullptr};
+    out.lookups[l] = {values, offsets, nullptr};
     offsets += out.rows + 1;
   }
 }
@@ -51,7 +79,11 @@ void TakeElements(const models::EmbeddingPlan& plan, const data::Batch& batch, L
 
 void TakeInput(const models::EmbeddingPlan& plan, LookupKind kind, const data::Batch& batch, LookupInput& out) {
   out.lookups.assign(plan.lookups.size(), {});
-  kind == LookupKind::kPooled ? TakePooled(plan, batch, out) : TakeElements(plan, batch, out);
+  if (kind == LookupKind::kPooled) {
+    TakePooled(plan, batch, out);
+  } else {
+    TakeElements(plan, batch, out);
+  }
 }
 
 }  // namespace anneal::embedding

@@ -17,9 +17,9 @@ inline LookupKind KindOf(const models::Table& table) {
 }
 
 struct LookupInput {
-  int64_t rows = 0;              ///< bags of every lookup
-  std::vector<Jagged> lookups;   ///< by EmbeddingPlan::lookups; those of the other kind are empty
-  std::vector<int64_t> offsets;  ///< that some of them point into
+  int64_t rows = 0;                      ///< bags of every lookup
+  std::vector<Jagged> lookups;           ///< by EmbeddingPlan::lookups; those of the other kind are empty
+  std::vector<int64_t> offsets, values;  ///< that some of them point into
 };
 
 /// Pooled: a bag a row of the batch. Elements: see models::Lookup; lookups with fewer bags than the most get empty

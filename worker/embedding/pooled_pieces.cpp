@@ -42,7 +42,7 @@ void PooledPieces::ForEach(const LookupInput& input, Action action) const {
     int64_t column = 0;
     for (const ServedLookup& served : served_[r]) {
       const auto& lookup = plan_.lookups[served.lookup];
-      const bool mean = plan_.tables[lookup.table].pooling == features::Pooling::kMean;
+      const bool mean = lookup.pooling == features::Pooling::kMean;
       action(Piece{block, column, widths_[r], lookup.column + served.shard.column_begin, served.shard.columns,
                    input.lookups[served.lookup].offsets, mean && served.split_rows});
       column += served.shard.columns;

@@ -73,6 +73,8 @@ LookedUp ShardedEmbedding::Forward(const data::Batch& batch) {
     TakeInput(plan_, kKinds[k], batch, inputs_[k]);
     found[k] = tables->Forward(inputs_[k], arrived ? &ahead_->kinds[k].ids : nullptr);
   }
+  // Sequences of dense features alone.
+  if (!elements_ && !plan_.sequence_groups.empty()) found[1] = at::empty({0, 0}, found[0].options());
   return {found[0], found[1]};
 }
 
@@ -133,16 +135,23 @@ std::vector<nn::NamedTensor> ShardedEmbedding::dense_tables() const {
 }
 
 std::vector<double> ShardedEmbedding::group_factors() const {
-  std::map<std::pair<bool, int64_t>, std::vector<double>> groups;
+  std::vector<int64_t> widths;  // of sequence tables, in the order in which they come
+  std::map<int64_t, std::vector<double>> groups;
   for (size_t t = 0; t < plan_.tables.size(); ++t) {
     const models::Table& table = plan_.tables[t];
     if (placements_[t].dense()) continue;
-    auto& factors = groups[{table.sequence, table.sequence ? table.dim : static_cast<int64_t>(table.pooling)}];
+    int64_t group = static_cast<int64_t>(table.pooling);
+    if (table.sequence) {
+      auto width = std::find(widths.begin(), widths.end(), table.dim);
+      if (width == widths.end()) width = widths.insert(widths.end(), table.dim);
+      group = 2 + (width - widths.begin());  // behind the two poolings
+    }
+    auto& factors = groups[group];
     const double factor = table.trainable ? 1.0 : 0.0;
     if (std::find(factors.begin(), factors.end(), factor) == factors.end()) factors.push_back(factor);
   }
   std::vector<double> all;
-  for (const auto& [key, factors] : groups) all.insert(all.end(), factors.begin(), factors.end());
+  for (const auto& [group, factors] : groups) all.insert(all.end(), factors.begin(), factors.end());
   return all;
 }
 

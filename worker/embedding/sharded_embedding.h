@@ -22,7 +22,7 @@ namespace anneal::embedding {
 /// What a batch's ids stand for, float32, and likewise the loss's gradient of it.
 struct LookedUp {
   at::Tensor pooled;    ///< [rows, plan.pooled_width]
-  at::Tensor elements;  ///< [E, plan.element_width], see models::Lookup; undefined in a model without sequences
+  at::Tensor elements;  ///< [E, plan.element_width], see models::Lookup; undefined in a model without sequence groups
 };
 
 class ShardedEmbedding {

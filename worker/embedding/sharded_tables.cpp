@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "worker/embedding/fbgemm_tables.h"
 #include "worker/embedding/initializer.h"
@@ -68,7 +67,7 @@ void ShardedTables::MakeFusedTables(int threads) {
       const bool split_rows = placement.row_blocks() > 1;
       if (r == rank) {
         // A shard of rows sees part of a bag: it sums, and the asking rank divides by the whole bag's length.
-        const auto pooling = split_rows ? Pooling::kSum : ToPooling(table.pooling);
+        const auto pooling = split_rows ? Pooling::kSum : ToPooling(lookup.pooling);
         const int64_t column = group_.world_size() == 1 ? lookup.column : served_columns;
         features.push_back({local_index_[lookup.table], pooling, column});
         served_columns += shard.columns;
@@ -94,7 +93,7 @@ void ShardedTables::MakeDenseTables(int threads) {
     const auto& lookup = plan_.lookups[l];
     if (dense_index_[lookup.table] < 0) continue;
     dense_lookups_.push_back(static_cast<int>(l));
-    features.push_back({dense_index_[lookup.table], ToPooling(plan_.tables[lookup.table].pooling), lookup.column});
+    features.push_back({dense_index_[lookup.table], ToPooling(lookup.pooling), lookup.column});
   }
   dense_batch_ = MakeTableBatch(std::move(specs), std::move(features), OptimizerSpec{}, threads, group_.device());
   for (size_t t = 0; t < plan_.tables.size(); ++t) {

@@ -23,10 +23,12 @@ embedding::Workload WorkloadOf(const tzrec::protos::EasyRecConfig& config, const
   for (const auto& parameter : network.DenseParameters()) {
     workload.dense_parameter_bytes += static_cast<double>(parameter.tensor.nbytes());
   }
-  // An id and a length per sparse feature, a number per dense column.
+  // An id and a length per lookup or element, a number per dense column.
   const auto& plan = network.plan();
-  workload.input_bytes = static_cast<double>(workload.batch_size) * (16.0 * static_cast<double>(plan.lookups.size()) +
-                                                                     4.0 * static_cast<double>(plan.dense_width));
+  double ids = 0;
+  for (const auto& lookup : plan.lookups) ids += static_cast<double>(std::max<int64_t>(lookup.length, 1));
+  workload.input_bytes =
+      static_cast<double>(workload.batch_size) * (16.0 * ids + 4.0 * static_cast<double>(plan.dense_width));
   return workload;
 }
 

@@ -62,6 +62,14 @@ constexpr const char* kPadMethod = R"(def pad(self, rows: Tensor, lengths: Tenso
 
 )";
 
+/// The rows of the batch, by what comes in.
+std::string BatchSize(const features::FeatureSet& features) {
+  if (!features.sparse().empty()) return "lengths_0.size(0)";
+  const bool dense = !features.dense().empty();
+  const auto& feature = dense ? *features.dense().front() : *features.dense_sequences().front();
+  return "data[" + Quote(feature.name + (dense ? ".values" : ".lengths")) + "].size(0)";
+}
+
 /// Statements that make the tensors of the plan's sequence groups, and their names.
 class SequenceStatements {
  public:
@@ -87,9 +95,17 @@ class SequenceStatements {
   void AddLookup(const models::Lookup& lookup, const std::string& l) {
     const models::Table& table = plan_.tables[lookup.table];
     const std::string f = std::to_string(lookup.feature);
-    text_ << "    rows_" << l << " = self.element(" << Attribute(table.state_name()) << ", values_" << f << ", "
-          << (lookup.per_element ? "torch.ones_like(values_" + f + ")" : "lengths_" + f) << ", None, "
-          << (table.pooling == features::Pooling::kMean ? "True" : "False") << ")\n";
+    std::string values = "values_" + f, lengths = "lengths_" + f;
+    if (lookup.per_element) {
+      lengths = "torch.ones_like(values_" + f + ")";
+    } else if (lookup.first_only) {
+      text_ << "    first_" << l << " = (torch.cumsum(" << lengths << ", 0) - " << lengths << ")[" << lengths
+            << " > 0]\n";
+      values = "torch.index_select(" + values + ", 0, first_" + l + ")";
+      lengths = "torch.clamp(" + lengths + ", max=1)";
+    }
+    text_ << "    rows_" << l << " = self.element(" << Attribute(table.state_name()) << ", " << values << ", "
+          << lengths << ", None, " << (lookup.pooling == features::Pooling::kMean ? "True" : "False") << ")\n";
   }
 
   /// Of the elements, or the batch's rows, that a part is made from.
@@ -111,9 +127,11 @@ class SequenceStatements {
     for (const models::SequencePart& part : group.sequence) {
       const std::string lengths = (part.looked_up ? "lengths_" : "dense_lengths_") + std::to_string(part.feature);
       if (sequence.empty()) {
+        const std::string longest = "max(int(length_" + g + ".max()), 1)";
         text_ << "    length_" << g << " = " << lengths << "\n"
-              << "    position_" << g << " = torch.arange(max(int(length_" << g
-              << ".max()), 1), device=d).unsqueeze(0)\n";
+              << "    position_" << g << " = torch.arange("
+              << (group.most > 0 ? "min(" + longest + ", " + std::to_string(group.most) + ")" : longest)
+              << ", device=d).unsqueeze(0)\n";
       }
       sequence +=
           (sequence.empty() ? "" : ", ") + ("self.pad(" + RowsOf(part) + ", " + lengths + ", position_" + g + ")");
@@ -173,17 +191,19 @@ std::string LookupSource(const models::EmbeddingPlan& plan, const features::Feat
       s << "    weights_" << i << " = data[" << Quote(key + ".weights") << "].to(d, 6)" << tile << "\n";
     }
   }
-  s << "    pooled = torch.cat([\n";
+  const auto pooled = [&](const models::Lookup& lookup) { return !plan.tables[lookup.table].sequence; };
+  const bool any = std::any_of(plan.lookups.begin(), plan.lookups.end(), pooled);
+  s << (any ? "    pooled = torch.cat([\n" : "    pooled = torch.zeros([" + BatchSize(features) + ", 0], device=d)\n");
   for (const auto& lookup : plan.lookups) {
     const auto& table = plan.tables[lookup.table];
-    if (table.sequence) continue;
+    if (!pooled(lookup)) continue;
     const std::string i = std::to_string(lookup.feature);
     s << "        self.bag(" << Attribute(table.state_name()) << ", values_" << i << ", lengths_" << i << ", "
       << (features.weighted() ? "weights_" + i : "None") << ", "
       << (table.pooling == features::Pooling::kMean ? "True" : "False") << ")"
       << (tiled(*features.sparse()[lookup.feature], 3) ? ".repeat([tiles, 1])" : "") << ",\n";
   }
-  s << "    ], 1)\n";
+  if (any) s << "    ], 1)\n";
   if (features.dense().empty()) {
     s << "    dense = torch.zeros([pooled.size(0), 0], device=d)\n";
   } else {

@@ -46,6 +46,10 @@ class Planner {
     plan_.dense_width = features_.dense_width();
     plan_.weighted = features_.weighted();
     for (const auto& group : model_.feature_groups()) AddGroup(group);
+    // One id is the same pooled either way; FBGEMM wants one way for a table.
+    for (Lookup& lookup : plan_.lookups) {
+      if (lookup.per_element) lookup.pooling = plan_.tables[lookup.table].pooling;
+    }
     return std::move(plan_);
   }
 
@@ -142,6 +146,7 @@ class Planner {
       group.width += group.feature_dims.back();
     }
     for (const auto& [name, index] : nested) {
+      LimitPositions(group, index);
       const auto reads = [index = index](const Encoder& encoder) { return encoder.input == index; };
       if (std::none_of(group.encoders.begin(), group.encoders.end(), reads)) {
         throw ConfigError(where + ": no sequence encoder reads sequence group '" + name + "'");
@@ -149,12 +154,23 @@ class Planner {
     }
   }
 
+  /// Positions behind all encoders' max_seq_length need not be there.
+  void LimitPositions(const Group& group, int input) {
+    int64_t most = 0;
+    for (const Encoder& encoder : group.encoders) {
+      if (encoder.input != input) continue;
+      const int64_t seen = nn::MaxLength(encoder.config);
+      if (seen <= 0) return;
+      most = std::max(most, seen);
+    }
+    plan_.sequence_groups[input].most = most;
+  }
+
   template <typename Names>
   int AddSequenceGroup(const std::string& name, const Names& feature_names, const std::string& suffix,
                        const std::string& where) {
     if (plan_.FindSequenceGroup(name)) throw ConfigError(where + ": the name is used twice");
-    SequenceGroup group;
-    group.name = name;
+    SequenceGroup group{name};
     for (const auto& feature_name : feature_names) {
       const features::Feature& feature = Find(feature_name, where);
       SequencePart part{false, feature.index, feature.dense_column, feature.value_dim};
@@ -189,18 +205,19 @@ class Planner {
   }
 
   const Lookup& LookupOf(const features::Feature& feature, const Table& table, const std::string& where) {
-    const int index = Share(table, feature.name, where);
+    const int index = Share(table, feature, where);
     for (const Lookup& lookup : plan_.lookups) {
       if (lookup.feature == feature.index && lookup.table == index) return lookup;
     }
     int64_t& width = table.sequence ? plan_.element_width : plan_.pooled_width;
-    plan_.lookups.push_back(
-        {feature.index, index, width, table.dim, feature.sequence, feature.sequence ? feature.sequence_length : 1});
+    plan_.lookups.push_back({feature.index, index, width, table.dim, feature.sequence,
+                             feature.sequence ? feature.sequence_length : 1, feature.pooling,
+                             table.sequence && !feature.sequence && feature.value_dim == 1});
     width += table.dim;
     return plan_.lookups.back();
   }
 
-  int Share(const Table& table, const std::string& feature, const std::string& where) {
+  int Share(const Table& table, const features::Feature& feature, const std::string& where) {
     const auto [found, inserted] =
         table_index_.try_emplace({table.sequence, table.name}, static_cast<int>(plan_.tables.size()));
     if (inserted) {
@@ -210,10 +227,11 @@ class Planner {
     Table& other = plan_.tables[found->second];
     if (other.rows != table.rows || other.dim != table.dim || other.init_fn != table.init_fn ||
         (other.pooling != table.pooling && !table.sequence)) {
-      throw ConfigError(where + ": feature '" + feature + "' can not share embedding '" + table.name +
+      throw ConfigError(where + ": feature '" + feature.name + "' can not share embedding '" + table.name +
                         "': rows, width, pooling and init_fn have to agree");
     }
     other.trainable = other.trainable && table.trainable;
+    if (table.sequence && !feature.sequence) other.pooling = table.pooling;
     if (other.constraints.sharding_types_size() == 0 && other.constraints.compute_kernels_size() == 0) {
       other.constraints = table.constraints;
     }

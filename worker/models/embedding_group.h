@@ -43,6 +43,8 @@ struct Lookup {
   int64_t dim = 0;
   bool per_element = false;  ///< a sequence feature
   int64_t length = 1;        ///< elements of a row at the most, 0: unknown; 1 unless per_element
+  features::Pooling pooling = features::Pooling::kSum;  ///< of the ids of a bag
+  bool first_only = false;                              ///< of several ids of a row, in a sequence table, the first
 };
 
 /// A run of columns of a group, copied from the pooled matrix or from the dense matrix.
@@ -65,6 +67,7 @@ struct SequencePart {
 /// others are padded or cut to it.
 struct SequenceGroup {
   std::string name;
+  int64_t most = 0;                           ///< positions that anybody reads, 0: all; T is no more
   std::vector<SequencePart> query, sequence;  ///< in config order
   int64_t query_width = 0, sequence_width = 0;
 };

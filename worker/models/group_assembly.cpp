@@ -82,6 +82,7 @@ std::vector<Run> RunsOf(const EmbeddingPlan& plan, const variable_list& gradient
     for (const Block& block : plan.groups[g].blocks) {
       for (size_t l = 0; block.pooled && l < plan.lookups.size(); ++l) {
         const Lookup& lookup = plan.lookups[l];
+        if (plan.tables[lookup.table].sequence) continue;  // its columns are the element matrix's
         if (lookup.column < block.column || lookup.column >= block.column + block.width) continue;
         const float* from = gradients[g].const_data_ptr<float>() + (one ? 0 : column + lookup.column - block.column);
         Run run{from, gradients[g].stride(0), lookup.column, lookup.dim, !written[l], one};

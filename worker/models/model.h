@@ -1,6 +1,6 @@
 // A model's dense part: feature groups in, one output per head out. Models know nothing about files, ranks, devices.
 //
-// A new model is one file that derives from Model and one REGISTER line in registry.cpp.
+// A new model is one file that derives from Model and one entry in registry.cpp.
 #pragma once
 
 #include <map>

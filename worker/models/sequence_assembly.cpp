@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "worker/config/error.h"
 #include "worker/nn/parallel.h"
 
 namespace anneal::models {
@@ -141,7 +142,8 @@ struct Assembly : torch::autograd::Function<Assembly> {
   }
 };
 
-/// Pad by stock operations, for other devices.
+}  // namespace
+
 at::Tensor PadByIndex(const SequenceGroup& group, const SequenceLayout::OfGroup& layout, const at::Tensor& elements) {
   const int64_t rows = layout.mask.size(0), longest = layout.mask.size(1);
   const at::Tensor position = at::arange(longest, layout.length.options());
@@ -160,8 +162,6 @@ at::Tensor PadByIndex(const SequenceGroup& group, const SequenceLayout::OfGroup&
   return at::cat(parts, 2);
 }
 
-}  // namespace
-
 SequenceLayout SequenceLayout::Map(const std::function<at::Tensor(const at::Tensor&)>& change) const {
   SequenceLayout mapped;
   for (const OfGroup& group : groups) {
@@ -174,6 +174,21 @@ SequenceLayout SequenceLayout::Map(const std::function<at::Tensor(const at::Tens
   }
   return mapped;
 }
+
+namespace {
+
+void RefuseTooMuch(const SequenceGroup& group, int64_t rows, int64_t longest) {
+  constexpr double kMost = 16.0 * (1 << 30);
+  const double bytes = static_cast<double>(rows) * static_cast<double>(longest) *
+                       static_cast<double>(group.sequence_width) * sizeof(float);
+  if (bytes <= kMost) return;
+  throw DataError("sequence group '" + group.name + "': a row of the batch has " + std::to_string(longest) +
+                  " elements; " + std::to_string(rows) + " rows as long take " +
+                  std::to_string(static_cast<int64_t>(bytes / (1 << 30))) +
+                  " GiB. Cut the sequences, give the encoders a max_seq_length, or make the batch smaller");
+}
+
+}  // namespace
 
 SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch) {
   SequenceLayout layout;
@@ -192,7 +207,9 @@ SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch) {
     }
     const at::Tensor& offsets = made.parts.front().offsets;
     made.length = offsets.slice(0, 1) - offsets.slice(0, 0, -1);
-    const int64_t longest = std::max<int64_t>(batch.rows > 0 ? made.length.max().item<int64_t>() : 0, 1);
+    int64_t longest = std::max<int64_t>(batch.rows > 0 ? made.length.max().item<int64_t>() : 0, 1);
+    if (group.most > 0) longest = std::min(longest, group.most);
+    RefuseTooMuch(group, batch.rows, longest);
     made.mask = at::arange(longest, at::kLong).unsqueeze(0).lt(made.length.unsqueeze(1));
   }
   return layout;

@@ -29,12 +29,15 @@ struct SequenceLayout {
   SequenceLayout Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;
 };
 
-/// On the host; may share memory with the batch.
+/// On the host; may share memory with the batch. Throws DataError where the padding would take all memory.
 SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch);
 
 /// The plan's sequence groups. elements [E, element_width], dense [B, dense_width], all on one device; the dense matrix
 /// gets no gradient. Plan and layout have to live as long as the graph.
 std::vector<nn::Sequence> AssembleSequences(const EmbeddingPlan& plan, const SequenceLayout& layout,
                                             const at::Tensor& elements, const at::Tensor& dense);
+
+/// A group's sequence [B, T, sequence_width] by stock operations, as other devices than the CPU make it.
+at::Tensor PadByIndex(const SequenceGroup& group, const SequenceLayout::OfGroup& layout, const at::Tensor& elements);
 
 }  // namespace anneal::models

@@ -105,6 +105,21 @@ int64_t EncodedWidth(const SeqEncoderConfig& config, int64_t sequence_width) {
   }
 }
 
+int64_t MaxLength(const SeqEncoderConfig& config) {
+  switch (config.seq_module_case()) {
+    case SeqEncoderConfig::kDinEncoder:
+      return config.din_encoder().max_seq_length();
+    case SeqEncoderConfig::kSimpleAttention:
+      return config.simple_attention().max_seq_length();
+    case SeqEncoderConfig::kPoolingEncoder:
+      return config.pooling_encoder().max_seq_length();
+    case SeqEncoderConfig::kSelfAttentionEncoder:
+      return config.self_attention_encoder().max_seq_length();
+    default:
+      return 0;
+  }
+}
+
 const std::string& EncoderInput(const SeqEncoderConfig& config) {
   switch (config.seq_module_case()) {
     case SeqEncoderConfig::kDinEncoder:

@@ -12,7 +12,7 @@ namespace anneal::nn {
 struct Sequence {
   at::Tensor query;     ///< [B, Dq] float32; undefined when the group has no query feature
   at::Tensor sequence;  ///< [B, T, Ds] float32, zeros behind the end of each row
-  at::Tensor length;    ///< [B] int64, at most T
+  at::Tensor length;    ///< [B] int64; more than T where nobody reads on
   at::Tensor mask;      ///< [B, T] bool: the position is before the row's end
 };
 
@@ -28,6 +28,9 @@ std::unique_ptr<SequenceEncoder> MakeSequenceEncoder(const tzrec::protos::SeqEnc
 
 /// Columns of what the encoder returns.
 int64_t EncodedWidth(const tzrec::protos::SeqEncoderConfig& config, int64_t sequence_width);
+
+/// Positions that the encoder reads, 0: all.
+int64_t MaxLength(const tzrec::protos::SeqEncoderConfig& config);
 
 /// The `input` of the encoder that is set: the name of a sequence group, or empty.
 const std::string& EncoderInput(const tzrec::protos::SeqEncoderConfig& config);

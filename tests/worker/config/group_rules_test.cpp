@@ -70,17 +70,38 @@ TEST(GroupRules, SequencesAndEncodersNeedEachOther) {
                    "sequence_encoders { pooling_encoder { input: 'aa' max_seq_length: -1 } } "
                    "sequence_encoders { } "
                    "sequence_encoders { din_encoder { input: 'a' attn_mlp { } } }")),
-      ElementsAre("[0].sequence_groups[1]: each of several sequence_groups needs a group_name",
-                  "[0].sequence_encoders[0].pooling_encoder.input: this group has no sequence group 'aa' (did you "
-                  "mean 'a'?)",
-                  "[0].sequence_encoders[0].pooling_encoder.max_seq_length: must not be negative",
-                  "[0].sequence_encoders[1]: no encoder is set",
-                  "[0].sequence_encoders[2].din_encoder.attn_mlp: hidden_units is empty",
-                  "[0].sequence_groups[1]: no sequence encoder reads sequence group ''"));
+      ElementsAre(
+          "[0].sequence_groups[1]: each of several sequence_groups needs a group_name",
+          "[0].sequence_encoders[0].pooling_encoder.input: this group has no sequence group 'aa' (did you "
+          "mean 'a'?)",
+          "[0].sequence_encoders[0].pooling_encoder.max_seq_length: must not be negative",
+          "[0].sequence_encoders[1]: no encoder is set",
+          "[0].sequence_encoders[2].din_encoder.attn_mlp: hidden_units is empty",
+          "[0].sequence_encoders[2].din_encoder: sequence group 'a' has no query: a feature that is no sequence",
+          "[0].sequence_groups[1]: no sequence encoder reads sequence group ''"));
   EXPECT_THAT(Faults(Group("DEEP", "feature_names: 'id' sequence_encoders { pooling_encoder { input: 'a' } }") +
                      Group("WIDE", "feature_names: 'id' sequence_groups { feature_names: 'ids' }")),
               ElementsAre("[0].sequence_encoders[0].pooling_encoder.input: this group has no sequence group 'a'",
                           "[1].sequence_groups: belong into a DEEP group, this one is WIDE"));
+}
+
+TEST(GroupRules, SettingsOfEncoders) {
+  EXPECT_THAT(
+      Faults(Group("DEEP",
+                   "sequence_groups { group_name: 'a' feature_names: 'ids' } "
+                   "sequence_encoders { din_encoder { input: 'a' attn_mlp { hidden_units: 4 } } } "
+                   "sequence_encoders { multi_window_din_encoder { input: 'a' attn_mlp { hidden_units: 4 } } } "
+                   "sequence_encoders { pooling_encoder { input: 'a' pooling_type: 'max' } } "
+                   "sequence_encoders { self_attention_encoder { input: 'a' multihead_attn_dim: 10 num_heads: 4 } } "
+                   "sequence_encoders { self_attention_encoder { input: 'a' num_heads: 0 } }")),
+      ElementsAre(
+          "[0].sequence_encoders[0].din_encoder: sequence group 'a' has no query: a feature that is no sequence",
+          "[0].sequence_encoders[1].multi_window_din_encoder: sequence group 'a' has no query: a feature that is no "
+          "sequence",
+          "[0].sequence_encoders[1].multi_window_din_encoder: windows_len is empty",
+          "[0].sequence_encoders[2].pooling_encoder.pooling_type: 'max' is not sum or mean",
+          "[0].sequence_encoders[3].self_attention_encoder.multihead_attn_dim: 10 is no multiple of num_heads, 4",
+          "[0].sequence_encoders[4].self_attention_encoder.num_heads: must be at least 1"));
 }
 
 TEST(GroupRules, NamesAreUsedOnce) {

@@ -47,14 +47,14 @@ models::EmbeddingPlan TestPlan(bool weighted) {
   plan.tables.back().sequence = true;
   auto lookup = [&](int feature, int t, bool per_element) {
     int64_t& width = plan.tables[t].sequence ? plan.element_width : plan.pooled_width;
-    plan.lookups.push_back({feature, t, width, plan.tables[t].dim, per_element});
+    plan.lookups.push_back({feature, t, width, plan.tables[t].dim, per_element, /*length=*/1, plan.tables[t].pooling});
     width += plan.tables[t].dim;
     return models::SequencePart{true, feature, plan.lookups.back().column, plan.tables[t].dim};
   };
   int feature = 0;
   for (const int t : {0, 1, 0, 2, 3, 4}) lookup(feature++, t, false);
-  plan.sequence_groups.push_back({"both", {lookup(2, 5, false)}, {lookup(6, 5, true), lookup(7, 6, true)}, 8, 20});
-  plan.sequence_groups.push_back({"alone", {}, {lookup(8, 5, true)}, 0, 8});
+  plan.sequence_groups.push_back({"both", 0, {lookup(2, 5, false)}, {lookup(6, 5, true), lookup(7, 6, true)}, 8, 20});
+  plan.sequence_groups.push_back({"alone", 0, {}, {lookup(8, 5, true)}, 0, 8});
   plan.weighted = weighted;
   return plan;
 }
