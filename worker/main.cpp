@@ -13,6 +13,7 @@
 #include "worker/dist/launcher.h"
 #include "worker/eval/eval.h"
 #include "worker/eval/plan_command.h"
+#include "worker/eval/trained_model.h"
 #include "worker/export/bench_serve.h"
 #include "worker/export/export.h"
 #include "worker/export/verify.h"
@@ -296,7 +297,7 @@ int main(int argc, char** argv) {
     } else if (*launch_command) {
       status = anneal::dist::Launch(launch);
     } else if (*check_command) {
-      status = anneal::config::RunCheck(configs, overrides);
+      status = anneal::config::RunCheck(configs, overrides, anneal::eval::BuildOnce);
     }
   } catch (const anneal::Error& error) {
     return Report(ReasonOf(error.code()), error.what(), error.code());

@@ -144,9 +144,13 @@ class Checker {
     if (needs && !query) fail_(path, "sequence group '" + input + "' has no query: a feature that is no sequence");
     const std::string& pooling = config.pooling_encoder().pooling_type();
     if (pooling != "mean" && pooling != "sum") fail_(path + ".pooling_type", "'" + pooling + "' is not sum or mean");
-    if (config.has_multi_window_din_encoder() && config.multi_window_din_encoder().windows_len().empty())
-      fail_(path, "windows_len is empty");
+    const auto& windows = config.multi_window_din_encoder().windows_len();
+    if (config.has_multi_window_din_encoder() && windows.empty()) fail_(path, "windows_len is empty");
+    if (std::find(windows.begin(), windows.end(), 0u) != windows.end())
+      fail_(path + ".windows_len", "must be at least 1");
     const auto& attention = config.self_attention_encoder();
+    if (!(attention.dropout() >= 0 && attention.dropout() < 1))
+      fail_(path + ".dropout", "must be at least 0 and less than 1");
     if (attention.num_heads() < 1) {
       fail_(path + ".num_heads", "must be at least 1");
     } else if (attention.multihead_attn_dim() < 1 || attention.multihead_attn_dim() % attention.num_heads() != 0) {

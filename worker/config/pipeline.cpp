@@ -154,11 +154,13 @@ void SavePipelineConfig(const tzrec::protos::EasyRecConfig& config, const std::s
   }
 }
 
-int RunCheck(const std::vector<std::string>& files, const Overrides& overrides) {
+int RunCheck(const std::vector<std::string>& files, const Overrides& overrides,
+             const std::function<void(const tzrec::protos::EasyRecConfig&)>& build) {
   size_t faults = 0;
   for (const std::string& file : files) {
     try {
       const auto config = LoadForRun(file, overrides);
+      build(config);
       const auto* oneof = config.model_config().GetDescriptor()->FindOneofByName("model");
       const auto* model = config.model_config().GetReflection()->GetOneofFieldDescriptor(config.model_config(), oneof);
       std::cout << file << ": good: " << model->name() << ", " << config.feature_configs_size() << " features, "

@@ -1,6 +1,7 @@
 // pipeline.config: loading, overriding, checking, saving. No LibTorch: operator and worker judge a config by this code.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,9 @@ tzrec::protos::EasyRecConfig LoadForRun(const std::string& path, const Overrides
 /// Writes text format, whole or not at all.
 void SavePipelineConfig(const tzrec::protos::EasyRecConfig& config, const std::string& path);
 
-/// `anneal check FILE...`: prints every fault of every file, or one line about a good one. Returns 0 or 64.
-int RunCheck(const std::vector<std::string>& files, const Overrides& overrides);
+/// `anneal check FILE...`: prints every fault of every file, or one line about a good one. Returns 0 or 64. `build`
+/// makes what a config without a fault describes, and throws ConfigError where that cannot be.
+int RunCheck(const std::vector<std::string>& files, const Overrides& overrides,
+             const std::function<void(const tzrec::protos::EasyRecConfig&)>& build);
 
 }  // namespace anneal::config

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <atomic>
+
 #include "worker/config/error.h"
 #include "worker/eval/model_plan.h"
 #include "worker/eval/model_state.h"
@@ -62,6 +64,20 @@ std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecCon
 
 models::Predictions TrainedModel::Predict(const data::Batch& batch) { return Infer(network_, *embedding_, batch); }
 
+void BuildOnce(const tzrec::protos::EasyRecConfig& config) {
+  const auto features = features::FeatureSet::FromConfig(config);
+  const models::Network network(config, features);
+}
+
+void TellOfIdsOutside(const embedding::ShardedEmbedding& tables) {
+  static std::atomic<bool> told{false};
+  if (tables.out_of_range() == 0 || told.exchange(true)) return;
+  LogWarning(
+      std::to_string(tables.out_of_range()) +
+      " ids so far were outside of their table and count as row 0: num_buckets, or a default value, is too small "
+      "or large for the data");
+}
+
 models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding& tables, const data::Batch& batch) {
   const c10::AutoGradMode no_grad(false);
   const bool training = network.training();
@@ -70,6 +86,7 @@ models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding&
   models::Predictions predictions;
   if (batch.rows > 0) predictions = network.Forward(MakeInput(network.plan(), batch, found));
   for (auto& [name, value] : predictions.values) value = value.to(at::kCPU, at::kFloat);
+  TellOfIdsOutside(tables);
   if (training) network.Train(true);
   return predictions;
 }

@@ -48,6 +48,12 @@ class TrainedModel {
   std::string checkpoint_;
 };
 
+/// Makes features and network of a config and throws them away: ConfigError says why they cannot be.
+void BuildOnce(const tzrec::protos::EasyRecConfig& config);
+
+/// Warns, once in a process, when ids were outside of their tables, which are looked up as row 0.
+void TellOfIdsOutside(const embedding::ShardedEmbedding& tables);
+
 /// A forward pass of any network and tables in inference mode: no gradients, dropout off, batch-norm statistics used.
 /// Predictions are float32 on the CPU whatever they were computed in and wherever.
 models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding& tables, const data::Batch& batch);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <vector>
@@ -108,11 +109,39 @@ class Dice : public Activation {
   at::Tensor alpha_;
 };
 
+/// What an activation may be given, in the order of its positional arguments. Throws ConfigError for anything else.
+void CheckArguments(const Call& call, const std::string& text) {
+  static const std::map<std::string, std::vector<std::string>> known = {{"ReLU", {"inplace"}},
+                                                                        {"SiLU", {"inplace"}},
+                                                                        {"LeakyReLU", {"negative_slope", "inplace"}},
+                                                                        {"ELU", {"alpha", "inplace"}},
+                                                                        {"PReLU", {"num_parameters", "init"}}};
+  const auto found = known.find(call.name);
+  const std::vector<std::string> names = found == known.end() ? std::vector<std::string>() : found->second;
+  for (const auto& [key, value] : call.arguments) {
+    const bool positional = key.find_first_not_of("0123456789") == std::string::npos;
+    if (positional ? std::stoul(key) < names.size() : std::find(names.begin(), names.end(), key) != names.end())
+      continue;
+    throw ConfigError("activation '" + text + "': " + call.name + " has no " +
+                      (positional ? "argument " + std::to_string(std::stoul(key) + 1) : "argument '" + key + "'"));
+  }
+}
+
+std::unique_ptr<Activation> MakePRelu(const Call& call, const std::string& text, int64_t hidden) {
+  const double parameters = call.Get("num_parameters", 0, 1);
+  if (parameters != 1 && parameters != static_cast<double>(hidden)) {
+    throw ConfigError("activation '" + text + "': num_parameters has to be 1 or the layer's width, " +
+                      std::to_string(hidden));
+  }
+  return std::make_unique<PRelu>(static_cast<int64_t>(parameters), call.Get("init", 1, 0.25));
+}
+
 }  // namespace
 
 std::unique_ptr<Activation> MakeActivation(const std::string& text, int64_t hidden) {
   if (Strip(text).empty()) return nullptr;
   const Call call = ParseCall(text);
+  CheckArguments(call, text);
   auto stateless = [](auto function, bool relu = false) { return std::make_unique<Stateless>(function, relu); };
   if (call.name == "ReLU") return stateless([](const at::Tensor& x) { return at::relu(x); }, true);
   if (call.name == "GELU") return stateless([](const at::Tensor& x) { return at::gelu(x); });
@@ -128,9 +157,7 @@ std::unique_ptr<Activation> MakeActivation(const std::string& text, int64_t hidd
     return stateless([slope](const at::Tensor& x) { return at::leaky_relu(x, slope); });
   }
   if (call.name == "Dice") return std::make_unique<Dice>(hidden);
-  if (call.name == "PReLU") {
-    return std::make_unique<PRelu>(static_cast<int64_t>(call.Get("num_parameters", 0, 1)), call.Get("init", 1, 0.25));
-  }
+  if (call.name == "PReLU") return MakePRelu(call, text, hidden);
   throw ConfigError("activation '" + text +
                     "': not supported; one of nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, "
                     "nn.Tanh, nn.Identity, Dice or an empty text");

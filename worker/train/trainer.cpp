@@ -13,6 +13,7 @@
 #include "worker/dist/device.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
+#include "worker/eval/trained_model.h"
 #include "worker/nn/arithmetic.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/step_times.h"
@@ -344,6 +345,7 @@ models::Losses Trainer::MeanLosses(const models::Losses& losses) {
 // The last step is logged once more without train metrics (parity/train.md 2).
 void Trainer::LogStep(const models::Losses& losses, int64_t epoch, bool last) {
   last_logged_step_ = step_ - 1;
+  eval::TellOfIdsOutside(learner_->tables());
   std::vector<std::pair<std::string, double>> values;
   double total = 0;
   for (const auto& [name, loss] : losses) {

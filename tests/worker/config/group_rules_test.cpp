@@ -93,7 +93,7 @@ TEST(GroupRules, SettingsOfEncoders) {
                    "sequence_encoders { multi_window_din_encoder { input: 'a' attn_mlp { hidden_units: 4 } } } "
                    "sequence_encoders { pooling_encoder { input: 'a' pooling_type: 'max' } } "
                    "sequence_encoders { self_attention_encoder { input: 'a' multihead_attn_dim: 10 num_heads: 4 } } "
-                   "sequence_encoders { self_attention_encoder { input: 'a' num_heads: 0 } }")),
+                   "sequence_encoders { self_attention_encoder { input: 'a' num_heads: 0 dropout: 2 } }")),
       ElementsAre(
           "[0].sequence_encoders[0].din_encoder: sequence group 'a' has no query: a feature that is no sequence",
           "[0].sequence_encoders[1].multi_window_din_encoder: sequence group 'a' has no query: a feature that is no "
@@ -101,6 +101,7 @@ TEST(GroupRules, SettingsOfEncoders) {
           "[0].sequence_encoders[1].multi_window_din_encoder: windows_len is empty",
           "[0].sequence_encoders[2].pooling_encoder.pooling_type: 'max' is not sum or mean",
           "[0].sequence_encoders[3].self_attention_encoder.multihead_attn_dim: 10 is no multiple of num_heads, 4",
+          "[0].sequence_encoders[4].self_attention_encoder.dropout: must be at least 0 and less than 1",
           "[0].sequence_encoders[4].self_attention_encoder.num_heads: must be at least 1"));
 }
 
