@@ -1,6 +1,7 @@
 // Feature groups and sequence groups put together, against plain operations of LibTorch and their gradients.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 
@@ -190,6 +191,57 @@ TEST(SequenceAssembly, RefusesWhatTakesAllMemory) {
   }
   c.plan.sequence_groups.front().most = 50;
   EXPECT_EQ(LayoutOf(c.plan, c.batch).groups.front().mask.size(1), 50);
+}
+
+TEST(GroupAssembly, TheGradientIsAutogradsToTheLastBit) {
+  at::manual_seed(4);
+  EmbeddingPlan plan;
+  plan.tables.resize(4);
+  plan.pooled_width = 10;
+  plan.dense_width = 3;
+  plan.lookups = {{0, 0, 0, 2}, {1, 1, 2, 3}, {2, 2, 5, 4}, {3, 3, 9, 1}};  // the last one is in no group
+  auto add = [&plan](const char* name, std::vector<Block> blocks) {
+    Group group;
+    group.name = name;
+    group.blocks = std::move(blocks);
+    for (const auto& block : group.blocks) group.assembled_width += block.width;
+    plan.groups.push_back(group);
+  };
+  add("first", {{true, 0, 5}});
+  add("mixed", {{false, 1, 2}, {true, 2, 7}});
+  add("parted", {{true, 5, 4}, {true, 0, 2}});
+  const at::Tensor dense = at::randn({33, 3});
+  const at::Tensor pooled = at::randn({33, 10}).set_requires_grad(true);
+  const auto got = AssembleGroups(plan, pooled, dense);
+  ASSERT_EQ(got.size(), 3u);
+  std::vector<at::Tensor> want, seeds;
+  for (const auto& group : plan.groups) {
+    std::vector<at::Tensor> parts;
+    for (const auto& block : group.blocks) {
+      parts.push_back((block.pooled ? pooled : dense).narrow(1, block.column, block.width));
+    }
+    want.push_back(at::cat(parts, 1));
+    seeds.push_back(at::randn_like(want.back()));
+  }
+  const auto evaluated = AssembleGroups(plan, pooled.detach(), dense);
+  for (size_t g = 0; g < got.size(); ++g) {
+    EXPECT_TRUE(at::equal(got[g], want[g]));
+    EXPECT_TRUE(at::equal(evaluated[g], want[g]));
+  }
+  EXPECT_TRUE(at::equal(torch::autograd::grad(got, {pooled}, seeds)[0],
+                        torch::autograd::grad(want, {pooled}, seeds, /*retain_graph=*/true)[0]));
+  // A group that the loss does not use has no gradient; an expanded one has no memory of its own.
+  const auto again = AssembleGroups(plan, pooled, dense);
+  const at::Tensor one = torch::autograd::grad({again[0].sum()}, {pooled})[0];
+  EXPECT_TRUE(at::equal(one.narrow(1, 0, 5), at::ones({33, 5})));
+  EXPECT_TRUE(at::equal(one.narrow(1, 5, 5), at::zeros({33, 5})));
+  // Sums over a group's columns: one number a row, alone and added to another group's.
+  const at::Tensor w = at::randn({33, 1});
+  auto of_sums = [&](const std::vector<at::Tensor>& groups) {
+    return torch::autograd::grad(
+        {((groups[0].sum(1, true) + groups[2].sum(1, true)) * w).sum() + groups[1].square().sum()}, {pooled})[0];
+  };
+  EXPECT_TRUE(at::equal(of_sums(AssembleGroups(plan, pooled, dense)), of_sums(want)));
 }
 
 /// Two groups that share a feature, beside sequence tables that are wider than all pooled columns.
