@@ -19,7 +19,6 @@ namespace anneal::data {
 namespace {
 
 constexpr int kFactors = 4;
-constexpr size_t kMostClicks = 10;  ///< remembered of a user
 constexpr std::array<const char*, 10> kGenres = {"Action", "Adventure", "Animation", "Comedy", "Crime",
                                                  "Drama",  "Fantasy",   "Romance",   "Sci-Fi", "Thriller"};
 constexpr std::array<const char*, 8> kOccupations = {"artist", "doctor",  "engineer", "lawyer",
@@ -108,18 +107,10 @@ void Check(const std::string& path, const arrow::Status& status) {
   if (!status.ok()) throw TemporaryError(path + ": " + status.message());
 }
 
-/// Items that a user liked before, the last ones, oldest first.
-using Clicks = std::vector<int64_t>;
-
-void Remember(int64_t item_id, Clicks& clicks) {
-  if (clicks.size() == kMostClicks) clicks.erase(clicks.begin());
-  clicks.push_back(item_id);
-}
-
 /// The columns of one file.
 class RatingTable {
  public:
-  void Append(const World& world, int64_t user_id, int64_t item_id, int64_t hour, const Clicks& clicks, int64_t label) {
+  void Append(const World& world, int64_t user_id, int64_t item_id, int64_t hour, int64_t label) {
     const User& user = world.users[user_id];
     const Item& item = world.items[item_id];
     std::string genres;
@@ -133,28 +124,14 @@ class RatingTable {
     Add(genres_.Append(genres));
     Add(release_year_.Append(item.year));
     Add(hour_.Append(hour));
-    Add(click_item_id_.Append());
-    Add(click_release_year_.Append());
-    for (const int64_t click : clicks) {
-      Add(click_item_ids_->Append("i" + std::to_string(click)));
-      Add(click_release_years_->Append(world.items[click].year));
-    }
     Add(label_.Append(label));
   }
 
   void Write(const std::string& path) {
     const std::vector<std::pair<const char*, arrow::ArrayBuilder*>> columns = {
-        {"user_id", &user_id_},
-        {"item_id", &item_id_},
-        {"gender", &gender_},
-        {"age", &age_},
-        {"occupation", &occupation_},
-        {"zip", &zip_},
-        {"genres", &genres_},
-        {"release_year", &release_year_},
-        {"hour", &hour_},
-        {"click_seq__item_id", &click_item_id_},
-        {"click_seq__release_year", &click_release_year_},
+        {"user_id", &user_id_}, {"item_id", &item_id_},           {"gender", &gender_},
+        {"age", &age_},         {"occupation", &occupation_},     {"zip", &zip_},
+        {"genres", &genres_},   {"release_year", &release_year_}, {"hour", &hour_},
         {"label", &label_}};
     arrow::FieldVector fields;
     arrow::ArrayVector arrays;
@@ -177,10 +154,6 @@ class RatingTable {
 
   arrow::StringBuilder user_id_, item_id_, gender_, occupation_, zip_, genres_;
   arrow::Int64Builder age_, release_year_, hour_, label_;
-  std::shared_ptr<arrow::StringBuilder> click_item_ids_ = std::make_shared<arrow::StringBuilder>();
-  std::shared_ptr<arrow::Int64Builder> click_release_years_ = std::make_shared<arrow::Int64Builder>();
-  arrow::ListBuilder click_item_id_{arrow::default_memory_pool(), click_item_ids_};
-  arrow::ListBuilder click_release_year_{arrow::default_memory_pool(), click_release_years_};
 };
 
 /// Area under the ROC curve; equal scores count half.
@@ -209,7 +182,6 @@ double WriteSyntheticRatings(const std::string& directory, uint64_t seed, int64_
   if (error) throw ConfigError("synthetic ratings: folder " + directory + " cannot be made: " + error.message());
   Random random(seed);
   const World world(random, rows);
-  std::vector<Clicks> clicks(world.users.size());
   const int64_t tenth = rows / 10;
   const struct {
     const char* name;
@@ -225,8 +197,7 @@ double WriteSyntheticRatings(const std::string& directory, uint64_t seed, int64_
       const int64_t hour = random.Below(24);
       const double probability = world.Probability(world.users[user], world.items[item], hour);
       const int64_t label = random.Uniform() < probability ? 1 : 0;
-      table.Append(world, user, item, hour, clicks[user], label);
-      if (label == 1) Remember(item, clicks[user]);
+      table.Append(world, user, item, hour, label);
       scored.emplace_back(probability, label);
     }
     table.Write(directory + "/" + file.name);

@@ -12,10 +12,6 @@ namespace anneal::data {
 ///     user_id, item_id, gender, occupation, zip   string      age, release_year, hour   int64
 ///     genres   string, several separated by 0x1D              label                      int64, 0 or 1
 ///
-/// and, beside them, what the user liked in the rows before, at most ten items, oldest first:
-///
-///     click_seq__item_id   list<string>                       click_seq__release_year    list<int64>
-///
 /// A label is drawn with probability sigmoid(z), z a sum of a user's and an item's own strength, tastes (the dot
 /// product of four hidden factors), an effect of gender x genre, of age and of the hour. Users and items are drawn with
 /// a long tail. The same seed and rows give the same files.

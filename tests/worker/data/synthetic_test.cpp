@@ -43,47 +43,6 @@ TEST_F(SyntheticRatings, AreReadableAndLearnable) {
   }
 }
 
-// A row's sequence is the last ten items of its user with label 1 in the rows before.
-TEST_F(SyntheticRatings, ClicksAreWhatWasLiked) {
-  WriteSyntheticRatings(Path("ratings"), 1, 6000);
-  const auto stream = OpenStream(R"(
-      data_config { dataset_type: ParquetDataset fg_mode: FG_NORMAL label_fields: "label" num_workers: 1 batch_size: 512 }
-      feature_configs { id_feature { feature_name: "user_id" expression: "user:user_id" embedding_dim: 4
-                                     hash_bucket_size: 1000000000 } }
-      feature_configs { id_feature { feature_name: "item_id" expression: "item:item_id" embedding_dim: 4
-                                     hash_bucket_size: 1000000000 } }
-      feature_configs { raw_feature { feature_name: "release_year" expression: "item:release_year" } }
-      feature_configs { sequence_feature { sequence_name: "click_seq" sequence_length: 10
-        features { id_feature { feature_name: "item_id" expression: "item:item_id" embedding_dim: 4
-                                hash_bucket_size: 1000000000 default_value: "none" } }
-        features { raw_feature { feature_name: "release_year" expression: "item:release_year" } } } })",
-                                 {.input_path = Path("ratings/train.parquet")});
-  std::map<int64_t, std::vector<std::pair<int64_t, float>>> liked;
-  int64_t full = 0;
-  while (const auto batch = stream->Next()) {
-    const int64_t rows = batch->rows;
-    const DenseSequence& years = batch->dense_sequences[0];
-    const int64_t* offsets = batch->sparse.offsets.data() + 2 * rows;
-    for (int64_t row = 0; row < rows; ++row) {
-      auto& expected = liked[batch->sparse.values[row]];
-      if (expected.size() > 10) expected.erase(expected.begin());
-      std::vector<std::pair<int64_t, float>> clicks;
-      ASSERT_EQ(years.offsets[row + 1] - years.offsets[row], offsets[row + 1] - offsets[row]);
-      for (int64_t i = 0; i < offsets[row + 1] - offsets[row]; ++i) {
-        clicks.emplace_back(batch->sparse.values[offsets[row] + i], years.values[years.offsets[row] + i]);
-      }
-      if (expected.empty()) {
-        EXPECT_EQ(clicks.size(), 1u) << "the default";
-      } else {
-        EXPECT_EQ(clicks, expected);
-      }
-      full += clicks.size() == 10;
-      if (batch->labels[0].ints[row] == 1) expected.emplace_back(batch->sparse.values[rows + row], batch->dense[row]);
-    }
-  }
-  EXPECT_GT(full, 1000);
-}
-
 TEST_F(SyntheticRatings, TheSeedDecides) {
   const double first = WriteSyntheticRatings(Path("a"), 5, 500);
   EXPECT_EQ(WriteSyntheticRatings(Path("b"), 5, 500), first);
