@@ -139,6 +139,11 @@ class Sequences(Case):
         one, two = (json.loads((self.dir / folder / "eval_result.txt").read_text()) for folder in ("m", "dcp"))
         self.assertEqual(one, two)
 
+    def test_ids_outside_their_tables_are_told(self):
+        text = self.train("multi_tower_din", "m", train_config__num_steps=2, **{"feature_configs[0].id_feature.num_buckets": 100})
+        self.assertRegex(text, r"\[WARNING\] \d+ ids so far were outside of their table and count as row 0")
+        self.assertNotIn("outside of their table", self.train("multi_tower_din", "good", train_config__num_steps=2))
+
     def test_empty_sequences_and_bf16(self):
         # No row has an element: padding alone. And half precision, within its rounding of float32.
         table = pyarrow.parquet.read_table(DATA)

@@ -351,6 +351,13 @@ class WrongInput(Case):
         self.run_program(ANNEAL, "train", "--pipeline_config_path", self.dir / "bad.config", expect=64)
         self.run_program(ANNEAL, "train", "--pipeline_config_path", self.dir / "missing.config", expect=64)
         self.run_program(ANNEAL, "nonsense", expect=64)
+        # What only the model itself knows.
+        for activation, fault in (("nn.LeakyReLU(negative_slop=0.2)", "LeakyReLU has no argument 'negative_slop'"),
+                                  ("nn.PReLU(num_parameters=5)", "num_parameters has to be 1 or the layer's width"),
+                                  ("nn.ReLU(True, 3)", "ReLU has no argument 2")):
+            text = self.run_program(ANNEAL, "check", TRAIN / "deepfm_fused.config", "--edit_config_json",
+                                    edits(**{"model_config.deepfm.deep.activation": activation}), expect=64)
+            self.assertIn(fault, text)
         text = self.run_program(*train_command(self, "m", "--train_input_path", self.dir / "none*.parquet"), expect=64)
         self.assertIn("none*.parquet", text)
         table = pyarrow.parquet.read_table(TRAIN / "data/deepfm_train.parquet").drop_columns(["cat_3"])

@@ -106,8 +106,8 @@ TEST(Placement, ShardsTileTheTable) {
                        std::to_string(dim));
           const auto plan = PlanTables({Table("t", rows, dim)}, Constraints({type}), Machines(world, local), {});
           ExpectTiling(plan.placements[0], rows, dim);
-          const auto back = PlanFromJson(PlanToJson({Table("t", rows, dim)}, plan.placements),
-                                         {Table("t", rows, dim)}, {world, local}, "plan");
+          const auto back = PlanFromJson(PlanToJson({Table("t", rows, dim)}, plan.placements), {Table("t", rows, dim)},
+                                         {world, local}, "plan");
           EXPECT_EQ(back[0].ranks, plan.placements[0].ranks);
           EXPECT_EQ(back[0].column_blocks, plan.placements[0].column_blocks);
         }
