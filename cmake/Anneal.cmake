@@ -28,6 +28,19 @@ endfunction()
 
 # Tests get: ANNEAL_SOURCE_DIR and ANNEAL_BINARY_DIR as macros, and run in their own empty folder, with the reference's
 # order of rounding (docs/decisions/0004).
+# What a test program wrote into its folder, judged by a second implementation in Python.
+function(anneal_python_judge name)
+  cmake_parse_arguments(arg "" "PROGRAM;SCRIPT;VALUES;TIMEOUT" "" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  set_tests_properties(${arg_PROGRAM} PROPERTIES FIXTURES_SETUP ${arg_PROGRAM}_values)
+  add_test(NAME ${name} COMMAND "${PROJECT_SOURCE_DIR}/tests/run_python" "${CMAKE_CURRENT_SOURCE_DIR}/${arg_SCRIPT}"
+    "${PROJECT_BINARY_DIR}/test-work/${arg_PROGRAM}/${arg_VALUES}")
+  set_tests_properties(${name} PROPERTIES LABELS golden FIXTURES_REQUIRED ${arg_PROGRAM}_values
+    SKIP_RETURN_CODE 77 TIMEOUT ${arg_TIMEOUT})
+endfunction()
+
 function(anneal_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})

@@ -11,8 +11,6 @@ namespace {
 
 using namespace tzrec::protos;  // NOLINT: the schema
 
-std::string Item(const std::string& path, int index) { return path + "[" + std::to_string(index) + "]"; }
-
 /// The settings of the encoder that is set; null when none is.
 const google::protobuf::Message* EncoderOf(const SeqEncoderConfig& config, std::string* name) {
   const auto* field = SeqEncoderConfig::descriptor()->FindFieldByNumber(config.seq_module_case());

@@ -1,5 +1,7 @@
 #include "worker/config/head_rules.h"
 
+#include "worker/config/source_map.h"
+
 namespace anneal::config {
 namespace {
 
@@ -33,7 +35,7 @@ class HeadRules {
   }
 
  private:
-  std::string At(const char* list, int i) const { return head_.path + "." + list + "[" + std::to_string(i) + "]"; }
+  std::string At(const char* list, int i) const { return Item(head_.path + "." + list, i); }
 
   void Loss(const LossConfig& loss, const std::string& path) {
     switch (loss.loss_case()) {

@@ -21,10 +21,7 @@ class ModelRules {
       case ModelConfig::MODEL_NOT_SET:
         return fail_("model_config", "no model is set");
       case ModelConfig::kDeepfm:
-        for (const char* name : {"wide", "deep"}) NeedsGroup(name, "model_config.deepfm");
-        Mlp(model_.deepfm().deep(), "model_config.deepfm.deep");
-        if (model_.deepfm().has_final()) Mlp(model_.deepfm().final(), "model_config.deepfm.final");
-        return Head(model_, "model_config");
+        return Rules(model_.deepfm(), "model_config.deepfm");
       case ModelConfig::kWideAndDeep:
         return Rules(model_.wide_and_deep(), "model_config.wide_and_deep");
       case ModelConfig::kDcnV1:
@@ -38,30 +35,19 @@ class ModelRules {
       case ModelConfig::kXdeepfm:
         return Rules(model_.xdeepfm(), "model_config.xdeepfm");
       case ModelConfig::kMultiTower:
-        Towers(model_.multi_tower(), "model_config.multi_tower");
-        return Head(model_, "model_config");
+        return Rules(model_.multi_tower(), "model_config.multi_tower");
       case ModelConfig::kMultiTowerDin:
-        Towers(model_.multi_tower_din(), "model_config.multi_tower_din");
-        DinTowers(model_.multi_tower_din());
-        return Head(model_, "model_config");
-      case ModelConfig::kMaskNet: {
-        const std::string path = "model_config.mask_net.mask_net_module";
-        FirstGroup("model_config.mask_net");
-        MaskNet(model_.mask_net().mask_net_module(), path);
-        if (!model_.mask_net().mask_net_module().has_top_mlp()) fail_(path, "needs a top_mlp");
-        return Head(model_, "model_config");
-      }
+        return Rules(model_.multi_tower_din(), "model_config.multi_tower_din");
+      case ModelConfig::kMaskNet:
+        return Rules(model_.mask_net(), "model_config.mask_net");
       case ModelConfig::kMmoe:
-        FirstGroup("model_config.mmoe");
-        Mlp(model_.mmoe().expert_mlp(), "model_config.mmoe.expert_mlp");
-        Experts(model_.mmoe(), "model_config.mmoe");
-        return TaskTowers(model_.mmoe(), "model_config.mmoe");
+        return Rules(model_.mmoe(), "model_config.mmoe");
       case ModelConfig::kPle:
         return Rules(model_.ple(), "model_config.ple");
       case ModelConfig::kPepnet:
         return Rules(model_.pepnet(), "model_config.pepnet");
       case ModelConfig::kDbmtl:
-        return Dbmtl(model_.dbmtl(), "model_config.dbmtl");
+        return Rules(model_.dbmtl(), "model_config.dbmtl");
       default:
         return;  // refused by CheckSupported
     }
@@ -113,21 +99,13 @@ class ModelRules {
   void Towers(const Message& message, const std::string& path) {
     std::set<std::string> inputs;
     for (int i = 0; i < message.towers_size(); ++i) {
-      const std::string at = path + ".towers[" + std::to_string(i) + "]", input = message.towers(i).input();
+      const std::string at = Item(path + ".towers", i), input = message.towers(i).input();
       GroupOf(input, /*sequence=*/false, at + ".input");
       if (!inputs.insert(input).second) fail_(at + ".input", "there is another tower of group '" + input + "'");
       Mlp(message.towers(i).mlp(), at + ".mlp");
     }
     if (message.towers_size() == 0) fail_(path, "there are no towers");
     Mlp(message.final(), path + ".final");
-  }
-
-  void DinTowers(const MultiTowerDIN& din) {
-    for (int i = 0; i < din.din_towers_size(); ++i) {
-      const std::string at = "model_config.multi_tower_din.din_towers[" + std::to_string(i) + "]";
-      GroupOf(din.din_towers(i).input(), /*sequence=*/true, at + ".input");
-      Mlp(din.din_towers(i).attn_mlp(), at + ".attn_mlp");
-    }
   }
 
   void MaskNet(const MaskNetModule& net, const std::string& path) {
@@ -153,7 +131,7 @@ class ModelRules {
     std::set<std::string> names;
     for (int t = 0; t < message.task_towers_size(); ++t) {
       const auto& tower = message.task_towers(t);
-      const std::string at = path + ".task_towers[" + std::to_string(t) + "]";
+      const std::string at = Item(path + ".task_towers", t);
       if (!names.insert(tower.tower_name()).second)
         fail_(at + ".tower_name", "the name '" + tower.tower_name() + "' is used twice");
       Column(tower.label_name(), data_.label_fields(), at + ".label_name", "label_fields");
@@ -176,7 +154,48 @@ class ModelRules {
     fail_(path, "'" + name + "' is not in data_config." + list + DidYouMean(name, {columns.begin(), columns.end()}));
   }
 
-  void Dbmtl(const DBMTL& dbmtl, const std::string& path) {
+  void Rules(const DeepFM& model, const std::string& path) { WideAndDeepParts(model, path); }
+  void Rules(const WideAndDeep& model, const std::string& path) { WideAndDeepParts(model, path); }
+
+  template <typename Model>
+  void WideAndDeepParts(const Model& model, const std::string& path) {
+    NeedsGroup("wide", path);
+    NeedsGroup("deep", path);
+    Mlp(model.deep(), path + ".deep");
+    if (model.has_final()) Mlp(model.final(), path + ".final");
+    Head(model_, "model_config");
+  }
+
+  void Rules(const MultiTower& model, const std::string& path) {
+    Towers(model, path);
+    Head(model_, "model_config");
+  }
+
+  void Rules(const MultiTowerDIN& model, const std::string& path) {
+    Towers(model, path);
+    for (int i = 0; i < model.din_towers_size(); ++i) {
+      const std::string at = Item(path + ".din_towers", i);
+      GroupOf(model.din_towers(i).input(), /*sequence=*/true, at + ".input");
+      Mlp(model.din_towers(i).attn_mlp(), at + ".attn_mlp");
+    }
+    Head(model_, "model_config");
+  }
+
+  void Rules(const tzrec::protos::MaskNet& model, const std::string& path) {
+    FirstGroup(path);
+    MaskNet(model.mask_net_module(), path + ".mask_net_module");
+    if (!model.mask_net_module().has_top_mlp()) fail_(path + ".mask_net_module", "needs a top_mlp");
+    Head(model_, "model_config");
+  }
+
+  void Rules(const MMoE& model, const std::string& path) {
+    FirstGroup(path);
+    Mlp(model.expert_mlp(), path + ".expert_mlp");
+    Experts(model, path);
+    TaskTowers(model, path);
+  }
+
+  void Rules(const DBMTL& dbmtl, const std::string& path) {
     FirstGroup(path);
     if (dbmtl.has_mask_net()) MaskNet(dbmtl.mask_net(), path + ".mask_net");
     if (dbmtl.has_bottom_mlp()) Mlp(dbmtl.bottom_mlp(), path + ".bottom_mlp");
@@ -188,27 +207,19 @@ class ModelRules {
     std::vector<std::string> before;
     for (int t = 0; t < dbmtl.task_towers_size(); ++t) {
       const auto& tower = dbmtl.task_towers(t);
-      const std::string at = path + ".task_towers[" + std::to_string(t) + "]";
+      const std::string at = Item(path + ".task_towers", t);
       if (tower.tower_name().find('.') != std::string::npos)
         fail_(at + ".tower_name", "'" + tower.tower_name() + "' has a dot, and parameters are named after it");
       if (tower.has_relation_mlp()) Mlp(tower.relation_mlp(), at + ".relation_mlp");
       for (int i = 0; i < tower.relation_tower_names_size() && tower.has_relation_mlp(); ++i) {
         const std::string& name = tower.relation_tower_names(i);
         if (std::find(before.begin(), before.end(), name) == before.end()) {
-          fail_(at + ".relation_tower_names[" + std::to_string(i) + "]",
+          fail_(Item(at + ".relation_tower_names", i),
                 "no tower '" + name + "' stands before this one" + DidYouMean(name, before));
         }
       }
       before.push_back(tower.tower_name());
     }
-  }
-
-  void Rules(const WideAndDeep& model, const std::string& path) {
-    NeedsGroup("wide", path);
-    NeedsGroup("deep", path);
-    Mlp(model.deep(), path + ".deep");
-    if (model.has_final()) Mlp(model.final(), path + ".final");
-    Head(model_, "model_config");
   }
 
   void Rules(const DCNV1& model, const std::string& path) {
@@ -339,8 +350,6 @@ class ModelRules {
     while (&model_.feature_groups(g) != &group) ++g;
     return Item("model_config.feature_groups", g);
   }
-
-  static std::string Item(const std::string& list, int i) { return list + "[" + std::to_string(i) + "]"; }
 
   /// A list of the message at `path` that must hold something, and no 0.
   template <typename List>

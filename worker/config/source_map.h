@@ -35,6 +35,9 @@ class ConfigFaults : public ConfigError {
 
 std::string FaultLine(const std::string& file, const Fault& fault);
 
+/// The path of a list's item: "list[3]".
+inline std::string Item(const std::string& list, int index) { return list + "[" + std::to_string(index) + "]"; }
+
 /// Letters to put in, leave out or change to make one of the other; case does not count.
 size_t EditDistance(const std::string& a, const std::string& b);
 /// The candidate closest to `name` by edit distance; empty when none is close.

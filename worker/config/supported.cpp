@@ -103,8 +103,7 @@ void CheckSupported(const Message& message, const std::string& path, const Sourc
       continue;
     }
     for (int i = 0; i < reflection->FieldSize(message, field); ++i) {
-      CheckSupported(reflection->GetRepeatedMessage(message, field, i), below + "[" + std::to_string(i) + "]", sources,
-                     faults);
+      CheckSupported(reflection->GetRepeatedMessage(message, field, i), Item(below, i), sources, faults);
     }
   }
 }

@@ -45,7 +45,7 @@ class Validator {
     Train();
     Data();
     for (int i = 0; i < config_.feature_configs_size(); ++i)
-      Feature(config_.feature_configs(i), "feature_configs[" + std::to_string(i) + "]");
+      Feature(config_.feature_configs(i), Item("feature_configs", i));
     Model();
     const std::string exporter = config_.export_config().exporter_type();
     if (exporter != "latest" && exporter != "best")
@@ -76,8 +76,7 @@ class Validator {
     static const std::vector<std::string> summaries = {
         "loss", "learning_rate", "parameter", "global_gradient_norm", "gradient_norm", "gradient"};
     for (int i = 0; i < train.tensorboard_summaries_size(); ++i) {
-      const std::string path = "train_config.tensorboard_summaries[" + std::to_string(i) + "]",
-                        name = train.tensorboard_summaries(i);
+      const std::string path = Item("train_config.tensorboard_summaries", i), name = train.tensorboard_summaries(i);
       if (std::find(summaries.begin(), summaries.end(), name) == summaries.end()) {
         Fail(path, "'" + name +
                        "' is not one of loss, learning_rate, parameter, global_gradient_norm, gradient_norm, gradient" +
@@ -87,7 +86,7 @@ class Validator {
     const auto& dense = train.dense_optimizer();
     for (int i = 0; i < dense.part_optimizers_size(); ++i) {
       const auto& part = dense.part_optimizers(i);
-      const std::string path = "train_config.dense_optimizer.part_optimizers[" + std::to_string(i) + "]";
+      const std::string path = Item("train_config.dense_optimizer.part_optimizers", i);
       Optimizer(part, path, /*rate_needed=*/false);
       const std::string problem = NamePattern(part.regex_pattern()).error();
       if (!problem.empty()) Fail(path + ".regex_pattern", problem);
@@ -209,8 +208,7 @@ class Validator {
     for (int i = 0; i < names.size(); ++i) {
       any = any || supported.count(names.Get(i));
       if (std::find(legal.begin(), legal.end(), names.Get(i)) == legal.end()) {
-        Fail(path + "[" + std::to_string(i) + "]",
-             "'" + names.Get(i) + "' is not known" + DidYouMean(names.Get(i), legal));
+        Fail(Item(path, i), "'" + names.Get(i) + "' is not known" + DidYouMean(names.Get(i), legal));
         any = true;
       }
     }
@@ -268,7 +266,7 @@ class Validator {
     const FeatureContext context{name + "__", true};
     for (int i = 0; i < sequence.features_size(); ++i) {
       const SeqFeatureConfig& feature = sequence.features(i);
-      const std::string at = path + ".features[" + std::to_string(i) + "]";
+      const std::string at = Item(path + ".features", i);
       if (feature.has_id_feature()) {
         Id(feature.id_feature(), at + ".id_feature", context);
       } else if (feature.has_raw_feature()) {
@@ -352,7 +350,7 @@ class Validator {
     const std::string input = f.expression().substr(f.expression().find(':') + 1);
     for (int i = 0; i < f.sequence_fields_size(); ++i) {
       if (!context.sequence || f.sequence_fields(i) != input) {
-        Fail(path + ".sequence_fields[" + std::to_string(i) + "]",
+        Fail(Item(path + ".sequence_fields", i),
              "'" + f.sequence_fields(i) + "' is not the input of a sequence: not supported yet");
       }
     }

@@ -1,7 +1,7 @@
 // pipeline.config's sparse_optimizer as the kernels take it.
 #include "worker/config/error.h"
+#include "worker/config/shortest_decimal.h"
 #include "worker/embedding/sharded_embedding.h"
-#include "worker/optim/shortest_decimal.h"
 
 namespace anneal::embedding {
 namespace {
@@ -98,7 +98,7 @@ double SparseBaseLearningRate(const SparseOptimizer& config) {
   if (!field) throw ConfigError("train_config.sparse_optimizer: no optimizer is set");
   const auto& optimizer = config.GetReflection()->GetMessage(config, field);
   const auto* rate = optimizer.GetDescriptor()->FindFieldByName("lr");
-  return optim::ShortestDecimal(optimizer.GetReflection()->GetFloat(optimizer, rate));
+  return config::ShortestDecimal(optimizer.GetReflection()->GetFloat(optimizer, rate));
 }
 
 }  // namespace anneal::embedding

@@ -68,7 +68,7 @@ LookedUp ShardedEmbedding::Forward(const data::Batch& batch) {
   const bool arrived = TakePrefetched(batch);
   std::array<at::Tensor, 2> found;
   for (size_t k = 0; k < kKinds.size(); ++k) {
-    ShardedTables* const tables = TablesOf(kKinds[k]);
+    ShardedTables* const tables = Tables(kKinds[k]);
     if (!tables) continue;
     TakeInput(plan_, kKinds[k], batch, inputs_[k]);
     found[k] = tables->Forward(inputs_[k], arrived ? &ahead_->kinds[k].ids : nullptr);
@@ -85,7 +85,7 @@ void ShardedEmbedding::Prefetch(const data::Batch& batch) {
     ahead_ = std::make_unique<Ahead>();
     ahead_->group = std::move(beside);
     for (size_t k = 0; k < kKinds.size(); ++k) {
-      ShardedTables* const tables = TablesOf(kKinds[k]);
+      ShardedTables* const tables = Tables(kKinds[k]);
       if (tables) ahead_->kinds[k].exchange = std::make_unique<IdExchange>(tables->MakeExchange(*ahead_->group));
     }
   }

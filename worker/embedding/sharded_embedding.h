@@ -76,7 +76,7 @@ class ShardedEmbedding {
  private:
   static constexpr std::array<LookupKind, 2> kKinds = {LookupKind::kPooled, LookupKind::kElements};
   /// Null for a kind that the model has no tables of.
-  ShardedTables* TablesOf(LookupKind kind) { return kind == LookupKind::kPooled ? &pooled_ : elements_.get(); }
+  ShardedTables* Tables(LookupKind kind) { return kind == LookupKind::kPooled ? &pooled_ : elements_.get(); }
   bool TakePrefetched(const data::Batch& batch);
 
   const models::EmbeddingPlan& plan_;

@@ -77,7 +77,7 @@ void ShardedTables::MakeFusedTables(int threads) {
   }
   tables_ = MakeTableBatch(std::move(specs), std::move(features), optimizer_, threads, group_.device());
   exchange_ = std::make_unique<IdExchange>(plan_, std::move(served), weighted_, group_);
-  pieces_ = std::make_unique<PooledPieces>(plan_, exchange_->served(), width_);
+  pieces_ = std::make_unique<LookupPieces>(plan_, exchange_->served(), width_);
   column_sums_ = std::make_unique<ColumnSums>(placements_, trained, local_index_, group_);
 }
 

@@ -14,7 +14,7 @@
 #include "worker/dist/process_group.h"
 #include "worker/embedding/column_sums.h"
 #include "worker/embedding/id_exchange.h"
-#include "worker/embedding/pooled_pieces.h"
+#include "worker/embedding/lookup_pieces.h"
 #include "worker/embedding/sharding_plan.h"
 #include "worker/embedding/table_batch.h"
 #include "worker/models/embedding_group.h"
@@ -105,7 +105,7 @@ class ShardedTables {
   std::vector<int> local_index_;    ///< per table of the plan: index in tables_, -1 when not here
   std::unique_ptr<TableBatch> tables_;
   std::unique_ptr<IdExchange> exchange_;
-  std::unique_ptr<PooledPieces> pieces_;
+  std::unique_ptr<LookupPieces> pieces_;
   std::unique_ptr<ColumnSums> column_sums_;
   std::vector<int> fused_lookups_, dense_lookups_;  ///< of the plan
   std::unique_ptr<TableBatch> dense_batch_;         ///< owns the dense tables' rows

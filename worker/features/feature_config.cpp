@@ -6,17 +6,6 @@ using tzrec::protos::EasyRecConfig;
 using tzrec::protos::IdFeature;
 using tzrec::protos::RawFeature;
 
-namespace {
-
-template <typename Config>
-Config AsItCounts(const Feature& feature, Config config) {
-  if (feature.sequence) config = InSequence(std::move(config));
-  config.set_feature_name(feature.name);
-  return config;
-}
-
-}  // namespace
-
 IdFeature InSequence(IdFeature config) {
   if (config.default_value().empty()) config.set_default_value("0");
   if (!config.has_value_dim()) config.set_value_dim(1);

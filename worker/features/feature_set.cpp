@@ -237,9 +237,7 @@ class Reader {
       if (mode_ == tzrec::protos::FG_NORMAL) Fail(feature, "stub_type is not allowed in FG_NORMAL");
       return;  // only other features read it
     }
-    if (feature.sequence) config = InSequence(std::move(config));
-    config.set_feature_name(feature.name);
-    ReadKind(config, mode_, feature);
+    ReadKind(AsItCounts(feature, std::move(config)), mode_, feature);
     features_.push_back(std::move(feature));
   }
 

@@ -3,13 +3,13 @@
 #include <ATen/ATen.h>
 
 #include "worker/config/error.h"
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 
 namespace anneal::nn {
 namespace {
 
 int64_t AggregationWidth(int64_t in, const tzrec::protos::MaskBlock& config) {
-  const double ratio = optim::ShortestDecimal(config.reduction_ratio());
+  const double ratio = config::ShortestDecimal(config.reduction_ratio());
   const int64_t width = ratio == 0 ? config.aggregation_dim() : static_cast<int64_t>(static_cast<double>(in) * ratio);
   if (width < 1) {
     throw ConfigError(ratio == 0 ? "mask_block: reduction_ratio and aggregation_dim are both 0"

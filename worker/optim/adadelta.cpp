@@ -1,6 +1,6 @@
 // torch.optim.Adadelta (https://arxiv.org/abs/1212.5701): v = rho * v + (1 - rho) * g^2;
 // delta = sqrt(u + eps) / sqrt(v + eps) * g; u = rho * u + (1 - rho) * delta^2; w -= lr * delta.
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 #include "worker/optim/torch_optimizers.h"
 
 namespace anneal::optim {
@@ -18,8 +18,8 @@ class Adadelta : public DenseOptimizer {
         steps_(StepCounters(parameters_)) {}
 
   void Step(double learning_rate) override {
-    const double rho = ShortestDecimal(config_.rho()), eps = ShortestDecimal(config_.eps());
-    const double decay = ShortestDecimal(config_.weight_decay());
+    const double rho = config::ShortestDecimal(config_.rho()), eps = config::ShortestDecimal(config_.eps());
+    const double decay = config::ShortestDecimal(config_.weight_decay());
     ForEachTouched(parameters_, decay, [&](size_t i, at::Tensor& parameter, at::Tensor& gradient) {
       steps_[i].add_(1);
       squares_[i].mul_(rho).addcmul_(gradient, gradient, 1 - rho);
@@ -34,7 +34,7 @@ class Adadelta : public DenseOptimizer {
     return StateByKey(parameters_, {{"step", &steps_}, {"square_avg", &squares_}, {"acc_delta", &deltas_}});
   }
 
-  double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }
+  double base_learning_rate() const override { return config::ShortestDecimal(config_.lr()); }
 
  private:
   const tzrec::protos::AdadeltaOptimizer config_;

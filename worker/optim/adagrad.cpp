@@ -1,5 +1,5 @@
 // torch.optim.Adagrad: sum += g^2; w -= lr * g / (sqrt(sum) + eps).
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 #include "worker/optim/torch_optimizers.h"
 
 namespace anneal::optim {
@@ -12,11 +12,11 @@ class Adagrad : public DenseOptimizer {
   Adagrad(const tzrec::protos::AdagradOptimizer& config, std::vector<NamedTensor> parameters)
       : DenseOptimizer(std::move(parameters)),
         config_(config),
-        sums_(StateLike(parameters_, ShortestDecimal(config.initial_accumulator_value()))),
+        sums_(StateLike(parameters_, config::ShortestDecimal(config.initial_accumulator_value()))),
         steps_(StepCounters(parameters_, config.fused())) {}
 
   void Step(double learning_rate) override {
-    const double eps = ShortestDecimal(config_.eps()), decay = ShortestDecimal(config_.weight_decay());
+    const double eps = config::ShortestDecimal(config_.eps()), decay = config::ShortestDecimal(config_.weight_decay());
     const bool fused = config_.fused();
     ForEachTouched(parameters_, fused ? 0 : decay, [&](size_t i, at::Tensor& parameter, at::Tensor& gradient) {
       steps_[i].add_(1);
@@ -32,7 +32,7 @@ class Adagrad : public DenseOptimizer {
 
   std::vector<NamedTensor> State() override { return StateByKey(parameters_, {{"step", &steps_}, {"sum", &sums_}}); }
 
-  double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }
+  double base_learning_rate() const override { return config::ShortestDecimal(config_.lr()); }
 
  private:
   const tzrec::protos::AdagradOptimizer config_;

@@ -2,7 +2,7 @@
 // They differ in weight decay: in the gradient (Adam) or on the weight (AdamW).
 #include <cmath>
 
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 #include "worker/optim/torch_optimizers.h"
 
 namespace anneal::optim {
@@ -16,10 +16,10 @@ class Adam : public DenseOptimizer {
   Adam(const Config& config, std::vector<NamedTensor> parameters)
       : DenseOptimizer(std::move(parameters)),
         config_(config),
-        beta1_(ShortestDecimal(config.beta1())),
-        beta2_(ShortestDecimal(config.beta2())),
-        decay_(ShortestDecimal(config.weight_decay())),
-        eps_(ShortestDecimal(config.eps())),
+        beta1_(config::ShortestDecimal(config.beta1())),
+        beta2_(config::ShortestDecimal(config.beta2())),
+        decay_(config::ShortestDecimal(config.weight_decay())),
+        eps_(config::ShortestDecimal(config.eps())),
         averages_(StateLike(parameters_, 0)),
         squares_(StateLike(parameters_, 0)),
         steps_(StepCounters(parameters_, config.fused())) {
@@ -53,7 +53,7 @@ class Adam : public DenseOptimizer {
         {{"step", &steps_}, {"exp_avg", &averages_}, {"exp_avg_sq", &squares_}, {"max_exp_avg_sq", &maxima_}});
   }
 
-  double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }
+  double base_learning_rate() const override { return config::ShortestDecimal(config_.lr()); }
 
  private:
   /// What a step changes: the parameters with a gradient and their state.

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "worker/config/error.h"
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 #include "worker/train/progress/log.h"
 
 namespace anneal::optim {
@@ -19,8 +19,8 @@ constexpr int kManyOverflows = 50;
 
 GradScaler::GradScaler(const tzrec::protos::GradScaler& config)
     : scale_(config.init_scale()),
-      growth_factor_(ShortestDecimal(config.growth_factor())),
-      backoff_factor_(ShortestDecimal(config.backoff_factor())),
+      growth_factor_(config::ShortestDecimal(config.growth_factor())),
+      backoff_factor_(config::ShortestDecimal(config.backoff_factor())),
       growth_interval_(static_cast<int>(config.growth_interval())) {
   const std::string where = "train_config.grad_scaler.";
   if (!(scale_ >= kSmallestScale) || !std::isfinite(scale_))

@@ -1,5 +1,5 @@
 // torch.optim.RMSprop without momentum or centring: v = alpha * v + (1 - alpha) * g^2; w -= lr * g / (sqrt(v) + eps).
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 #include "worker/optim/torch_optimizers.h"
 
 namespace anneal::optim {
@@ -16,8 +16,8 @@ class Rmsprop : public DenseOptimizer {
         steps_(StepCounters(parameters_)) {}
 
   void Step(double learning_rate) override {
-    const double alpha = ShortestDecimal(config_.alpha()), eps = ShortestDecimal(config_.eps());
-    const double decay = ShortestDecimal(config_.weight_decay());
+    const double alpha = config::ShortestDecimal(config_.alpha()), eps = config::ShortestDecimal(config_.eps());
+    const double decay = config::ShortestDecimal(config_.weight_decay());
     ForEachTouched(parameters_, decay, [&](size_t i, at::Tensor& parameter, at::Tensor& gradient) {
       steps_[i].add_(1);
       squares_[i].mul_(alpha).addcmul_(gradient, gradient, 1 - alpha);
@@ -29,7 +29,7 @@ class Rmsprop : public DenseOptimizer {
     return StateByKey(parameters_, {{"step", &steps_}, {"square_avg", &squares_}});
   }
 
-  double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }
+  double base_learning_rate() const override { return config::ShortestDecimal(config_.lr()); }
 
  private:
   const tzrec::protos::RMSpropOptimizer config_;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "worker/config/error.h"
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 
 namespace anneal::optim {
 namespace {
@@ -21,7 +21,7 @@ struct WarmUp {
 
   template <typename Config>
   static WarmUp Of(const Config& config) {
-    return {ShortestDecimal(config.warmup_learning_rate()), static_cast<int64_t>(config.warmup_size())};
+    return {config::ShortestDecimal(config.warmup_learning_rate()), static_cast<int64_t>(config.warmup_size())};
   }
   bool Covers(int64_t k) const { return k < size; }
   double Rate(double base, int64_t k) const {
@@ -36,7 +36,8 @@ double Cosine(double base, double floor, double t, double period) {
 Schedule Make(const ExponentialDecayLR& config, double base, const std::string& where) {
   if (config.decay_size() == 0) throw ConfigError(where + ".exponential_decay_learning_rate.decay_size must be given");
   const auto warm_up = WarmUp::Of(config);
-  const double factor = ShortestDecimal(config.decay_factor()), floor = ShortestDecimal(config.min_learning_rate());
+  const double factor = config::ShortestDecimal(config.decay_factor()),
+               floor = config::ShortestDecimal(config.min_learning_rate());
   const double size = config.decay_size();
   const bool staircase = config.staircase();
   return {[=](int64_t k) {
@@ -51,7 +52,7 @@ Schedule Make(const ExponentialDecayLR& config, double base, const std::string& 
 Schedule Make(const ManualStepLR& config, double base, const std::string& where) {
   const std::vector<int64_t> boundaries(config.schedule_sizes().begin(), config.schedule_sizes().end());
   std::vector<double> rates;
-  for (const float rate : config.learning_rates()) rates.push_back(ShortestDecimal(rate));
+  for (const float rate : config.learning_rates()) rates.push_back(config::ShortestDecimal(rate));
   const std::string field = where + ".manual_step_learning_rate";
   if (boundaries.empty() || rates.size() != boundaries.size()) {
     throw ConfigError(field + ": schedule_sizes and learning_rates need the same number of values, at least one");
@@ -72,7 +73,7 @@ Schedule Make(const ManualStepLR& config, double base, const std::string& where)
 Schedule Make(const CosineAnnealingLR& config, double base, const std::string& where) {
   if (config.t_max() == 0) throw ConfigError(where + ".cosine_annealing_learning_rate: T_max must be positive");
   const auto warm_up = WarmUp::Of(config);
-  const double floor = ShortestDecimal(config.min_learning_rate());
+  const double floor = config::ShortestDecimal(config.min_learning_rate());
   const int64_t period = config.t_max();
   return {[=](int64_t k) {
             if (warm_up.Covers(k)) return warm_up.Rate(base, k);
@@ -87,7 +88,7 @@ Schedule Make(const CosineAnnealingWarmRestartsLR& config, double base, const st
   if (config.t_0() == 0) throw ConfigError(field + ": T_0 must be positive");
   if (config.t_mult() == 0) throw ConfigError(field + ": T_mult must be at least 1");
   const auto warm_up = WarmUp::Of(config);
-  const double floor = ShortestDecimal(config.min_learning_rate());
+  const double floor = config::ShortestDecimal(config.min_learning_rate());
   const int64_t first = config.t_0(), growth = config.t_mult();
   return {[=](int64_t k) {
             if (warm_up.Covers(k)) return warm_up.Rate(base, k);

@@ -1,6 +1,6 @@
 // torch.optim.SGD: buf = momentum * buf + (1 - dampening) * g, the first time buf = g; w -= lr * buf, or with Nesterov
 // lr * (g + momentum * buf).
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 #include "worker/optim/torch_optimizers.h"
 
 namespace anneal::optim {
@@ -13,9 +13,9 @@ class Sgd : public DenseOptimizer {
   Sgd(const tzrec::protos::SGDOptimizer& config, std::vector<NamedTensor> parameters)
       : DenseOptimizer(std::move(parameters)),
         config_(config),
-        momentum_(ShortestDecimal(config.momentum())),
-        dampening_(ShortestDecimal(config.dampening())),
-        decay_(ShortestDecimal(config.weight_decay())) {
+        momentum_(config::ShortestDecimal(config.momentum())),
+        dampening_(config::ShortestDecimal(config.dampening())),
+        decay_(config::ShortestDecimal(config.weight_decay())) {
     if (momentum_ != 0) buffers_ = StateLike(parameters_, 0);
     started_ = StepCounters(parameters_);
   }
@@ -46,7 +46,7 @@ class Sgd : public DenseOptimizer {
     return state;
   }
 
-  double base_learning_rate() const override { return ShortestDecimal(config_.lr()); }
+  double base_learning_rate() const override { return config::ShortestDecimal(config_.lr()); }
 
  private:
   void StepFused(double learning_rate) {

@@ -11,7 +11,7 @@
 
 #include "tzrec/pipeline.pb.h"
 #include "worker/config/error.h"
-#include "worker/optim/shortest_decimal.h"
+#include "worker/config/shortest_decimal.h"
 
 namespace anneal::optim {
 namespace {
@@ -29,7 +29,7 @@ TEST_P(GoldenSchedule, EveryStepAgrees) {
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(text.str(), &config));
   const auto& train = config.train_config();
   const auto sparse = MakeSchedule(train.sparse_optimizer(), train.sparse_optimizer().adagrad_optimizer().lr());
-  const auto dense = MakeSchedule(train.dense_optimizer(), ShortestDecimal(train.dense_optimizer().adam_optimizer().lr()));
+  const auto dense = MakeSchedule(train.dense_optimizer(), config::ShortestDecimal(train.dense_optimizer().adam_optimizer().lr()));
   const auto steps = nlohmann::json::parse(std::ifstream(folder / "steps.json"));
   ASSERT_GE(steps.size(), 20u);
   const int64_t steps_per_epoch = 20;

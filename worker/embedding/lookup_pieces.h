@@ -12,11 +12,11 @@
 
 namespace anneal::embedding {
 
-class PooledPieces {
+class LookupPieces {
  public:
   /// `served`: per rank the lookups that it serves, in the order of its columns. Both live longer than this.
   /// `width`: of the matrix that the lookups fill.
-  PooledPieces(const models::EmbeddingPlan& plan, const std::vector<std::vector<ServedLookup>>& served, int64_t width);
+  LookupPieces(const models::EmbeddingPlan& plan, const std::vector<std::vector<ServedLookup>>& served, int64_t width);
 
   /// Columns of a rank's block.
   int64_t width(int rank) const { return widths_[rank]; }

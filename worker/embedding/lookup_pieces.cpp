@@ -1,4 +1,4 @@
-#include "worker/embedding/pooled_pieces.h"
+#include "worker/embedding/lookup_pieces.h"
 
 #include <ATen/ATen.h>
 
@@ -21,7 +21,7 @@ at::Tensor Lengths(const int64_t* offsets, int64_t rows, at::Device device) {
 
 }  // namespace
 
-PooledPieces::PooledPieces(const models::EmbeddingPlan& plan, const std::vector<std::vector<ServedLookup>>& served,
+LookupPieces::LookupPieces(const models::EmbeddingPlan& plan, const std::vector<std::vector<ServedLookup>>& served,
                            int64_t width)
     : plan_(plan), served_(served), width_(width) {
   for (const auto& of_rank : served) {
@@ -30,13 +30,13 @@ PooledPieces::PooledPieces(const models::EmbeddingPlan& plan, const std::vector<
   }
 }
 
-int64_t PooledPieces::total(int64_t rows) const {
+int64_t LookupPieces::total(int64_t rows) const {
   return rows * std::accumulate(widths_.begin(), widths_.end(), int64_t{0});
 }
 
 // In the order of the exchanged blocks.
 template <typename Action>
-void PooledPieces::ForEach(const LookupInput& input, Action action) const {
+void LookupPieces::ForEach(const LookupInput& input, Action action) const {
   int64_t block = 0;
   for (size_t r = 0; r < served_.size(); ++r) {
     int64_t column = 0;
@@ -51,7 +51,7 @@ void PooledPieces::ForEach(const LookupInput& input, Action action) const {
   }
 }
 
-at::Tensor PooledPieces::Join(const at::Tensor& blocks, const LookupInput& input) const {
+at::Tensor LookupPieces::Join(const at::Tensor& blocks, const LookupInput& input) const {
   const int64_t rows = input.rows;
   at::Tensor joined = at::zeros({rows, width_}, blocks.options());
   if (!blocks.is_cpu()) {
@@ -77,7 +77,7 @@ at::Tensor PooledPieces::Join(const at::Tensor& blocks, const LookupInput& input
   return joined;
 }
 
-at::Tensor PooledPieces::Split(const at::Tensor& gradient, const LookupInput& input, float scale, float bound) const {
+at::Tensor LookupPieces::Split(const at::Tensor& gradient, const LookupInput& input, float scale, float bound) const {
   const int64_t rows = input.rows;
   at::Tensor blocks = at::empty({total(rows)}, gradient.options());
   // The clamp comes before the division, as a whole table does it.

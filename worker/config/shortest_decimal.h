@@ -1,9 +1,9 @@
-// How a float of a config becomes a number of an optimizer.
+// How a float of a config becomes a double.
 #pragma once
 
 #include <charconv>
 
-namespace anneal::optim {
+namespace anneal::config {
 
 /// The shortest decimal that reads back as this float, as a double: TorchEasyRec hands float fields to constructors
 /// through a JSON-style conversion (parity/protos.md), so 0.002f arrives as exactly 0.002.
@@ -15,4 +15,4 @@ inline double ShortestDecimal(float value) {
   return decimal;
 }
 
-}  // namespace anneal::optim
+}  // namespace anneal::config
