@@ -68,6 +68,34 @@ class Ranks(Case):
         self.run_program(*train_command(self, "two", "--continue_train", train_config__num_steps=62))
         self.assertTrue((self.dir / "two/model.ckpt-61/manifest.json").exists())
 
+    def test_ids_that_are_in_many_rows_are_computed_once(self):
+        """The golden rows have 1,000 ids a feature, or fewer: most are in a batch several times."""
+        for kernels, clamp in (("stock", False), ("onednn", False), ("repeated", False), ("stock", True), ("repeated", True)):
+            command = train_command(self, f"{kernels}-{clamp}", "--fine_tune_checkpoint", TRAIN / "deepfm_fused/weights_init.safetensors", **{
+                "train_config.sparse_optimizer.adagrad_optimizer.gradient_clipping": clamp,
+                "train_config.sparse_optimizer.adagrad_optimizer.max_gradient": 2e-5})
+            self.run_program(*command, env={"ANNEAL_LINEAR": kernels})
+        golden = json.loads((TRAIN / "deepfm_fused/losses.json").read_text())
+        [name] = golden[0]
+        seen = {path.name: scalars(path) for path in self.dir.iterdir()}
+        for step, losses in enumerate(golden):
+            for kernels in ("stock", "repeated"):
+                bound = 1e-5 if step < 10 else 1e-4
+                self.assertLessEqual(abs(seen[f"{kernels}-False"]["loss/" + name, step] / losses[name] - 1), bound, f"step {step}")
+            clamped = [seen[f"{kernels}-True"]["loss/" + name, step] for kernels in ("stock", "repeated")]
+            self.assertLessEqual(abs(clamped[1] / clamped[0] - 1), bound, f"step {step}")
+        self.assertGreater(abs(clamped[0] / golden[-1][name] - 1), 1e-3)  # the clamp matters
+        # The weights are no further away than another library's rounding puts them.
+        models = {kernels: {name: array.array("f", raw) for name, raw in weights(self.dir / f"{kernels}-False/model.ckpt-59").items()}
+                  for kernels in ("stock", "onednn", "repeated")}
+        onednn, repeated = (sorted(abs(a - b) for name, values in models["stock"].items() for a, b in zip(models[kernels][name], values))
+                            for kernels in ("onednn", "repeated"))
+        self.assertLessEqual(repeated[-1], 2 * onednn[-1])
+        self.assertLessEqual(repeated[len(repeated) * 999 // 1000], 2 * onednn[len(onednn) * 999 // 1000])
+        results = [json.loads((self.dir / model / "train_eval_result_v2.txt").read_text()) for model in ("stock-False", "repeated-False")]
+        for key, value in results[0].items():
+            self.assertAlmostEqual(results[1][key], value, delta=1e-5)
+
     def test_table_wise(self):
         self.check("table_wise")
 
@@ -150,7 +178,7 @@ class Resume(Case):
     def test_a_resumed_run_keeps_the_kernels_of_its_checkpoint(self):
         # The first part is told which to use, the second one nothing: what the checkpoint says counts.
         free = {"USE_DETERMINISTIC_ALGORITHMS": "0", "XDG_CACHE_HOME": str(self.dir / "cache")}
-        for kernels in ("onednn", "blocked"):
+        for kernels in ("onednn", "repeated", "blocked"):
             asked, whole, parts = {"ANNEAL_LINEAR": kernels}, f"whole-{kernels}", f"parts-{kernels}"
             self.run_program(*train_command(self, whole, train_config__num_steps=24), env=asked)
             self.run_program(*train_command(self, parts, train_config__num_steps=12), env=asked)
@@ -159,7 +187,7 @@ class Resume(Case):
         # A run that chooses by itself writes down what it chose, and its choice is kept for the next one.
         self.run_program(*train_command(self, "chosen", train_config__num_steps=3), env=free)
         chosen = json.loads((self.dir / "chosen/model.ckpt-2/train_state.json").read_text())["arithmetic"]
-        self.assertRegex(chosen, r"^(\d+x\d+:[a-z]+,[a-z]+,[a-z]+ ?)+$")
+        self.assertRegex(chosen, r"^sum:\d+(\.\d)?( \d+x\d+:[a-z]+,[a-z]+,[a-z]+)+$")
         [cache] = (self.dir / "cache/anneal").iterdir()
         self.assertEqual(cache.read_text(), chosen)
         # Of what else is in there, layers of other models stay and go nowhere; a text that is none is replaced.

@@ -46,6 +46,9 @@ class ShardedEmbedding {
   /// Waits for what is on its way and forgets it. Every rank that prefetched calls it.
   void DropPrefetch();
 
+  /// The gradient of each row of a batch is clamped before rows of the same id are added up.
+  bool clamps_gradients() const { return pooled_.clamps_gradients(); }
+
   /// Rows of the last Forward's batch over all ranks.
   int64_t global_rows() const { return pooled_.global_rows(); }
 

@@ -74,6 +74,7 @@ class ShardedTables {
   std::vector<Shard> state(int first);
   int count() const { return static_cast<int>(tables_->tables().size()); }  ///< of the fused tables here
   std::unique_ptr<TableSnapshot> Snapshot() { return tables_->Snapshot(); }
+  bool clamps_gradients() const { return optimizer_.max_gradient > 0; }
   int64_t iteration() const { return tables_->iteration(); }
   void set_iteration(int64_t iteration) { tables_->set_iteration(iteration); }
   int64_t out_of_range() const { return tables_->out_of_range() + dense_batch_->out_of_range(); }

@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "worker/config/error.h"
+#include "worker/embedding/id_numbers.h"
 #include "worker/eval/model_plan.h"
 #include "worker/eval/model_state.h"
 #include "worker/models/sequence_assembly.h"
@@ -94,7 +95,8 @@ models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding&
 models::NetworkInput MakeInput(const models::EmbeddingPlan& plan, const data::Batch& batch,
                                const embedding::LookedUp& found) {
   const auto device = found.pooled.device();
-  models::NetworkInput input{found.pooled, DenseTensor(batch, plan.dense_width).to(device), {}};
+  models::NetworkInput input{found.pooled, DenseTensor(batch, plan.dense_width).to(device), {}, nullptr};
+  if (device.is_cpu()) input.repeated = embedding::NumberIds(plan, batch);
   if (plan.sequence_groups.empty()) return input;
   const auto layout = models::LayoutOf(plan, batch).Map([&](const at::Tensor& host) { return host.to(device); });
   input.sequences = models::AssembleSequences(plan, layout, found.elements, input.dense);

@@ -116,7 +116,12 @@ Predictions Network::Forward(const NetworkInput& input) {
   const std::vector<at::Tensor> assembled = AssembleGroups(plan_, input.pooled, input.dense);
   Groups groups;
   for (size_t g = 0; g < assembled.size(); ++g) {
-    groups.plain.emplace(plan_.groups[g].name, encoders_.Encode(g, assembled[g], input.sequences));
+    const Group& group = plan_.groups[g];
+    const at::Tensor encoded = encoders_.Encode(g, assembled[g], input.sequences);
+    if (input.repeated) {
+      nn::SetRepeatedRows(encoded, [this, &group, ids = input.repeated] { return RepeatedRowsOf(plan_, group, *ids); });
+    }
+    groups.plain.emplace(group.name, encoded);
   }
   for (size_t g = 0; g < input.sequences.size(); ++g) {
     groups.sequences.emplace(plan_.sequence_groups[g].name, input.sequences[g]);

@@ -12,6 +12,7 @@
 #include "worker/data/batch.h"
 #include "worker/models/group_encoders.h"
 #include "worker/models/model.h"
+#include "worker/models/repeated_ids.h"
 #include "worker/nn/autocast.h"
 
 namespace anneal::models {
@@ -37,6 +38,9 @@ struct NetworkInput {
   at::Tensor pooled;                    ///< [B, plan().pooled_width] float32
   at::Tensor dense;                     ///< [B, plan().dense_width] float32
   std::vector<nn::Sequence> sequences;  ///< of the plan's sequence groups
+  /// What is known of the batch's ids, or null. With it the pooled gradient of ids that several rows have may be in the
+  /// first of them, all of it.
+  std::shared_ptr<const RepeatedIds> repeated;
 };
 
 class Network {

@@ -10,10 +10,13 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <sstream>
 #include <string_view>
 
@@ -33,11 +36,14 @@ constexpr int kRounds = 3;
 /// Batches of more rows than this rank the kernels alike; with 1024 rows, which fit a cache, the ranks were others.
 constexpr int64_t kMeasuredRows = 4096;
 
+constexpr std::string_view kRepeated = "repeated";
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
 /// The same for all layers; a word for it in the environment and in a checkpoint.
 LinearKernels All(Gemm gemm) { return {gemm, gemm, gemm}; }
 std::optional<LinearKernels> AllOf(std::string_view word) {
   if (word == "onednn") return All(Gemm::kOneDnn);
-  if (word == "blocked") return All(Gemm::kBlocked);
+  if (word == "blocked" || word == kRepeated) return All(Gemm::kBlocked);
   return std::nullopt;
 }
 
@@ -104,6 +110,28 @@ LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
   return faster == Gemm::kBlocked ? blocked : best;
 }
 
+/// Of Arithmetic::sum_cost_, with one decimal: rows of products as a batch of 26 features picks them, some often, most
+/// now and then, out of more than the second cache holds.
+double MeasureSums() {
+  const MatrixKernels& kernels = ChooseMatrixKernels();
+  constexpr int64_t kPicks = 26, kBatch = 2048, kTable = 40000, kDeep = 64;
+  const at::Tensor table = at::rand({kTable, kernels.band}), x = at::rand({kBatch, kDeep});
+  const at::Tensor index = (at::rand({kBatch, kPicks}).square() * kTable).to(at::kInt).clamp_max(kTable - 1);
+  at::Tensor y = at::zeros({kBatch, kernels.band}), panels = at::rand({kernels.panels_size(kDeep, kernels.band)});
+  double sums = kNever, products = kNever;
+  for (int round = 0; round < kRounds; ++round) {
+    const double began = CpuSeconds();
+    kernels.add_rows(table.const_data_ptr<float>(), index.const_data_ptr<int32_t>(), kPicks, kBatch, true,
+                     y.data_ptr<float>(), kernels.band);
+    const double half = CpuSeconds();
+    kernels.multiply(x.const_data_ptr<float>(), kDeep, kBatch, panels.const_data_ptr<float>(), kDeep, kernels.band,
+                     nullptr, true, y.data_ptr<float>(), kernels.band);
+    sums = std::min(sums, half - began);
+    products = std::min(products, CpuSeconds() - half);
+  }
+  return std::max(0.1, std::round(10 * (sums / kPicks) / (products / kDeep)) / 10);
+}
+
 std::string CpuModel() {
   std::ifstream in("/proc/cpuinfo");
   std::string line, model;
@@ -132,11 +160,16 @@ fs::path CacheFile(int64_t rows) {
 }
 
 using Shape = std::pair<int64_t, int64_t>;
-using Kernels = std::map<Shape, LinearKernels>;
+struct Kernels {
+  std::map<Shape, LinearKernels> of_shapes;
+  double sum_cost = kNever;
+};
 
 std::string KernelsText(const Kernels& kernels) {
-  std::string text;
-  for (const auto& [shape, of_shape] : kernels) {
+  std::ostringstream sums;
+  if (kernels.sum_cost != kNever) sums << "sum:" << kernels.sum_cost;
+  std::string text = sums.str();
+  for (const auto& [shape, of_shape] : kernels.of_shapes) {
     text += (text.empty() ? "" : " ") + std::to_string(shape.first) + "x" + std::to_string(shape.second) + ":";
     const char* separator = "";
     for (const Gemm gemm : {of_shape.forward, of_shape.input_gradient, of_shape.weight_gradient}) {
@@ -152,6 +185,12 @@ Kernels ParseKernels(const std::string& text) {
   Kernels kernels;
   std::istringstream words(text);
   for (std::string word; words >> word;) {
+    if (word.rfind("sum:", 0) == 0) {
+      const auto [end, error] = std::from_chars(word.data() + 4, word.data() + word.size(), kernels.sum_cost);
+      if (error != std::errc() || end != word.data() + word.size() || !(kernels.sum_cost > 0))
+        throw DataError("kernels '" + word + "': not sum:<positive number>");
+      continue;
+    }
     long long out = 0, in = 0;
     char names[3][16] = {};
     int length = 0;
@@ -170,7 +209,7 @@ Kernels ParseKernels(const std::string& text) {
       throw DataError("kernels '" + word + "': 'transposed' is for the weight gradient");
     if ((gemms[1] == Gemm::kBlocked) != (gemms[2] == Gemm::kBlocked))
       throw DataError("kernels '" + word + "': 'blocked' is for both gradients or for none");
-    kernels[{out, in}] = {gemms[0], gemms[1], gemms[2]};
+    kernels.of_shapes[{out, in}] = {gemms[0], gemms[1], gemms[2]};
   }
   return kernels;
 }
@@ -188,15 +227,11 @@ at::Tensor LinearKernels::Forward(const at::Tensor& x, const at::Tensor& weight,
 LinearGradients LinearKernels::Backward(at::Tensor g, const at::Tensor& relu_output, const at::Tensor& x,
                                         const at::Tensor& weight, bool want_x, bool want_bias) const {
   const bool blocked = weight_gradient == Gemm::kBlocked, relu = relu_output.defined();
-  const bool ours = g.use_count() == 1 && g.storage().use_count() == 1 && g.is_contiguous();
   if (!relu) {
     g = g.contiguous();
-  } else if (blocked) {  // masks in place
-    if (!ours) g = g.clone(at::MemoryFormat::Contiguous);
-  } else if (ours) {
-    at::threshold_backward_out(g, g, relu_output, 0);
   } else {
-    g = at::threshold_backward(g, relu_output, 0);
+    g = OwnGradient(std::move(g));
+    if (!blocked) at::threshold_backward_out(g, g, relu_output, 0);
   }
   if (blocked) return BlockedBackward(g, relu_output, x, weight, want_x, want_bias);
   LinearGradients gradients;
@@ -233,11 +268,19 @@ Arithmetic::Arithmetic() {
   const bool deterministic = config::EnvironmentInt("USE_DETERMINISTIC_ALGORITHMS", 0, 0, 1) == 1;
   const std::optional<LinearKernels> all = AllOf(asked);
   if (asked != "" && asked != "stock" && !all) {
-    throw ConfigError("environment variable ANNEAL_LINEAR='" + asked + "': one of stock, onednn, blocked");
+    throw ConfigError("environment variable ANNEAL_LINEAR='" + asked + "': one of stock, onednn, blocked, repeated");
   }
   reference_ = asked == "stock" || (asked.empty() && deterministic);
   forced_ = reference_ || all;
   default_ = all.value_or(LinearKernels{});
+  if (asked == kRepeated) sum_cost_ = 0;
+}
+
+bool Arithmetic::computes_repeated() const { return !reference_ && sum_cost_ != kNever; }
+
+bool Arithmetic::PaysToRepeat(int64_t width, int64_t distinct, int64_t rows) const {
+  if (!computes_repeated()) return false;
+  return static_cast<double>(width) * (1 - static_cast<double>(distinct) / static_cast<double>(rows)) > sum_cost_;
 }
 
 const LinearKernels& Arithmetic::Find(int64_t out, int64_t in) const {
@@ -260,15 +303,18 @@ void Arithmetic::Measure(const std::vector<NamedTensor>& parameters, int64_t row
     } catch (const DataError&) {  // measured anew and replaced
     }
   }
-  const size_t known = cached.size();
+  bool measured = cached.sum_cost == kNever;
+  if (measured) cached.sum_cost = MeasureSums();
+  sum_cost_ = cached.sum_cost;
   for (const auto& [name, parameter] : parameters) {
     if (parameter.dim() != 2) continue;
     const Shape shape{parameter.size(0), parameter.size(1)};
-    const auto [found, unknown] = cached.try_emplace(shape);
+    const auto [found, unknown] = cached.of_shapes.try_emplace(shape);
+    measured |= unknown;
     if (unknown) found->second = MeasureLayer(shape.first, shape.second, rows);
     kernels_[shape] = found->second;
   }
-  if (cached.size() == known || cache.empty()) return;
+  if (!measured || cache.empty()) return;
   // Whole or not at all; a folder that cannot be written costs a measurement at the next start, nothing else.
   fs::create_directories(cache.parent_path(), ignored);
   const fs::path fresh = cache.string() + "." + std::to_string(::getpid());
@@ -281,8 +327,9 @@ void Arithmetic::Measure(const std::vector<NamedTensor>& parameters, int64_t row
 
 std::string Arithmetic::ToText() const {
   if (reference_) return "reference";
+  if (sum_cost_ == 0) return std::string(kRepeated);
   if (default_.forward != Gemm::kStock) return kNames[static_cast<int>(default_.forward)];
-  return KernelsText(kernels_);
+  return KernelsText({kernels_, sum_cost_});
 }
 
 void Arithmetic::FromText(const std::string& text) {
@@ -291,7 +338,8 @@ void Arithmetic::FromText(const std::string& text) {
   if (!all && text != "reference") kernels = ParseKernels(text);
   reference_ = text == "reference";
   default_ = all.value_or(LinearKernels{});
-  kernels_ = std::move(kernels);
+  kernels_ = std::move(kernels.of_shapes);
+  sum_cost_ = text == kRepeated ? 0 : kernels.sum_cost;
 }
 
 }  // namespace anneal::nn

@@ -2,6 +2,7 @@
 // fastest on this machine (docs/decisions/0004-measured-kernels.md).
 #pragma once
 
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -43,7 +44,8 @@ struct LinearKernels {
 class Arithmetic {
  public:
   /// Starts as the reference when USE_DETERMINISTIC_ALGORITHMS=1 or ANNEAL_LINEAR=stock. ANNEAL_LINEAR=onednn or
-  /// =blocked: that for everything, nothing is measured. Throws ConfigError for another value.
+  /// =blocked: that for everything, nothing is measured; =repeated: blocked, and repeated rows computed once wherever
+  /// there are any. Throws ConfigError for another value.
   static Arithmetic& OfProcess();
 
   /// True: LibTorch's own operators and autograd everywhere, so that training equals TorchEasyRec's to the last bit.
@@ -54,12 +56,19 @@ class Arithmetic {
   /// Kernels of a layer of that shape. Stock ones for a shape that was not measured.
   const LinearKernels& Find(int64_t out, int64_t in) const;
 
+  /// False: PaysToRepeat is false of everything.
+  bool computes_repeated() const;
+  /// Whether to compute a linear layer's product with `distinct` rows of `width` numbers once and to add it up for
+  /// the `rows` rows that hold them (repeated_linear.h).
+  bool PaysToRepeat(int64_t width, int64_t distinct, int64_t rows) const;
+
   /// Measures the linear layers among the parameters (those of two axes) on batches of up to `rows` rows, unless they
   /// are known or forced. A choice is kept per machine, LibTorch version, instruction set, threads and batch in
   /// $XDG_CACHE_HOME/anneal (or ~/.cache/anneal): the second run starts faster, and like the first.
   void Measure(const std::vector<NamedTensor>& parameters, int64_t rows);
 
-  /// "reference", "onednn", "blocked", or "512x429:onednn,onednn,transposed 256x512:..." for a checkpoint; FromText
+  /// "reference", "onednn", "blocked", "repeated", or "sum:5.5 512x429:onednn,onednn,transposed 256x512:..." for a
+  /// checkpoint, where a text without "sum" is one of a version that did not know of repeated rows; FromText
   /// takes it back and throws DataError for a text that is none.
   std::string ToText() const;
   void FromText(const std::string& text);
@@ -69,6 +78,8 @@ class Arithmetic {
 
   bool reference_ = false, forced_ = false;
   LinearKernels default_;
+  /// Multiply-adds in whose time a row of products is added to another, for each number of it. Infinite: never.
+  double sum_cost_ = std::numeric_limits<double>::infinity();
   std::map<std::pair<int64_t, int64_t>, LinearKernels> kernels_;
 };
 

@@ -47,13 +47,19 @@ at::Tensor BlockedForward(const at::Tensor& any_x, const at::Tensor& any_weight,
   return y;
 }
 
+at::Tensor OwnGradient(at::Tensor g) {
+  const bool ours = g.use_count() == 1 && g.storage().use_count() == 1 && g.is_contiguous();
+  return ours ? g : g.clone(at::MemoryFormat::Contiguous);
+}
+
 LinearGradients BlockedBackward(const at::Tensor& g, const at::Tensor& relu_output, const at::Tensor& any_x,
                                 const at::Tensor& any_weight, bool want_x, bool want_bias) {
   const MatrixKernels& kernels = Kernels();
   const at::Tensor x = WithContiguousRows(any_x), weight = any_weight.contiguous();
   const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), sums_size = kernels.outer_size(out, in);
   // Each part has sums of its own for the weights: together no more than the batch itself.
-  const int64_t parts = std::clamp<int64_t>(rows * (in + out) / sums_size, 1, at::get_num_threads());
+  const int64_t parts =
+      std::clamp<int64_t>(rows * (in + out) / std::max<int64_t>(sums_size, 1), 1, at::get_num_threads());
   const auto options = x.options();
   LinearGradients gradients;
   at::Tensor panels;
@@ -64,14 +70,19 @@ LinearGradients BlockedBackward(const at::Tensor& g, const at::Tensor& relu_outp
   }
   at::Tensor weight_sums = at::zeros({parts, sums_size}, options);
   at::Tensor bias_sums = want_bias ? at::zeros({parts, out}, options) : at::Tensor();
+  at::Tensor block_sums = at::empty(want_bias ? at::IntArrayRef{parts, out} : at::IntArrayRef{0, 0}, options);
   at::Tensor scratch = at::empty({parts, kernels.outer_scratch(out, in)}, options);
   ForEachPart(rows, parts, [&](int64_t part, int64_t first, int64_t count) {
     const int64_t end = first + count;
     for (int64_t row = first; row < end; row += kernels.block) {
       const int64_t block = std::min(kernels.block, end - row);
       float* from = g.data_ptr<float>() + row * out;
+      // Sums of sums of a block's rows round less than one long sum.
+      float* of_block = want_bias ? block_sums.data_ptr<float>() + part * out : nullptr;
+      if (of_block) std::fill_n(of_block, out, 0.0f);
       kernels.mask(from, relu_output.defined() ? relu_output.const_data_ptr<float>() + row * out : nullptr, block, out,
-                   want_bias ? bias_sums.data_ptr<float>() + part * out : nullptr);
+                   of_block);
+      for (int64_t i = 0; of_block && i < out; ++i) bias_sums.data_ptr<float>()[part * out + i] += of_block[i];
       if (want_x) {
         kernels.multiply(from, out, block, panels.const_data_ptr<float>(), out, in, nullptr, false,
                          gradients.x.data_ptr<float>() + row * in, in);

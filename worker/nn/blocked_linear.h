@@ -17,8 +17,12 @@ struct LinearGradients {
 at::Tensor BlockedForward(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           bool relu);
 
+/// A contiguous g that may be changed in place: itself when nobody else has it, otherwise a copy.
+at::Tensor OwnGradient(at::Tensor g);
+
 /// g [B, out] contiguous is d loss / d y; where `relu_output` (y of a layer with ReLU) is defined, g becomes
-/// d loss / d (x W' + b) in place. The order of the sums over the batch depends on the number of threads.
+/// d loss / d (x W' + b) in place, also where `in` is 0. The order of the sums over the batch depends on the number of
+/// threads.
 LinearGradients BlockedBackward(const at::Tensor& g, const at::Tensor& relu_output, const at::Tensor& x,
                                 const at::Tensor& weight, bool want_x, bool want_bias);
 

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "worker/nn/arithmetic.h"
+#include "worker/nn/repeated_linear.h"
 
 namespace anneal::nn {
 namespace {
@@ -15,10 +16,26 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+/// A layer of less outputs has too little to save.
+constexpr int64_t kFewestOutputs = 32;
+
+/// Null unless x holds so many rows again that it pays to compute them once.
+const RepeatedRows* WorthRepeating(const at::Tensor& x, const at::Tensor& weight) {
+  if (weight.size(0) < kFewestOutputs) return nullptr;
+  const RepeatedRows* repeated = FindRepeatedRows(x);
+  if (!repeated) return nullptr;
+  int64_t columns = 0;
+  for (const RepeatedRows::Part& part : repeated->parts) columns += part.width;
+  return 2 * columns >= x.size(1) ? repeated : nullptr;  // the rest would have to be copied apart
+}
+
 struct FusedLinear : torch::autograd::Function<FusedLinear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, bool relu) {
-    at::Tensor y = Arithmetic::OfProcess().Find(weight.size(0), weight.size(1)).Forward(x, weight, bias, relu);
+    const RepeatedRows* repeated = WorthRepeating(x, weight);
+    at::Tensor y = repeated
+                       ? RepeatedForward(x, *repeated, weight, bias, relu)
+                       : Arithmetic::OfProcess().Find(weight.size(0), weight.size(1)).Forward(x, weight, bias, relu);
     context->save_for_backward({x, weight, relu ? y : at::Tensor()});
     context->saved_data["bias"] = bias.has_value();
     return y;
@@ -28,10 +45,12 @@ struct FusedLinear : torch::autograd::Function<FusedLinear> {
   static variable_list backward(AutogradContext* context, variable_list& gradients) {
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1], &y = saved[2];
-    const auto of = Arithmetic::OfProcess()
-                        .Find(weight.size(0), weight.size(1))
-                        .Backward(std::move(gradients[0]), y, x, weight, context->needs_input_grad(0),
-                                  context->saved_data["bias"].toBool());
+    const bool want_x = context->needs_input_grad(0), want_bias = context->saved_data["bias"].toBool();
+    const RepeatedRows* repeated = WorthRepeating(x, weight);
+    const LinearKernels& kernels = Arithmetic::OfProcess().Find(weight.size(0), weight.size(1));
+    const LinearGradients of =
+        repeated ? RepeatedBackward(std::move(gradients[0]), y, x, *repeated, weight, want_x, want_bias)
+                 : kernels.Backward(std::move(gradients[0]), y, x, weight, want_x, want_bias);
     return {of.x, of.weight, of.bias, at::Tensor()};
   }
 };

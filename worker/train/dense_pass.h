@@ -26,6 +26,7 @@ class DensePass {
     models::SequenceLayout layout;  ///< of the batch's sequences; alive until the next Run
     models::Targets targets;        ///< of B rows
     at::Tensor scale;               ///< scalar float32 that the loss is multiplied by, or undefined
+    std::shared_ptr<const models::RepeatedIds> repeated;  ///< models::NetworkInput's
   };
   /// Valid until the next Run, as the parameters' .grad().
   struct Result {

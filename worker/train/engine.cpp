@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "worker/embedding/id_numbers.h"
 #include "worker/eval/trained_model.h"
 #include "worker/train/progress/step_times.h"
 
@@ -69,7 +70,11 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
                            send(eval::DenseTensor(batch, network_.plan().dense_width)),
                            models::LayoutOf(network_.plan(), batch).Map(send),
                            network_.MakeTargets(batch).Map(send),
+                           {},
                            {}};
+    // A clamp is of each row's gradient: sums of several come too late for it.
+    if (found.pooled.is_cpu() && !tables_.clamps_gradients())
+      input.repeated = embedding::NumberIds(network_.plan(), batch);
     copy_.Await();
     if (scaler_) input.scale = at::full({}, scaler_->scale(), found.pooled.options());
     DensePass::Result dense = dense_pass_.Run(input, [this] {

@@ -204,7 +204,7 @@ TEST(Arithmetic, IsReadBackFromItsText) {
   EXPECT_TRUE(arithmetic.reference());  // the tests' environment asks for it
   EXPECT_TRUE(arithmetic.forced());
   for (const char* text : {"64x145:blocked,blocked,blocked 256x512:stock,onednn,transposed 512x429:onednn,stock,onednn",
-                           "onednn", "blocked", "reference"}) {
+                           "sum:5.3 64x145:stock,stock,stock", "onednn", "blocked", "repeated", "reference"}) {
     arithmetic.FromText(text);
     EXPECT_EQ(arithmetic.ToText(), text);
   }
@@ -212,10 +212,17 @@ TEST(Arithmetic, IsReadBackFromItsText) {
   EXPECT_EQ(arithmetic.Find(512, 429).forward, Gemm::kOneDnn);
   EXPECT_EQ(arithmetic.Find(512, 429).weight_gradient, Gemm::kTransposed);
   EXPECT_EQ(arithmetic.Find(429, 512).forward, Gemm::kStock);
-  for (const char* bad :
-       {"512x429", "512x429:onednn,stock", "axb:stock,stock,stock", "1x1:stock,stock,blis", "fast",
-        "1x1:stock,stock,blocked", "1x1:blocked,blocked,stock", "1x1:stock,stock,stockx", "-1x1:stock,stock,stock",
-        "0x1:stock,stock,stock", "9999999999999x1:stock,stock,stock", "1x1:transposed,stock,stock"}) {
+  EXPECT_FALSE(arithmetic.computes_repeated());  // a checkpoint of a version that did not
+  EXPECT_FALSE(arithmetic.PaysToRepeat(1000, 1, 1000));
+  arithmetic.FromText("sum:5 512x429:onednn,stock,transposed");
+  EXPECT_TRUE(arithmetic.PaysToRepeat(16, 600, 1000));  // saves 6.4 of 16 multiply-adds for 5
+  EXPECT_FALSE(arithmetic.PaysToRepeat(16, 700, 1000));
+  EXPECT_FALSE(arithmetic.PaysToRepeat(4, 1, 1000));
+  arithmetic.FromText("512x429:onednn,stock,transposed");
+  for (const char* bad : {"512x429", "512x429:onednn,stock", "axb:stock,stock,stock", "1x1:stock,stock,blis", "fast",
+                          "1x1:stock,stock,blocked", "1x1:blocked,blocked,stock", "1x1:stock,stock,stockx",
+                          "-1x1:stock,stock,stock", "0x1:stock,stock,stock", "sum:", "sum:0", "sum:-1", "sum:nan",
+                          "sum:5x", "9999999999999x1:stock,stock,stock", "1x1:transposed,stock,stock"}) {
     EXPECT_THROW(arithmetic.FromText(bad), DataError) << bad;
   }
   EXPECT_EQ(arithmetic.ToText(), "512x429:onednn,stock,transposed");  // a bad text changes nothing

@@ -111,6 +111,66 @@ TEST_P(MatrixKernelsTest, Outer) {
   }
 }
 
+TEST_P(MatrixKernelsTest, AddProduct) {
+  constexpr float kUntouched = 12345;
+  for (const int64_t rows : {1, 16, 33}) {
+    for (const int64_t depth : {1, 64}) {
+      const int64_t columns = 3 * kernels_->lanes, b_stride = columns + 1, c_stride = columns + 2;
+      const Numbers a = Random(rows * depth, 8), b = Random(depth * b_stride, 9);
+      for (const bool transposed : {false, true}) {
+        Numbers c(rows * c_stride, kUntouched);
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t n = 0; n < columns; ++n) c[r * c_stride + n] = 2;
+        }
+        kernels_->add_product(a.data(), transposed ? 1 : depth, transposed ? rows : 1, rows, b.data(), b_stride, depth,
+                              columns, c.data(), c_stride);
+        Error error{depth};
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t n = 0; n < columns; ++n) {
+            double want = 2;
+            for (int64_t k = 0; k < depth; ++k)
+              want += static_cast<double>(transposed ? a[k * rows + r] : a[r * depth + k]) * b[k * b_stride + n];
+            error.Add(c[r * c_stride + n], want);
+          }
+          ASSERT_EQ(c[r * c_stride + columns], kUntouched);
+        }
+        EXPECT_LE(error.worst, 1) << rows << " " << depth << " " << transposed;
+      }
+    }
+  }
+}
+
+TEST_P(MatrixKernelsTest, RowsByIndex) {
+  const int64_t band = kernels_->band, stride = band + 3, rows = 7, count = 5, lists = 4;
+  const Numbers table = Random(11 * band, 10), before = Random(rows * stride, 11);
+  std::vector<int32_t> index(rows * count);
+  for (size_t i = 0; i < index.size(); ++i) index[i] = static_cast<int32_t>(i * 7 % 11);
+  for (const bool relu : {false, true}) {
+    Numbers y = before;
+    kernels_->add_rows(table.data(), index.data(), count, rows, relu, y.data(), stride);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t n = 0; n < stride; ++n) {
+        float want = before[r * stride + n];
+        for (int64_t i = 0; n < band && i < count; ++i) want += table[index[r * count + i] * band + n];
+        if (relu && n < band) want = std::max(want, 0.f);
+        ASSERT_FLOAT_EQ(y[r * stride + n], want) << r << " " << n;
+      }
+    }
+  }
+  // An empty list, one of many, the last one ends the index.
+  std::vector<int32_t> many(1000, 3);
+  many.back() = 4;
+  const std::vector<int32_t> begin{2, 2, 5, 999, 1000};
+  Numbers sums(lists * band, 9);
+  kernels_->sum_rows(table.data(), many.data(), begin.data(), lists, sums.data());
+  for (int64_t n = 0; n < band; ++n) {
+    EXPECT_EQ(sums[n], 0);
+    EXPECT_FLOAT_EQ(sums[band + n], 3 * table[3 * band + n]);
+    EXPECT_NEAR(sums[2 * band + n], 994.0 * table[3 * band + n], 2e-5 * 994 * std::abs(table[3 * band + n]));
+    EXPECT_EQ(sums[3 * band + n], table[4 * band + n]);
+  }
+}
+
 TEST_P(MatrixKernelsTest, MaskAndSums) {
   const int64_t rows = 9, n = 21;
   const Numbers before = Random(rows * n, 6), y = Random(rows * n, 7);
@@ -139,6 +199,10 @@ TEST_P(MatrixKernelsTest, NanStaysNan) {
   Numbers g{2, 3};
   kernels_->mask(g.data(), y.data(), 1, 2, nullptr);
   EXPECT_EQ(g, (Numbers{2, 3}));
+  Numbers table(kernels_->band, nan), sums(kernels_->band);
+  const int32_t index = 0;
+  kernels_->add_rows(table.data(), &index, 1, 1, true, sums.data(), kernels_->band);
+  EXPECT_TRUE(std::isnan(sums[0]));
 }
 
 }  // namespace
