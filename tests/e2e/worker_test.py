@@ -94,7 +94,7 @@ class Ranks(Case):
         self.assertLessEqual(repeated[len(repeated) * 999 // 1000], 2 * onednn[len(onednn) * 999 // 1000])
         results = [json.loads((self.dir / model / "train_eval_result_v2.txt").read_text()) for model in ("stock-False", "repeated-False")]
         for key, value in results[0].items():
-            self.assertAlmostEqual(results[1][key], value, delta=1e-5)
+            self.assertAlmostEqual(results[1][key], value, delta=1e-4)
 
     def test_table_wise(self):
         self.check("table_wise")

@@ -34,7 +34,7 @@ constexpr std::array<const char*, 4> kNames = {"stock", "transposed", "onednn", 
 constexpr double kWorthIt = 0.98;
 constexpr int kRounds = 3;
 /// Batches of more rows than this rank the kernels alike; with 1024 rows, which fit a cache, the ranks were others.
-constexpr int64_t kMeasuredRows = 4096;
+constexpr int64_t kMeasuredRows = 2048;
 
 constexpr std::string_view kRepeated = "repeated";
 constexpr double kNever = std::numeric_limits<double>::infinity();

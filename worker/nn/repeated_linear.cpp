@@ -111,7 +111,8 @@ at::Tensor RepeatedForward(const at::Tensor& any_x, const RepeatedRows& repeated
   const std::vector<Run> runs = PlainRuns(repeated, in);
   const int64_t plain_width = Width(runs);
   const at::Tensor plain = Plain(x, runs), plain_weight = Plain(weight, runs);
-  const at::Tensor bias = any_bias ? any_bias->contiguous() : at::Tensor();
+  const at::Tensor bias = any_bias ? any_bias->contiguous() : at::zeros({out}, x.options());
+  const float* const of_bias = bias.const_data_ptr<float>();
   const std::vector<Chunk> chunks = Chunks(repeated);
   const DistinctRows distinct(x, repeated, chunks);
 
@@ -154,13 +155,10 @@ at::Tensor RepeatedForward(const at::Tensor& any_x, const RepeatedRows& repeated
         const int64_t stride = columns == band ? out : band;
         if (plain_width > 0) {
           kernels.multiply(plain.const_data_ptr<float>() + first * plain_width, plain_width, count,
-                           panels.const_data_ptr<float>() + n * plain_width, plain_width, columns,
-                           bias.defined() ? bias.const_data_ptr<float>() + n : nullptr, false, sums, stride);
+                           panels.const_data_ptr<float>() + n * plain_width, plain_width, columns, of_bias + n, false,
+                           sums, stride);
         } else {
-          for (int64_t r = 0; r < count; ++r) {
-            for (int64_t i = 0; i < columns; ++i)
-              sums[r * stride + i] = bias.defined() ? bias.const_data_ptr<float>()[n + i] : 0;
-          }
+          for (int64_t r = 0; r < count; ++r) std::memcpy(sums + r * stride, of_bias + n, sizeof(float) * columns);
         }
         kernels.add_rows(products.const_data_ptr<float>(), repeated.of_row.data() + first * parts, parts, count, relu,
                          sums, stride);
