@@ -37,13 +37,13 @@ class Case(unittest.TestCase):
         self.assertEqual(done.returncode, expect, text[-4000:])
         return text
 
-    def launch(self, hosts, per_host, *command):
+    def launch(self, hosts, per_host, *command, env=None):
         """Ranks of `anneal` on hosts, which are launchers of one machine: they find each other by a port, and NCCL tells
         them apart by its HOSTID. Returns what the first wrote."""
         port = free_port()
         runs = [subprocess.Popen([str(c) for c in (ANNEAL, "launch", "--nnodes", hosts, "--node-rank", host, "--master-port", port,
                                                    "--nproc-per-node", per_host, "--", *command)], cwd=self.dir,
-                                 env={**os.environ, "OMP_NUM_THREADS": "1", "NCCL_HOSTID": f"host-{host}"},
+                                 env={**os.environ, "OMP_NUM_THREADS": "1", "NCCL_HOSTID": f"host-{host}", **(env or {})},
                                  stderr=subprocess.PIPE, text=True)
                 for host in range(hosts)]
         texts = [run.communicate(timeout=300)[1] for run in runs]

@@ -35,7 +35,7 @@ class Ranks(Case):
         pyarrow.parquet.write_table(table.take(pyarrow.array(order)), path)
         return path
 
-    def check(self, sharding, hosts=TWO_RANKS[0], per_host=TWO_RANKS[1]):
+    def check(self, sharding, hosts=TWO_RANKS[0], per_host=TWO_RANKS[1], env=None):
         ranks = hosts * per_host
         rows = self.interleaved(ranks)
         config = edits(**{"data_config.batch_size": 1024 // ranks, "train_config.use_tensorboard": True,
@@ -43,7 +43,7 @@ class Ranks(Case):
         text = self.launch(hosts, per_host, "train", "--pipeline_config_path",
                            TRAIN / "deepfm_fused.config", "--model_dir", self.dir / "two", "--train_input_path", rows,
                            "--eval_input_path", TRAIN / "data/deepfm_eval.parquet", "--fine_tune_checkpoint",
-                           TRAIN / "deepfm_fused/weights_init.safetensors", "--edit_config_json", config)
+                           TRAIN / "deepfm_fused/weights_init.safetensors", "--edit_config_json", config, env=env)
         self.assertRegex(text, rf"cat_0_emb +\d+ x 16 +{sharding} +fused +[\d,-]+ +[\d.]+ MiB +[\d.]+ ms")
         self.assertIn(f"rank {ranks - 1}  ", text)
         plan = json.loads((self.dir / "two/model.ckpt-59/plan").read_text())["model.embedding_group.emb_impls.__BASE__.ebc"]
@@ -70,7 +70,7 @@ class Ranks(Case):
 
     def test_ids_that_are_in_many_rows_are_computed_once(self):
         """The golden rows have 1,000 ids a feature, or fewer: most are in a batch several times."""
-        for kernels, clamp in (("stock", False), ("onednn", False), ("repeated", False), ("stock", True), ("repeated", True)):
+        for kernels, clamp in (("stock", False), ("onednn", False), ("blocked", False), ("repeated", False), ("stock", True), ("repeated", True)):
             command = train_command(self, f"{kernels}-{clamp}", "--fine_tune_checkpoint", TRAIN / "deepfm_fused/weights_init.safetensors", **{
                 "train_config.sparse_optimizer.adagrad_optimizer.gradient_clipping": clamp,
                 "train_config.sparse_optimizer.adagrad_optimizer.max_gradient": 2e-5})
@@ -87,7 +87,8 @@ class Ranks(Case):
         self.assertGreater(abs(clamped[0] / golden[-1][name] - 1), 1e-3)  # the clamp matters
         # The weights are no further away than another library's rounding puts them.
         models = {kernels: {name: array.array("f", raw) for name, raw in weights(self.dir / f"{kernels}-False/model.ckpt-59").items()}
-                  for kernels in ("stock", "onednn", "repeated")}
+                  for kernels in ("stock", "onednn", "blocked", "repeated")}
+        self.assertNotEqual(models["repeated"], models["blocked"])  # it was not just the other kernels
         onednn, repeated = (sorted(abs(a - b) for name, values in models["stock"].items() for a, b in zip(models[kernels][name], values))
                             for kernels in ("onednn", "repeated"))
         self.assertLessEqual(repeated[-1], 2 * onednn[-1])
@@ -104,6 +105,9 @@ class Ranks(Case):
 
     def test_column_wise(self):
         self.check("column_wise")
+
+    def test_row_wise_with_ids_of_many_rows_computed_once(self):
+        self.check("row_wise", env={"ANNEAL_LINEAR": "repeated"})
 
     def test_grid_over_two_hosts(self):
         self.check("grid_shard", hosts=2)

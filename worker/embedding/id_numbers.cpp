@@ -10,18 +10,17 @@
 namespace anneal::embedding {
 namespace {
 
-/// In place of the id of a row that has none; an id that is the same number is outside of any table.
-constexpr int64_t kNoId = std::numeric_limits<int64_t>::min();
-
 models::RepeatedIds::OfFeature NumberRows(const int64_t* values, const int64_t* offsets, int64_t rows) {
   models::RepeatedIds::OfFeature feature;
   feature.of_row.resize(rows);
-  std::vector<int64_t> ids;  // by number
+  std::vector<int64_t> ids;  // by number, anything for rows without one or with several
   SlotMap numbers;
   numbers.Clear(rows, 0, std::numeric_limits<int64_t>::max());
+  uint32_t of_no_id = 0;
   for (int64_t b = 0; b < rows; ++b) {
-    const int64_t count = offsets[b + 1] - offsets[b], id = count == 1 ? values[offsets[b]] : kNoId;
-    uint32_t of_its_own = 0, &number = count > 1 ? of_its_own : numbers.Find(id, ids);
+    const int64_t count = offsets[b + 1] - offsets[b], id = count == 1 ? values[offsets[b]] : 0;
+    uint32_t of_several = 0;
+    uint32_t& number = count == 0 ? of_no_id : count > 1 ? of_several : numbers.Find(id, ids);
     if (number == 0) {
       ids.push_back(id);
       feature.holder.push_back(static_cast<int32_t>(b));

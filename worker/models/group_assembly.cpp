@@ -78,25 +78,19 @@ std::vector<Run> RunsOf(const EmbeddingPlan& plan, const variable_list& gradient
   for (size_t g = plan.groups.size(); g-- > 0;) {
     if (!gradients[g].defined()) continue;
     const bool one = gradients[g].stride(1) == 0;
-    int64_t column = 0;
-    for (const Block& block : plan.groups[g].blocks) {
-      for (size_t l = 0; block.pooled && l < plan.lookups.size(); ++l) {
-        const Lookup& lookup = plan.lookups[l];
-        if (plan.tables[lookup.table].sequence) continue;  // its columns are the element matrix's
-        if (lookup.column < block.column || lookup.column >= block.column + block.width) continue;
-        const float* from = gradients[g].const_data_ptr<float>() + (one ? 0 : column + lookup.column - block.column);
-        Run run{from, gradients[g].stride(0), lookup.column, lookup.dim, !written[l], one};
-        written[l] = true;
-        Run* last = runs.empty() ? nullptr : &runs.back();
-        if (last && last->first == run.first && last->one == one && last->from + (one ? 0 : last->width) == from &&
-            last->column + last->width == run.column) {
-          last->width += run.width;
-        } else {
-          runs.push_back(run);
-        }
+    ForEachLookup(plan, plan.groups[g], [&](size_t l, int64_t column) {
+      const Lookup& lookup = plan.lookups[l];
+      const float* from = gradients[g].const_data_ptr<float>() + (one ? 0 : column);
+      Run run{from, gradients[g].stride(0), lookup.column, lookup.dim, !written[l], one};
+      written[l] = true;
+      Run* last = runs.empty() ? nullptr : &runs.back();
+      if (last && last->first == run.first && last->one == one && last->from + (one ? 0 : last->width) == from &&
+          last->column + last->width == run.column) {
+        last->width += run.width;
+      } else {
+        runs.push_back(run);
       }
-      column += block.width;
-    }
+    });
   }
   return runs;
 }

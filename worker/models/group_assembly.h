@@ -17,4 +17,19 @@ namespace anneal::models {
 /// zeros and add them up; the sums are the same, in the same order.
 std::vector<at::Tensor> AssembleGroups(const EmbeddingPlan& plan, const at::Tensor& pooled, const at::Tensor& dense);
 
+/// Calls action(index in plan.lookups, column in the group) for each lookup whose columns the group has.
+template <typename Action>
+void ForEachLookup(const EmbeddingPlan& plan, const Group& group, Action action) {
+  int64_t column = 0;
+  for (const Block& block : group.blocks) {
+    for (size_t l = 0; block.pooled && l < plan.lookups.size(); ++l) {
+      const Lookup& lookup = plan.lookups[l];
+      if (plan.tables[lookup.table].sequence) continue;  // its columns are the element matrix's
+      if (lookup.column < block.column || lookup.column >= block.column + block.width) continue;
+      action(l, column + lookup.column - block.column);
+    }
+    column += block.width;
+  }
+}
+
 }  // namespace anneal::models

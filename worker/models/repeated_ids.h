@@ -17,7 +17,7 @@ struct RepeatedIds {
   std::vector<OfFeature> features;  ///< by index in FeatureSet::sparse(); empty for one that no bag table looks up
 };
 
-/// Of the group's tensor, in the columns of features that it pays for.
+/// Of the group's tensor, in the columns of features that it pays for; of no column when those are less than half.
 nn::RepeatedRows RepeatedRowsOf(const EmbeddingPlan& plan, const Group& group, const RepeatedIds& ids);
 
 }  // namespace anneal::models

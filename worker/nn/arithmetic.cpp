@@ -33,7 +33,8 @@ constexpr std::array<const char*, 4> kNames = {"stock", "transposed", "onednn", 
 /// Another kernel has to be so much faster than the stock one, so that noise alone does not choose it.
 constexpr double kWorthIt = 0.98;
 constexpr int kRounds = 3;
-/// Batches of more rows than this rank the kernels alike; with 1024 rows, which fit a cache, the ranks were others.
+/// With 1024 rows, which fit a cache, the kernels ranked otherwise than with 8192. More would only take longer: a new
+/// pod's first step waits for it.
 constexpr int64_t kMeasuredRows = 2048;
 
 constexpr std::string_view kRepeated = "repeated";
@@ -115,17 +116,17 @@ LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
 double MeasureSums() {
   const MatrixKernels& kernels = ChooseMatrixKernels();
   constexpr int64_t kPicks = 26, kBatch = 2048, kTable = 40000, kDeep = 64;
-  const at::Tensor table = at::rand({kTable, kernels.band}), x = at::rand({kBatch, kDeep});
+  const at::Tensor table = at::rand({kTable, MatrixKernels::kBand}), x = at::rand({kBatch, kDeep});
   const at::Tensor index = (at::rand({kBatch, kPicks}).square() * kTable).to(at::kInt).clamp_max(kTable - 1);
-  at::Tensor y = at::zeros({kBatch, kernels.band}), panels = at::rand({kernels.panels_size(kDeep, kernels.band)});
+  at::Tensor y = at::zeros({kBatch, MatrixKernels::kBand}), panels = at::rand({kernels.panels_size(kDeep, MatrixKernels::kBand)});
   double sums = kNever, products = kNever;
   for (int round = 0; round < kRounds; ++round) {
     const double began = CpuSeconds();
     kernels.add_rows(table.const_data_ptr<float>(), index.const_data_ptr<int32_t>(), kPicks, kBatch, true,
-                     y.data_ptr<float>(), kernels.band);
+                     y.data_ptr<float>(), MatrixKernels::kBand);
     const double half = CpuSeconds();
-    kernels.multiply(x.const_data_ptr<float>(), kDeep, kBatch, panels.const_data_ptr<float>(), kDeep, kernels.band,
-                     nullptr, true, y.data_ptr<float>(), kernels.band);
+    kernels.multiply(x.const_data_ptr<float>(), kDeep, kBatch, panels.const_data_ptr<float>(), kDeep, MatrixKernels::kBand,
+                     nullptr, true, y.data_ptr<float>(), MatrixKernels::kBand);
     sums = std::min(sums, half - began);
     products = std::min(products, CpuSeconds() - half);
   }
@@ -187,7 +188,7 @@ Kernels ParseKernels(const std::string& text) {
   for (std::string word; words >> word;) {
     if (word.rfind("sum:", 0) == 0) {
       const auto [end, error] = std::from_chars(word.data() + 4, word.data() + word.size(), kernels.sum_cost);
-      if (error != std::errc() || end != word.data() + word.size() || !(kernels.sum_cost > 0))
+      if (error != std::errc() || end != word.data() + word.size() || !(kernels.sum_cost > 0 && std::isfinite(kernels.sum_cost)))
         throw DataError("kernels '" + word + "': not sum:<positive number>");
       continue;
     }

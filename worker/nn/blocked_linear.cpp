@@ -10,15 +10,10 @@
 namespace anneal::nn {
 namespace {
 
-const MatrixKernels& Kernels() {
-  static const MatrixKernels& kernels = ChooseMatrixKernels();
-  return kernels;
-}
-
 /// Runs work(part, first row, rows) for each of `parts` shares of the rows, whole blocks but for the last one's end.
 template <typename Work>
 void ForEachPart(int64_t rows, int64_t parts, Work work) {
-  const int64_t block = Kernels().block, share = ((rows + parts - 1) / parts + block - 1) / block * block;
+  const int64_t block = ChooseMatrixKernels().block, share = ((rows + parts - 1) / parts + block - 1) / block * block;
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
       const int64_t first = std::min(rows, part * share);
@@ -27,13 +22,13 @@ void ForEachPart(int64_t rows, int64_t parts, Work work) {
   });
 }
 
-at::Tensor WithContiguousRows(const at::Tensor& x) { return x.stride(1) == 1 ? x : x.contiguous(); }
-
 }  // namespace
+
+at::Tensor WithContiguousRows(const at::Tensor& x) { return x.stride(1) == 1 ? x : x.contiguous(); }
 
 at::Tensor BlockedForward(const at::Tensor& any_x, const at::Tensor& any_weight,
                           const std::optional<at::Tensor>& any_bias, bool relu) {
-  const MatrixKernels& kernels = Kernels();
+  const MatrixKernels& kernels = ChooseMatrixKernels();
   const at::Tensor x = WithContiguousRows(any_x), weight = any_weight.contiguous();
   const at::Tensor bias = any_bias ? any_bias->contiguous() : at::Tensor();
   const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0);
@@ -54,7 +49,7 @@ at::Tensor OwnGradient(at::Tensor g) {
 
 LinearGradients BlockedBackward(const at::Tensor& g, const at::Tensor& relu_output, const at::Tensor& any_x,
                                 const at::Tensor& any_weight, bool want_x, bool want_bias) {
-  const MatrixKernels& kernels = Kernels();
+  const MatrixKernels& kernels = ChooseMatrixKernels();
   const at::Tensor x = WithContiguousRows(any_x), weight = any_weight.contiguous();
   const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), sums_size = kernels.outer_size(out, in);
   // Each part has sums of its own for the weights: together no more than the batch itself.

@@ -17,6 +17,9 @@ struct LinearGradients {
 at::Tensor BlockedForward(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           bool relu);
 
+/// x itself, or a copy, whose rows' numbers lie side by side; the rows may be apart.
+at::Tensor WithContiguousRows(const at::Tensor& x);
+
 /// A contiguous g that may be changed in place: itself when nobody else has it, otherwise a copy.
 at::Tensor OwnGradient(at::Tensor g);
 

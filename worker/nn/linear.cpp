@@ -23,10 +23,7 @@ constexpr int64_t kFewestOutputs = 32;
 const RepeatedRows* WorthRepeating(const at::Tensor& x, const at::Tensor& weight) {
   if (weight.size(0) < kFewestOutputs) return nullptr;
   const RepeatedRows* repeated = FindRepeatedRows(x);
-  if (!repeated) return nullptr;
-  int64_t columns = 0;
-  for (const RepeatedRows::Part& part : repeated->parts) columns += part.width;
-  return 2 * columns >= x.size(1) ? repeated : nullptr;  // the rest would have to be copied apart
+  return repeated && !repeated->parts.empty() ? repeated : nullptr;
 }
 
 struct FusedLinear : torch::autograd::Function<FusedLinear> {

@@ -16,7 +16,8 @@ struct MatrixKernels {
   int64_t tile;   ///< rows of a tile
   int64_t block;  ///< rows that add_outer takes at most
   int64_t lanes;  ///< what widths of add_product are multiples of
-  int64_t band;   ///< columns of add_rows and sum_rows
+
+  static constexpr int64_t kBand = 64;  ///< columns of add_rows and sum_rows
 
   /// b(k, n) = b[k * k_stride + n * n_stride], k < depth, n < columns, as panels [ceil(columns / panel)][depth][panel];
   /// what columns lack of the last panel is 0.
@@ -38,14 +39,14 @@ struct MatrixKernels {
   void (*mask)(float* g, const float* y, int64_t rows, int64_t n, float* sums);
 
   /// c[rows, columns] += a b: a(r, k) = a[r * row_stride + k * k_stride], k < depth, b [depth, columns] with rows that
-  /// are b_stride apart, columns a multiple of `lanes`.
+  /// are b_stride apart, columns a multiple of `lanes`, rows > 0.
   void (*add_product)(const float* a, int64_t row_stride, int64_t k_stride, int64_t rows, const float* b,
                       int64_t b_stride, int64_t depth, int64_t columns, float* c, int64_t c_stride);
 
-  /// y[r, band] += the sum of table[index[r, i], band] over i < count, no less than 0 with `relu`.
+  /// y[r, kBand] += the sum of table[index[r, i], kBand] over i < count, no less than 0 with `relu`.
   void (*add_rows)(const float* table, const int32_t* index, int64_t count, int64_t rows, bool relu, float* y,
                    int64_t y_stride);
-  /// sums[l, band] = the sum of table[index[i], band] over begin[l] <= i < begin[l + 1], for l < lists.
+  /// sums[l, kBand] = the sum of table[index[i], kBand] over begin[l] <= i < begin[l + 1], for l < lists.
   void (*sum_rows)(const float* table, const int32_t* index, const int32_t* begin, int64_t lists, float* sums);
 
   int64_t panels_size(int64_t depth, int64_t columns) const { return (columns + panel - 1) / panel * panel * depth; }

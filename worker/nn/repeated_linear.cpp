@@ -18,11 +18,6 @@ constexpr int64_t kChunk = 64;
 /// Rows of the batch likewise.
 constexpr int64_t kRows = 96;
 
-const MatrixKernels& Kernels() {
-  static const MatrixKernels& kernels = ChooseMatrixKernels();
-  return kernels;
-}
-
 int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 /// A run of columns of x, and where it is among the plain columns, those of no part.
@@ -60,7 +55,7 @@ struct Chunk {
   int64_t index, begin, end;
 };
 
-/// As much work in each, as work goes by rows that hold something.
+/// In the order of their numbers.
 std::vector<Chunk> Chunks(const RepeatedRows& repeated) {
   std::vector<Chunk> chunks;
   for (const Part& part : repeated.parts) {
@@ -69,6 +64,22 @@ std::vector<Chunk> Chunks(const RepeatedRows& repeated) {
       chunks.push_back({&part, &part - repeated.parts.data(), first, std::min(end, first + kChunk)});
   }
   return chunks;
+}
+
+/// Where the threads' shares of the chunks end, each with as much to add up and to multiply as the others.
+std::vector<size_t> ShareOut(const RepeatedRows& repeated, const std::vector<Chunk>& chunks) {
+  constexpr int64_t kMultiply = 6;     // times what a holder costs
+  const auto work = [&](size_t end) {  // of the chunks before
+    const int64_t distinct = chunks[end - 1].end;
+    return repeated.begin[distinct] + kMultiply * distinct;
+  };
+  const int64_t shares = std::min<int64_t>(at::get_num_threads(), static_cast<int64_t>(chunks.size()));
+  std::vector<size_t> ends;
+  for (size_t end = 1; end <= chunks.size(); ++end) {
+    const auto next = static_cast<int64_t>(ends.size()) + 1;
+    if (work(end) * shares >= next * work(chunks.size())) ends.push_back(end);
+  }
+  return ends;
 }
 
 /// The distinct rows' own numbers: each part's [distinct, width].
@@ -99,15 +110,13 @@ struct DistinctRows {
   }
 };
 
-at::Tensor WithContiguousRows(const at::Tensor& x) { return x.stride(1) == 1 ? x : x.contiguous(); }
-
 }  // namespace
 
 at::Tensor RepeatedForward(const at::Tensor& any_x, const RepeatedRows& repeated, const at::Tensor& any_weight,
                            const std::optional<at::Tensor>& any_bias, bool relu) {
-  const MatrixKernels& kernels = Kernels();
+  const MatrixKernels& kernels = ChooseMatrixKernels();
   const at::Tensor x = WithContiguousRows(any_x), weight = any_weight.contiguous();
-  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), band = kernels.band;
+  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), band = MatrixKernels::kBand;
   const std::vector<Run> runs = PlainRuns(repeated, in);
   const int64_t plain_width = Width(runs);
   const at::Tensor plain = Plain(x, runs), plain_weight = Plain(weight, runs);
@@ -131,9 +140,8 @@ at::Tensor RepeatedForward(const at::Tensor& any_x, const RepeatedRows& repeated
     kernels.pack(weight.const_data_ptr<float>() + part.column, 1, in, part.width, out,
                  panels.data_ptr<float>() + panels_at[p]);
   }
-  // What columns an edge lacks of a band stay 0.
-  at::Tensor products = out % band == 0 ? at::empty({repeated.distinct(), band}, x.options())
-                                        : at::zeros({repeated.distinct(), band}, x.options());
+  // Columns of the last band behind the last output hold anything and go nowhere.
+  at::Tensor products = at::empty({repeated.distinct(), band}, x.options());
   const auto parts = static_cast<int64_t>(repeated.parts.size());
   for (int64_t n = 0; n < out; n += band) {
     const int64_t columns = std::min(band, out - n);
@@ -147,7 +155,7 @@ at::Tensor RepeatedForward(const at::Tensor& any_x, const RepeatedRows& repeated
       }
     });
     at::parallel_for(0, (rows + kRows - 1) / kRows, 4, [&](int64_t begin, int64_t end) {
-      float edge[kRows * 64];
+      float edge[kRows * MatrixKernels::kBand];
       for (int64_t first = begin * kRows; first < std::min(rows, end * kRows); first += kRows) {
         const int64_t count = std::min(kRows, rows - first);
         float* const to = y.data_ptr<float>() + first * out + n;
@@ -174,9 +182,9 @@ at::Tensor RepeatedForward(const at::Tensor& any_x, const RepeatedRows& repeated
 LinearGradients RepeatedBackward(at::Tensor g, const at::Tensor& relu_output, const at::Tensor& any_x,
                                  const RepeatedRows& repeated, const at::Tensor& any_weight, bool want_x,
                                  bool want_bias) {
-  const MatrixKernels& kernels = Kernels();
+  const MatrixKernels& kernels = ChooseMatrixKernels();
   const at::Tensor x = WithContiguousRows(any_x), weight = any_weight.contiguous();
-  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), band = kernels.band;
+  const int64_t rows = x.size(0), in = x.size(1), out = weight.size(0), band = MatrixKernels::kBand;
   const std::vector<Run> runs = PlainRuns(repeated, in);
   const auto options = x.options();
   g = relu_output.defined() ? OwnGradient(std::move(g)) : g.contiguous();
@@ -213,12 +221,13 @@ LinearGradients RepeatedBackward(at::Tensor g, const at::Tensor& relu_output, co
   for (const Run& run : runs)
     gradients.weight.narrow(1, run.column, run.width).copy_(plain.weight.narrow(1, run.at, run.width));
 
-  const int64_t shares = std::min<int64_t>(at::get_num_threads(), chunks.size());
-  at::Tensor g_band = out % band == 0 ? at::empty({rows, band}, options) : at::zeros({rows, band}, options);
+  const std::vector<size_t> share_ends = ShareOut(repeated, chunks);
+  const auto shares = static_cast<int64_t>(share_ends.size());
+  // As in RepeatedForward, of the last band.
+  at::Tensor g_band = at::empty({rows, band}, options);
   at::Tensor weight_sums = at::empty({shares, sums_size}, options);
   for (int64_t n = 0; n < out; n += band) {
     const int64_t columns = std::min(band, out - n);
-    if (columns < band) g_band.zero_();
     at::parallel_for(0, rows, 256, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         std::memcpy(g_band.data_ptr<float>() + r * band, g.const_data_ptr<float>() + r * out + n,
@@ -227,11 +236,10 @@ LinearGradients RepeatedBackward(at::Tensor g, const at::Tensor& relu_output, co
     });
     weight_sums.zero_();
     at::parallel_for(0, shares, 1, [&](int64_t begin, int64_t end) {
-      alignas(64) float sums[kChunk * 64];
-      const auto count = static_cast<int64_t>(chunks.size());
+      alignas(64) float sums[kChunk * MatrixKernels::kBand];
       for (int64_t share = begin; share < end; ++share) {
         float* share_sums = weight_sums.data_ptr<float>() + share * sums_size;
-        for (int64_t c = share * count / shares; c < (share + 1) * count / shares; ++c) {
+        for (size_t c = share == 0 ? 0 : share_ends[share - 1]; c < share_ends[share]; ++c) {
           const Chunk& chunk = chunks[c];
           const int64_t width = chunk.part->width, padded = RoundUp(width, kernels.lanes);
           kernels.sum_rows(g_band.const_data_ptr<float>(), repeated.holders.data(), repeated.begin.data() + chunk.begin,

@@ -4,6 +4,7 @@
 #include <c10/core/TensorImpl.h>
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -23,6 +24,7 @@ struct Knowledge : c10::BackendMeta {
 RepeatedRows JoinColumns(std::vector<RepeatedColumns> columns, int64_t rows) {
   std::sort(columns.begin(), columns.end(), [](const auto& a, const auto& b) { return a.column < b.column; });
   RepeatedRows joined;
+  if (rows * static_cast<int64_t>(columns.size()) > std::numeric_limits<int32_t>::max() / 2) return joined;
   for (const RepeatedColumns& of : columns) {
     joined.parts.push_back({of.column, of.width, joined.distinct(), static_cast<int64_t>(of.holder->size())});
     joined.holder.insert(joined.holder.end(), of.holder->begin(), of.holder->end());

@@ -32,10 +32,11 @@ struct RepeatedColumns {
   const std::vector<int32_t>* holder = nullptr;  ///< [distinct] ascending
 };
 
-/// Not for columns that are in the list twice.
+/// Not for columns that are in the list twice. Of a batch that 32 bits cannot count nothing is known.
 RepeatedRows JoinColumns(std::vector<RepeatedColumns> columns, int64_t rows);
 
-/// Says of a tensor how to find out. A tensor made from this one by an operation knows nothing.
+/// Says of a tensor how to find out. A tensor made from this one by an operation other than detach
+/// knows nothing.
 void SetRepeatedRows(const at::Tensor& tensor, std::function<RepeatedRows()> find);
 /// Found at the first call; null when nothing was said, or the tensor's numbers changed since. Lives as long as the
 /// tensor.

@@ -37,7 +37,8 @@ Engine::Engine(models::Network& network, embedding::ShardedEmbedding& tables, op
       clipping_(config.grad_clipping()),
       dense_pass_(network, optimizers.parameters(), accumulation_, group.device()),
       copy_(group.device()),
-      seed_(seed) {
+      seed_(seed),
+      numbers_ids_(group.device().is_cpu() && config.mixed_precision().empty() && !tables.clamps_gradients()) {
   network_.set_autocast(nn::MixedPrecisionType(config.mixed_precision(), "train_config.mixed_precision"));
   if (config.has_grad_scaler()) scaler_.emplace(config.grad_scaler());
   if (config.dense_optimizer().has_ema()) {
@@ -72,9 +73,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
                            network_.MakeTargets(batch).Map(send),
                            {},
                            {}};
-    // A clamp is of each row's gradient: sums of several come too late for it.
-    if (found.pooled.is_cpu() && !tables_.clamps_gradients())
-      input.repeated = embedding::NumberIds(network_.plan(), batch);
+    if (numbers_ids_) input.repeated = embedding::NumberIds(network_.plan(), batch);
     copy_.Await();
     if (scaler_) input.scale = at::full({}, scaler_->scale(), found.pooled.options());
     DensePass::Result dense = dense_pass_.Run(input, [this] {

@@ -84,6 +84,9 @@ class Engine {
   dist::DeviceCopy copy_;
   std::unique_ptr<GradientAverage> average_;  ///< null on one rank
   uint64_t seed_;
+  /// Linear layers may compute what rows have in common once. Not where each row's gradient is clamped, for which sums of
+  /// several come too late.
+  bool numbers_ids_;
   int64_t accumulated_steps_ = 0;
 };
 

@@ -222,7 +222,7 @@ TEST(Arithmetic, IsReadBackFromItsText) {
   for (const char* bad : {"512x429", "512x429:onednn,stock", "axb:stock,stock,stock", "1x1:stock,stock,blis", "fast",
                           "1x1:stock,stock,blocked", "1x1:blocked,blocked,stock", "1x1:stock,stock,stockx",
                           "-1x1:stock,stock,stock", "0x1:stock,stock,stock", "sum:", "sum:0", "sum:-1", "sum:nan",
-                          "sum:5x", "9999999999999x1:stock,stock,stock", "1x1:transposed,stock,stock"}) {
+                          "sum:inf", "sum:5x", "9999999999999x1:stock,stock,stock", "1x1:transposed,stock,stock"}) {
     EXPECT_THROW(arithmetic.FromText(bad), DataError) << bad;
   }
   EXPECT_EQ(arithmetic.ToText(), "512x429:onednn,stock,transposed");  // a bad text changes nothing

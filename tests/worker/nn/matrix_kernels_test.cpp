@@ -141,7 +141,7 @@ TEST_P(MatrixKernelsTest, AddProduct) {
 }
 
 TEST_P(MatrixKernelsTest, RowsByIndex) {
-  const int64_t band = kernels_->band, stride = band + 3, rows = 7, count = 5, lists = 4;
+  const int64_t band = MatrixKernels::kBand, stride = band + 3, rows = 7, count = 5, lists = 4;
   const Numbers table = Random(11 * band, 10), before = Random(rows * stride, 11);
   std::vector<int32_t> index(rows * count);
   for (size_t i = 0; i < index.size(); ++i) index[i] = static_cast<int32_t>(i * 7 % 11);
@@ -199,9 +199,9 @@ TEST_P(MatrixKernelsTest, NanStaysNan) {
   Numbers g{2, 3};
   kernels_->mask(g.data(), y.data(), 1, 2, nullptr);
   EXPECT_EQ(g, (Numbers{2, 3}));
-  Numbers table(kernels_->band, nan), sums(kernels_->band);
+  Numbers table(MatrixKernels::kBand, nan), sums(MatrixKernels::kBand);
   const int32_t index = 0;
-  kernels_->add_rows(table.data(), &index, 1, 1, true, sums.data(), kernels_->band);
+  kernels_->add_rows(table.data(), &index, 1, 1, true, sums.data(), MatrixKernels::kBand);
   EXPECT_TRUE(std::isnan(sums[0]));
 }
 

@@ -132,6 +132,8 @@ TEST(RepeatedLinear, IsAsExactAsTheStockKernels) {
             ASSERT_EQ(got.x[b].narrow(0, known.column, known.width).abs().sum().item<float>(), 0) << b;
           }
         }
+        // A gradient of its own is masked in place.
+        EXPECT_TRUE(at::equal(RepeatedBackward(g.clone(), mask, x, repeated, weight, true, true).x, got.x));
         const LinearGradients less = RepeatedBackward(g, mask, x, repeated, weight, false, false);
         EXPECT_FALSE(less.x.defined() || less.bias.defined());
         EXPECT_TRUE(at::equal(less.weight, got.weight));
@@ -187,8 +189,11 @@ TEST(RepeatedRows, AreOfATensorAsItIs) {
   EXPECT_EQ(FindRepeatedRows(x), FindRepeatedRows(x));
   EXPECT_EQ(FindRepeatedRows(x * 1), nullptr);
   EXPECT_EQ(FindRepeatedRows(x.narrow(0, 0, 10)), nullptr);
+  const at::Tensor same = x.detach();
+  EXPECT_EQ(FindRepeatedRows(same), FindRepeatedRows(x));
   x.mul_(2);
   EXPECT_EQ(FindRepeatedRows(x), nullptr);
+  EXPECT_EQ(FindRepeatedRows(same), nullptr);
 }
 
 // A run that went wrong has to show it.
@@ -208,6 +213,12 @@ TEST(RepeatedLinear, NanStaysNan) {
   ASSERT_EQ(holder[of_row[0]], 0);
   const at::Tensor y = RepeatedForward(matrix.x, matrix.Join(), at::randn({64, matrix.x.size(1)}), {}, true);
   EXPECT_EQ(at::isnan(y).sum().item<int64_t>(), poisoned * 64);
+  at::Tensor g = at::randn({c.rows, 64});
+  g[7][5] = nan;
+  const LinearGradients got =
+      RepeatedBackward(g, {}, matrix.x.nan_to_num(), matrix.Join(), at::randn({64, matrix.x.size(1)}), true, true);
+  EXPECT_TRUE(at::isnan(got.x[holder[of_row[7]]].narrow(0, 0, 16)).all().item<bool>());
+  EXPECT_EQ(at::isnan(got.weight).sum().item<int64_t>(), matrix.x.size(1));
 }
 
 }  // namespace
