@@ -19,6 +19,14 @@ at::Tensor Lengths(const int64_t* offsets, int64_t rows, at::Device device) {
   return lengths.to(device);
 }
 
+/// A view of the piece's rows and columns in the ranks' blocks.
+template <typename Piece>
+at::Tensor ColumnsOf(const Piece& piece, const at::Tensor& blocks, int64_t rows) {
+  return blocks.narrow(0, piece.block, rows * piece.width)
+      .view({rows, piece.width})
+      .narrow(1, piece.column, piece.columns);
+}
+
 }  // namespace
 
 LookupPieces::LookupPieces(const models::EmbeddingPlan& plan, const std::vector<std::vector<ServedLookup>>& served,
@@ -56,9 +64,7 @@ at::Tensor LookupPieces::Join(const at::Tensor& blocks, const LookupInput& input
   at::Tensor joined = at::zeros({rows, width_}, blocks.options());
   if (!blocks.is_cpu()) {
     ForEach(input, [&](const Piece& piece) {
-      const at::Tensor source = blocks.narrow(0, piece.block, rows * piece.width)
-                                    .view({rows, piece.width})
-                                    .narrow(1, piece.column, piece.columns);
+      const at::Tensor source = ColumnsOf(piece, blocks, rows);
       joined.narrow(1, piece.target_column, piece.columns)
           .add_(piece.divide ? source / Lengths(piece.offsets, rows, blocks.device()) : source);
     });
@@ -86,9 +92,7 @@ at::Tensor LookupPieces::Split(const at::Tensor& gradient, const LookupInput& in
     if (bound > 0) scaled.clamp_(-bound, bound);
     ForEach(input, [&](const Piece& piece) {
       const at::Tensor source = scaled.narrow(1, piece.target_column, piece.columns);
-      blocks.narrow(0, piece.block, rows * piece.width)
-          .view({rows, piece.width})
-          .narrow(1, piece.column, piece.columns)
+      ColumnsOf(piece, blocks, rows)
           .copy_(piece.divide ? source / Lengths(piece.offsets, rows, blocks.device()) : source);
     });
     return blocks;

@@ -115,18 +115,18 @@ LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
 /// now and then, out of more than the second cache holds.
 double MeasureSums() {
   const MatrixKernels& kernels = ChooseMatrixKernels();
-  constexpr int64_t kPicks = 26, kBatch = 2048, kTable = 40000, kDeep = 64;
-  const at::Tensor table = at::rand({kTable, MatrixKernels::kBand}), x = at::rand({kBatch, kDeep});
+  constexpr int64_t kBand = MatrixKernels::kBand, kPicks = 26, kBatch = 2048, kTable = 40000, kDeep = 64;
+  const at::Tensor table = at::rand({kTable, kBand}), x = at::rand({kBatch, kDeep});
   const at::Tensor index = (at::rand({kBatch, kPicks}).square() * kTable).to(at::kInt).clamp_max(kTable - 1);
-  at::Tensor y = at::zeros({kBatch, MatrixKernels::kBand}), panels = at::rand({kernels.panels_size(kDeep, MatrixKernels::kBand)});
+  at::Tensor y = at::zeros({kBatch, kBand}), panels = at::rand({kernels.panels_size(kDeep, kBand)});
   double sums = kNever, products = kNever;
   for (int round = 0; round < kRounds; ++round) {
     const double began = CpuSeconds();
     kernels.add_rows(table.const_data_ptr<float>(), index.const_data_ptr<int32_t>(), kPicks, kBatch, true,
-                     y.data_ptr<float>(), MatrixKernels::kBand);
+                     y.data_ptr<float>(), kBand);
     const double half = CpuSeconds();
-    kernels.multiply(x.const_data_ptr<float>(), kDeep, kBatch, panels.const_data_ptr<float>(), kDeep, MatrixKernels::kBand,
-                     nullptr, true, y.data_ptr<float>(), MatrixKernels::kBand);
+    kernels.multiply(x.const_data_ptr<float>(), kDeep, kBatch, panels.const_data_ptr<float>(), kDeep, kBand, nullptr,
+                     true, y.data_ptr<float>(), kBand);
     sums = std::min(sums, half - began);
     products = std::min(products, CpuSeconds() - half);
   }
@@ -188,7 +188,8 @@ Kernels ParseKernels(const std::string& text) {
   for (std::string word; words >> word;) {
     if (word.rfind("sum:", 0) == 0) {
       const auto [end, error] = std::from_chars(word.data() + 4, word.data() + word.size(), kernels.sum_cost);
-      if (error != std::errc() || end != word.data() + word.size() || !(kernels.sum_cost > 0 && std::isfinite(kernels.sum_cost)))
+      if (error != std::errc() || end != word.data() + word.size() ||
+          !(kernels.sum_cost > 0 && std::isfinite(kernels.sum_cost)))
         throw DataError("kernels '" + word + "': not sum:<positive number>");
       continue;
     }

@@ -16,7 +16,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// A layer of less outputs has too little to save.
+/// A layer of fewer outputs has too little to save.
 constexpr int64_t kFewestOutputs = 32;
 
 /// Null unless x holds so many rows again that it pays to compute them once.

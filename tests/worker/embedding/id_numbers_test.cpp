@@ -7,17 +7,14 @@
 
 #include <limits>
 
-#include "worker/nn/arithmetic.h"
+#include "tests/worker/nn/with_arithmetic.h"
 
 namespace anneal::embedding {
 namespace {
 
 using Rows = std::vector<std::vector<int64_t>>;
 
-struct Using {
-  explicit Using(const std::string& text) { nn::Arithmetic::OfProcess().FromText(text); }
-  ~Using() { nn::Arithmetic::OfProcess().FromText("reference"); }
-};
+using nn::Using;
 
 data::Batch BatchOf(const std::vector<Rows>& features) {
   data::Batch batch;

@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 
+#include "tests/worker/nn/with_arithmetic.h"
 #include "worker/config/error.h"
 #include "worker/nn/expert_mixture.h"
 #include "worker/nn/factorization_machine.h"
@@ -17,16 +18,6 @@
 
 namespace anneal::nn {
 namespace {
-
-double RelativeError(const at::Tensor& got, const at::Tensor& exact) {
-  return ((got.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
-}
-
-/// Switches the process's arithmetic for one test.
-struct Using {
-  explicit Using(const std::string& text) { Arithmetic::OfProcess().FromText(text); }
-  ~Using() { Arithmetic::OfProcess().FromText("reference"); }
-};
 
 struct Layer {
   int64_t in, out;

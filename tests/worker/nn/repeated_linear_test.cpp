@@ -11,16 +11,11 @@
 #include <list>
 #include <random>
 
-#include "worker/nn/arithmetic.h"
+#include "tests/worker/nn/with_arithmetic.h"
 #include "worker/nn/linear.h"
 
 namespace anneal::nn {
 namespace {
-
-struct Using {
-  explicit Using(const std::string& text) { Arithmetic::OfProcess().FromText(text); }
-  ~Using() { Arithmetic::OfProcess().FromText("reference"); }
-};
 
 /// Columns of a matrix: as many different rows in them at the most, 0: all differ and nothing is said about them.
 struct Columns {
@@ -81,10 +76,6 @@ struct Matrix {
     return sums;
   }
 };
-
-double RelativeError(const at::Tensor& got, const at::Tensor& exact) {
-  return ((got.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
-}
 
 const std::vector<Case> kCases = {
     {777, 512, {{13, 0}, {16, 3}, {16, 100}, {16, 400}, {16, 5000}}},
