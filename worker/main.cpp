@@ -159,6 +159,8 @@ int main(int argc, char** argv) {
       "Python with torch that compiles AOT and ONNX models (default: $ANNEAL_COMPILER_PYTHON, python3)");
   export_command->add_option("--device", exporting.settings.device,
                              "AOT packages are compiled for: cpu | cuda (default: cpu)");
+  export_command->add_option("--item_input_path", exporting.item_input_path,
+                             "rows of items, for the item tower of a match model (default: those of the user tower)");
   export_command->add_option("--verify_input_path", exporting.verify_input_path,
                              "rows to compare on (default: eval_input_path)");
   export_command->add_option("--verify_max_abs_diff", exporting.verify_max_abs_diff, "largest difference allowed")

@@ -284,7 +284,9 @@ class Zoo(Case):
             self.assertLessEqual(worst, weight_tolerance, name)
         result = json.loads((model / "train_eval_result_v2.txt").read_text().splitlines()[-1])
         for name, value in json.loads((golden / "eval_result.json").read_text()).items():
-            self.assertAlmostEqual(result[name], value, delta=metric_tolerance)
+            # Of 256 items of a batch many are the same one: whether a row's own counts as before its equals is rounding.
+            tied = name.startswith("recall@") and case in ("dssm", "mind")
+            self.assertAlmostEqual(result[name], value, delta=3e-3 if tied else metric_tolerance, msg=name)
 
     def plan_of(self, case):
         """Writes plan.json: which tables the reference gave to the dense optimizer shows in its state."""
@@ -304,10 +306,11 @@ class Zoo(Case):
 
     def test_sequences(self):
         # On a CPU the reference trains sequence tables with the dense optimizer.
-        for case in ("multi_tower_din", "dbmtl_seq", "dbmtl_seq_selfattn"):
+        for case in ("multi_tower_din", "dbmtl_seq", "dbmtl_seq_selfattn", "mind"):
             with self.subTest(case):
                 plan = self.plan_of(case)
-                ec = plan["model.embedding_group.seq_emb_impls.__BASE__.ec_dict.8"]
+                module = "model.user_tower.embedding_group" if case == "mind" else "model.embedding_group"
+                ec = plan[module + ".seq_emb_impls.__BASE__.ec_dict.8"]
                 self.assertEqual({t["compute_kernel"] for t in ec.values()}, {"dense"})
                 # The bias of a DIN's scores has no gradient, softmax does not see it: Adam moves it by rounding errors.
                 self.check(case, weight_tolerance=1e-5 if case == "dbmtl_seq_selfattn" else 1e-4, model_dir=case,
@@ -361,7 +364,7 @@ class Zoo(Case):
 def add_zoo_tests():
     for case in ("deepfm", "opt_adamw", "opt_dense_sgd", "opt_dense_adagrad", "opt_sparse_rowwise", "opt_partial_batch",
                  "opt_exp_warmup_staircase", "opt_manual_step", "opt_cosine", "opt_by_epoch", "opt_clip_norm", "opt_ga4", "opt_part",
-                 "opt_dense_rmsprop", "opt_ema", "wide_and_deep", "dlrm", "wukong", "multi_tower_3class", "mmoe", "ple", "dbmtl"):
+                 "opt_dense_rmsprop", "opt_ema", "wide_and_deep", "dlrm", "wukong", "multi_tower_3class", "mmoe", "ple", "dbmtl", "dssm"):
         setattr(Zoo, "test_" + case, lambda self, case=case: self.check(case))
 
 

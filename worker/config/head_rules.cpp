@@ -29,8 +29,7 @@ class HeadRules {
       const std::string path = At("train_metrics", i);
       if (metric.metric_case() == tzrec::protos::TrainMetricConfig::METRIC_NOT_SET) fail_(path, "names no metric");
       Metric(metric, path);
-      if (!(metric.decay_rate() >= 0 && metric.decay_rate() <= 1)) fail_(path + ".decay_rate", "must be in [0, 1]");
-      if (metric.decay_step() == 0) fail_(path + ".decay_step", "must be at least 1");
+      CheckDecay(metric, path, fail_);
     }
   }
 
@@ -158,6 +157,12 @@ class HeadRules {
 };
 
 }  // namespace
+
+void CheckDecay(const tzrec::protos::TrainMetricConfig& metric, const std::string& path,
+                const std::function<void(const std::string&, const std::string&)>& fail) {
+  if (!(metric.decay_rate() >= 0 && metric.decay_rate() <= 1)) fail(path + ".decay_rate", "must be in [0, 1]");
+  if (metric.decay_step() == 0) fail(path + ".decay_step", "must be at least 1");
+}
 
 void CheckHead(const HeadFields& head, const std::function<void(const std::string&, const std::string&)>& fail,
                const std::function<std::string(const std::string&)>& sparse_fault) {

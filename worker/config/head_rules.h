@@ -23,4 +23,8 @@ struct HeadFields {
 void CheckHead(const HeadFields& head, const std::function<void(const std::string&, const std::string&)>& fail,
                const std::function<std::string(const std::string&)>& sparse_fault);
 
+/// Likewise for what train_metrics have beside their metric.
+void CheckDecay(const tzrec::protos::TrainMetricConfig& metric, const std::string& path,
+                const std::function<void(const std::string&, const std::string&)>& fail);
+
 }  // namespace anneal::config

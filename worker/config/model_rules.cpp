@@ -48,6 +48,12 @@ class ModelRules {
         return Rules(model_.pepnet(), "model_config.pepnet");
       case ModelConfig::kDbmtl:
         return Rules(model_.dbmtl(), "model_config.dbmtl");
+      case ModelConfig::kDssm:
+        return Rules(model_.dssm(), "model_config.dssm");
+      case ModelConfig::kDssmV2:
+        return Rules(model_.dssm_v2(), "model_config.dssm_v2");
+      case ModelConfig::kMind:
+        return Rules(model_.mind(), "model_config.mind");
       default:
         return;  // refused by CheckSupported
     }
@@ -303,6 +309,95 @@ class ModelRules {
       if (!(ratio >= 0 && ratio < 1)) fail_(path + ".ppnet_dropout_ratio", "must be at least 0 and less than 1");
     }
     TaskTowers(model, path);
+  }
+
+  void Rules(const DSSM& model, const std::string& path) { VectorTowers(model, path); }
+  void Rules(const DSSMV2& model, const std::string& path) { VectorTowers(model, path); }
+
+  template <typename Model>
+  void VectorTowers(const Model& model, const std::string& path) {
+    VectorTower(model.user_tower(), path + ".user_tower");
+    Match(model, path);
+  }
+
+  void Rules(const MIND& model, const std::string& path) {
+    const auto& tower = model.user_tower();
+    const std::string at = path + ".user_tower";
+    DeepGroup(tower.input(), at + ".input");
+    GroupOf(tower.history_input(), /*sequence=*/true, at + ".history_input");
+    Mlp(tower.user_mlp(), at + ".user_mlp");
+    if (tower.user_mlp().hidden_units_size() == 1) fail_(at + ".user_mlp.hidden_units", "needs at least 2 layers");
+    if (tower.has_hist_seq_mlp()) Mlp(tower.hist_seq_mlp(), at + ".hist_seq_mlp");
+    Mlp(tower.concat_mlp(), at + ".concat_mlp");
+    const auto& capsules = tower.capsule_config();
+    const std::string of_capsules = at + ".capsule_config";
+    AtLeastOne(capsules.max_k(), of_capsules + ".max_k");
+    AtLeastOne(capsules.max_seq_len(), of_capsules + ".max_seq_len");
+    AtLeastOne(capsules.high_dim(), of_capsules + ".high_dim");
+    AtLeastOne(capsules.num_iters(), of_capsules + ".num_iters");
+    const std::string& routing = capsules.routing_init_method();
+    if (routing != "normal" && routing != "zeros")
+      fail_(of_capsules + ".routing_init_method", "'" + routing + "' is not normal or zeros");
+    if (!(capsules.routing_logits_stddev() >= 0)) fail_(of_capsules + ".routing_logits_stddev", "must not be negative");
+    if (!(capsules.squash_pow() > 0)) fail_(of_capsules + ".squash_pow", "must be more than 0");
+    Match(model, path);
+  }
+
+  void DeepGroup(const std::string& name, const std::string& path) {
+    GroupOf(name, /*sequence=*/false, path);
+    if (const auto* group = FindGroup(name); group && group->group_type() == WIDE)
+      fail_(path, "feature group '" + name + "' is WIDE, not DEEP");
+  }
+
+  void VectorTower(const Tower& tower, const std::string& path) {
+    DeepGroup(tower.input(), path + ".input");
+    Mlp(tower.mlp(), path + ".mlp");
+  }
+
+  /// What all match models have (parity/models.md 7.5, 8, 11).
+  template <typename Model>
+  void Match(const Model& model, const std::string& path) {
+    VectorTower(model.item_tower(), path + ".item_tower");
+    if (model.user_tower().input() == model.item_tower().input())
+      fail_(path + ".item_tower.input", "group '" + model.item_tower().input() + "' is the user tower's");
+    const auto last = [](const MLP& mlp) { return mlp.hidden_units().empty() ? 0 : *mlp.hidden_units().rbegin(); };
+    const int64_t user = LastOfUser(model.user_tower(), last), item = last(model.item_tower().mlp());
+    if (model.output_dim() < 0) fail_(path + ".output_dim", "must not be negative");
+    if (model.output_dim() == 0 && user != item) {
+      fail_(path + ".output_dim", "is 0, and the towers' vectors have " + std::to_string(user) + " and " +
+                                      std::to_string(item) + " numbers: they are compared");
+    }
+    if (model.similarity() == EUCLID) fail_(path + ".similarity", "EUCLID is not COSINE or INNER_PRODUCT");
+    if (!(model.temperature() > 0)) fail_(path + ".temperature", "must be more than 0");
+    if (!model.in_batch_negative() && data_.sampler_case() == DataConfig::SAMPLER_NOT_SET)
+      fail_(path + ".in_batch_negative", "is false, and data_config has no negative sampler: there are no negatives");
+    if (data_.label_fields().empty()) fail_("data_config.label_fields", "is empty");
+    if (model_.losses_size() != 1 || !model_.losses(0).has_softmax_cross_entropy())
+      fail_("model_config.losses", "a match model has one loss, softmax_cross_entropy");
+    for (int i = 0; i < model_.metrics_size(); ++i) Recall(model_.metrics(i), Item("model_config.metrics", i));
+    for (int i = 0; i < model_.train_metrics_size(); ++i) {
+      const std::string at = Item("model_config.train_metrics", i);
+      Recall(model_.train_metrics(i), at);
+      CheckDecay(model_.train_metrics(i), at, fail_);
+    }
+  }
+
+  template <typename Last>
+  static int64_t LastOfUser(const Tower& tower, Last last) {
+    return last(tower.mlp());
+  }
+  template <typename Last>
+  static int64_t LastOfUser(const MINDUserTower& tower, Last last) {
+    return last(tower.concat_mlp());
+  }
+
+  template <typename Metric>
+  void Recall(const Metric& metric, const std::string& path) {
+    if (!metric.has_recall_at_k()) {
+      fail_(path, "a match model has no metric but recall_at_k");
+    } else {
+      AtLeastOne(metric.recall_at_k().top_k(), path + ".recall_at_k.top_k");
+    }
   }
 
   /// Groups and dense_mlp of DLRM and WuKong.

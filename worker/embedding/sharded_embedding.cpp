@@ -135,18 +135,23 @@ std::vector<nn::NamedTensor> ShardedEmbedding::dense_tables() const {
 }
 
 std::vector<double> ShardedEmbedding::group_factors() const {
-  std::vector<int64_t> widths;  // of sequence tables, in the order in which they come
-  std::map<int64_t, std::vector<double>> groups;
+  // In the order in which they come.
+  const auto number = [](auto& seen, const auto& value) {
+    const auto found = std::find(seen.begin(), seen.end(), value);
+    if (found != seen.end()) return found - seen.begin();
+    seen.push_back(value);
+    return static_cast<std::ptrdiff_t>(seen.size()) - 1;
+  };
+  std::vector<std::string> modules;
+  std::map<std::string, std::vector<int64_t>> widths;  // of a module's sequence tables
+  std::map<std::pair<int64_t, int64_t>, std::vector<double>> groups;
   for (size_t t = 0; t < plan_.tables.size(); ++t) {
     const models::Table& table = plan_.tables[t];
     if (placements_[t].dense()) continue;
-    int64_t group = static_cast<int64_t>(table.pooling);
-    if (table.sequence) {
-      auto width = std::find(widths.begin(), widths.end(), table.dim);
-      if (width == widths.end()) width = widths.insert(widths.end(), table.dim);
-      group = 2 + (width - widths.begin());  // behind the two poolings
-    }
-    auto& factors = groups[group];
+    // Sequence tables behind the two poolings.
+    const int64_t group =
+        table.sequence ? 2 + number(widths[table.module], table.dim) : static_cast<int64_t>(table.pooling);
+    auto& factors = groups[{number(modules, table.module), group}];
     const double factor = table.trainable ? 1.0 : 0.0;
     if (std::find(factors.begin(), factors.end(), factor) == factors.end()) factors.push_back(factor);
   }

@@ -63,8 +63,8 @@ class ShardedEmbedding {
   std::vector<nn::NamedTensor> dense_tables() const;
 
   /// The base rates' factors of the fused tables' parameter groups in the order of lr_g: 1, or 0 for a group of frozen
-  /// tables. Groups are formed as TorchEasyRec's kernels are: bag tables by pooling, then sequence tables by width,
-  /// each by trainability.
+  /// tables. Groups are formed as TorchEasyRec's kernels are: of each embedding group bag tables by pooling, then
+  /// sequence tables by width, each by trainability.
   std::vector<double> group_factors() const;
 
   std::vector<Shard> weights();  ///< of the fused tables

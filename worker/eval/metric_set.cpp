@@ -46,6 +46,7 @@ HeadMetric::HeadMetric(const tzrec::protos::MetricConfig& config, const models::
                        const models::Network& network)
     : name_(metrics::Name(config) + head.suffix),
       prediction_(metrics::PredictionOf(config, head.num_class) + head.suffix),
+      head_(head),
       label_(network.LabelIndex(head.label)),
       metric_(metrics::MakeMetric(config, head.num_class)) {
   const std::string key = metrics::GroupingKey(config);
@@ -54,7 +55,7 @@ HeadMetric::HeadMetric(const tzrec::protos::MetricConfig& config, const models::
 
 void HeadMetric::Update(const models::Predictions& predictions, const data::Batch& batch) {
   const at::Tensor prediction = predictions.at(prediction_).to(at::kCPU, at::kFloat).contiguous();
-  const at::Tensor label = models::LabelTensor(batch.labels.at(label_)).contiguous();
+  const at::Tensor label = models::TruthOf(head_, batch.labels.at(label_)).contiguous();
   metrics::Rows rows{Span(prediction), Span(label), {}};
   at::Tensor groups;
   if (groups_ >= 0) {
@@ -80,7 +81,7 @@ MetricSet::MetricSet(const models::Network& network) : loss_names_(network.loss_
 
 void MetricSet::Update(const models::Predictions& predictions, const models::Losses& losses, const data::Batch& batch) {
   for (auto& metric : metrics_) metric.Update(predictions, batch);
-  const double rows = static_cast<double>(batch.rows);
+  const auto rows = static_cast<double>(batch.rows - batch.negatives);
   for (size_t i = 0; i < losses.size(); ++i) loss_sums_[i] += losses[i].second.item<double>() * rows;
   loss_sums_.back() += rows;
 }

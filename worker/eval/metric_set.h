@@ -31,6 +31,7 @@ class HeadMetric {
 
  private:
   std::string name_, prediction_;
+  models::Head head_;
   int label_ = 0;    ///< index in Batch::labels
   int groups_ = -1;  ///< index in Batch::sparse, -1: no grouping_key
   std::unique_ptr<metrics::Metric> metric_;

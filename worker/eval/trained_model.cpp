@@ -28,8 +28,9 @@ std::vector<std::string> MissingParameters(const checkpoint::Reader& reader, Tra
 
 }  // namespace
 
-TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::ProcessGroup& group, int threads)
-    : config_(config), features_(features::FeatureSet::FromConfig(config_)), network_(config_, features_) {
+TrainedModel::TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::ProcessGroup& group, int threads,
+                           const std::string& tower)
+    : config_(config), features_(features::FeatureSet::FromConfig(config_)), network_(config_, features_, tower) {
   PlanRequest request;
   request.training = false;
   const auto planned = PlanModel(config_, network_, AgreedHardware(group), request);
@@ -47,7 +48,7 @@ std::unique_ptr<TrainedModel> TrainedModel::Load(const tzrec::protos::EasyRecCon
     throw ConfigError("Eval checkpoint path should be specified." +
                       (checkpoint.empty() ? "" : " There is no checkpoint at " + checkpoint));
   }
-  std::unique_ptr<TrainedModel> model(new TrainedModel(config, group, threads));
+  std::unique_ptr<TrainedModel> model(new TrainedModel(config, group, threads, options.tower));
   LogInfo("Restoring checkpoint from " + reader->path() + "...");
   const auto missing = MissingParameters(*reader, *model);
   if (options.complete && !missing.empty()) {
@@ -95,12 +96,23 @@ models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding&
 models::NetworkInput MakeInput(const models::EmbeddingPlan& plan, const data::Batch& batch,
                                const embedding::LookedUp& found) {
   const auto device = found.pooled.device();
-  models::NetworkInput input{found.pooled, DenseTensor(batch, plan.dense_width).to(device), {}, nullptr};
+  models::NetworkInput input{
+      found.pooled, DenseTensor(batch, plan.dense_width).to(device), {}, SampledOf(batch), nullptr};
   if (device.is_cpu()) input.repeated = embedding::NumberIds(plan, batch);
   if (plan.sequence_groups.empty()) return input;
   const auto layout = models::LayoutOf(plan, batch).Map([&](const at::Tensor& host) { return host.to(device); });
   input.sequences = models::AssembleSequences(plan, layout, found.elements, input.dense);
   return input;
+}
+
+models::SampledItems SampledOf(const data::Batch& batch) {
+  models::SampledItems sampled{batch.negatives, {}};
+  const auto hard = static_cast<int64_t>(batch.hard_negatives.size());
+  if (hard == 0) return sampled;
+  sampled.hard = at::empty({hard, 2}, at::kLong);
+  int64_t* to = sampled.hard.mutable_data_ptr<int64_t>();
+  for (const auto& [row, number] : batch.hard_negatives) *to++ = row, *to++ = number;
+  return sampled;
 }
 
 at::Tensor DenseTensor(const data::Batch& batch, int64_t dense_width) {

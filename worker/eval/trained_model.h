@@ -17,6 +17,7 @@ namespace anneal::eval {
 struct LoadOptions {
   bool use_dense_ema = false;  ///< dense parameters are the averages (UsesDenseEma)
   bool complete = false;       ///< a parameter that the checkpoint lacks is an error, not a warning
+  std::string tower;           ///< Network's
 };
 
 class TrainedModel {
@@ -38,7 +39,8 @@ class TrainedModel {
   const std::string& checkpoint() const { return checkpoint_; }  ///< the folder or file restored
 
  private:
-  TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::ProcessGroup& group, int threads);
+  TrainedModel(const tzrec::protos::EasyRecConfig& config, dist::ProcessGroup& group, int threads,
+               const std::string& tower);
 
   tzrec::protos::EasyRecConfig config_;
   features::FeatureSet features_;
@@ -61,6 +63,9 @@ models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding&
 /// What the network reads of a batch whose ids were looked up; without gradients.
 models::NetworkInput MakeInput(const models::EmbeddingPlan& plan, const data::Batch& batch,
                                const embedding::LookedUp& found);
+
+/// The items that a sampler appended to a batch.
+models::SampledItems SampledOf(const data::Batch& batch);
 
 /// A batch's dense features as a [rows, dense_width] float32 tensor that shares the batch's memory.
 at::Tensor DenseTensor(const data::Batch& batch, int64_t dense_width);

@@ -26,6 +26,7 @@
 #include "worker/features/fg_json.h"
 #include "worker/io/digest.h"
 #include "worker/io/publish.h"
+#include "worker/models/match_towers.h"
 #include "worker/train/checkpoint/files.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
@@ -94,16 +95,15 @@ void RefuseWhatIsNoNumber(const Answers& answers, const std::string& rows) {
   }
 }
 
-/// Compares the artefact with the model and writes export_report.json. Throws when they are further apart than allowed;
-/// the report is then all that stays, as <export_dir>.rejected.json.
+/// Compares the artefact with the model; the report says whether it passed.
 ///
 /// Rounding of tables is wanted, so the artefact is held against the model with its tables rounded alike; what the
 /// rounding costs is reported beside it.
 Difference Check(eval::TrainedModel& model, const Settings& settings, const ExportOptions& options,
-                 const ExportFolder& folder, const std::string& rows, dist::ProcessGroup& group, ordered_json& report) {
+                 const std::string& folder, const std::string& rows, dist::ProcessGroup& group, ordered_json& report) {
   Answers expected = Ask(model, rows, kVerifyBatches);
   RefuseWhatIsNoNumber(expected, rows);
-  ordered_json metrics = Metrics(model, rows, group);
+  ordered_json metrics = model.network().loss_names().empty() ? "none: of a tower alone" : Metrics(model, rows, group);
   const bool sequences = !model.network().plan().sequence_groups.empty() && settings.sequence != TableType::kFp32;
   if (settings.pooled != TableType::kFp32 || settings.dist_quant || sequences) {
     const char* type = settings.dist_quant ? "INT8" : TableTypeName(settings.pooled);
@@ -126,9 +126,8 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
     expected = rounded;
   }
   // What is published later has to be what is checked now; hashed before, or a file could be damaged in between.
-  report["files"] = io::HashFiles(folder.path());
-  const Difference difference =
-      VerifyInFreshProcess(options.program, folder.path(), rows, expected, settings.compiler_python);
+  report["files"] = io::HashFiles(folder);
+  const Difference difference = VerifyInFreshProcess(options.program, folder, rows, expected, settings.compiler_python);
   const bool passed = difference.max <= options.verify_max_abs_diff;
   const auto number = [](double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json("inf"); };
   report["metrics"] = metrics;
@@ -139,15 +138,9 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
   report["limit"] = options.verify_max_abs_diff;
   report["passed"] = passed;
   if (settings.format == Format::kRtp) report["files"].erase("pipeline.config");  // was there for the check only
-  const std::string rejected = folder.target().string() + ".rejected.json";
-  checkpoint::WriteFileSynced(passed ? (folder.path() / "export_report.json").string() : rejected, report.dump(2));
   std::ostringstream text;
   text << difference.max << " on " << expected.rows << " rows";
-  if (!passed) {
-    throw Error(ExitCode::kInternal, "the exported model differs from the trained one by " + text.str() +
-                                         "; nothing was published. See " + rejected);
-  }
-  LogInfo("verified in a fresh process: largest difference " + text.str());
+  if (passed) LogInfo("verified in a fresh process: largest difference " + text.str());
   return difference;
 }
 
@@ -206,6 +199,133 @@ void CheckSequences(const tzrec::protos::EasyRecConfig& config, const Settings& 
   if (settings.input_tile != 0) throw ConfigError("INPUT_TILE: not supported yet for a model with sequence groups");
 }
 
+/// The towers of a match model are exported one by one.
+void CheckTowers(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
+  if (models::MatchTowersOf(config.model_config()).empty()) return;
+  if (settings.format == Format::kRtp || settings.format == Format::kDistributed ||
+      settings.format == Format::kTensorRt) {
+    throw ConfigError(std::string("--format ") + FormatName(settings.format) + ": not supported yet for match models");
+  }
+}
+
+/// A model of the export: the whole one, or one tower of a match model.
+struct Part {
+  std::string name;   ///< of its folder below the export; empty: the export itself
+  std::string tower;  ///< eval::LoadOptions::tower
+  tzrec::protos::EasyRecConfig config;
+  std::string rows;  ///< to trace it with and to compare it on
+};
+
+/// parity/export.md 2
+std::vector<Part> PartsOf(const tzrec::protos::EasyRecConfig& config, const ExportOptions& options) {
+  std::string rows = options.verify_input_path;
+  if (rows.empty()) rows = config.eval_input_path().empty() ? config.train_input_path() : config.eval_input_path();
+  std::vector<Part> parts;
+  for (const models::MatchTower& tower : models::MatchTowersOf(config.model_config())) {
+    const std::string name = tower.name.substr(0, tower.name.find('_'));
+    const bool items = name == "item" && !options.item_input_path.empty();
+    parts.push_back({name, tower.name, models::TowerConfig(config, tower), items ? options.item_input_path : rows});
+  }
+  if (parts.empty()) parts.push_back({"", "", config, rows});
+  return parts;
+}
+
+/// What the parts of an export have in common.
+struct Run {
+  const ExportOptions& options;
+  const Settings& settings;
+  const ExportFolder& folder;
+  const std::string checkpoint;
+  dist::ProcessGroup& group;
+  const int threads;
+};
+
+struct Exported {
+  std::string part;
+  std::unique_ptr<eval::TrainedModel> model;
+  ordered_json report;
+  Difference difference;
+};
+
+/// Writes and checks one part.
+Exported ExportPart(const Part& part, const Run& run) {
+  const auto& [options, settings, folder, checkpoint, group, threads] = run;
+  Exported exported{part.name, nullptr, {}, {}};
+  exported.model =
+      eval::TrainedModel::Load(part.config, checkpoint, group, threads,
+                               {.use_dense_ema = eval::UsesDenseEma(part.config, part.config.export_config()),
+                                .complete = true,
+                                .tower = part.tower});
+  eval::TrainedModel& model = *exported.model;
+  const fs::path path = part.name.empty() ? folder.path() : folder.path() / part.name;
+  const fs::path target = part.name.empty() ? folder.target() : folder.target() / part.name;
+  fs::create_directories(path);
+  {
+    data::BatchStream sample_stream = OpenRows(model.config(), model.features(), part.rows);
+    const auto sample = sample_stream.Next();
+    if (!sample) throw DataError(part.rows + " has no rows to trace the model with");
+    LogInfo("Exporting step " + std::to_string(model.step()) + " to " + target.string());
+    WriteModel(model, *sample, settings, path);
+    folder.BeginSync();
+  }
+  auto packed = part.config;
+  NameSequenceKeys(packed);
+  const auto assets = PackAssets(packed, path, target);
+  config::SavePipelineConfig(packed, path / "pipeline.config");
+  // RTP has an fg.json of its own and neither of the others; its config is taken away again when it is checked.
+  const bool rtp = settings.format == Format::kRtp;
+  if (!rtp) {
+    checkpoint::WriteFileSynced(path / "fg.json", features::FgJson(part.config, {.assets = assets}).dump(4));
+    checkpoint::WriteFileSynced(path / "model_acc.json", ModelAcc(settings, options.additional_export_config).dump(4));
+  }
+  CopyAssets(options.asset_files, path);
+
+  UseMixedPrecision(model, settings);
+  exported.report = {{"format", FormatName(settings.format)},
+                     {"step", model.step()},
+                     {"checkpoint", model.checkpoint()},
+                     {"config_sha256", io::FileSha256(path / "pipeline.config")}};
+  exported.difference = Check(model, settings, options, path, part.rows, group, exported.report);
+  if (rtp) fs::remove(path / "pipeline.config");
+  return exported;
+}
+
+/// The parts' reports as one: each below "parts", with what counts for the whole beside it.
+ordered_json JoinReports(const std::vector<Exported>& exported) {
+  if (exported.size() == 1) return exported.front().report;
+  ordered_json joined;
+  for (const char* key : {"format", "step", "checkpoint", "config_sha256"}) joined[key] = exported.front().report[key];
+  joined["passed"] = true;
+  for (const Exported& one : exported) {
+    ordered_json report = one.report;
+    for (const auto& [file, sha256] : report["files"].items()) joined["files"][one.part + "/" + file] = sha256;
+    report.erase("files");
+    if (report["passed"] == false) joined["passed"] = false;
+    joined["parts"][one.part] = std::move(report);
+  }
+  return joined;
+}
+
+/// Writes export_report.json and returns the largest difference. Throws when a part differs from its model by more than
+/// allowed; the report is then all that stays, as <export_dir>.rejected.json.
+double WriteReport(const std::vector<Exported>& exported, const Run& run) {
+  ordered_json report = JoinReports(exported);
+  const auto& worst = std::max_element(exported.begin(), exported.end(), [](const auto& a, const auto& b) {
+    return a.difference.max < b.difference.max;
+  });
+  report["max_abs_diff"] = worst->report["max_abs_diff"];
+  const bool passed = report["passed"] == true;
+  const std::string rejected = run.folder.target().string() + ".rejected.json";
+  checkpoint::WriteFileSynced(passed ? (run.folder.path() / "export_report.json").string() : rejected, report.dump(2));
+  if (!passed) {
+    std::ostringstream text;
+    text << worst->difference.max << " on " << worst->report["rows"] << " rows";
+    throw Error(ExitCode::kInternal, "the exported model differs from the trained one by " + text.str() +
+                                         "; nothing was published. See " + rejected);
+  }
+  return worst->difference.max;
+}
+
 }  // namespace
 
 int RunExport(const ExportOptions& options) {
@@ -235,50 +355,23 @@ int RunExport(const ExportOptions& options) {
   if (store) io::CheckOutside(options.export_dir, *store);
   const auto group = dist::Connect(topology, at::kCPU);
   CheckSequences(config, settings);
-  const std::string chosen = ChooseCheckpoint(config, options.checkpoint_path);
+  CheckTowers(config, settings);
   train::ProgressServer server(true);
   train::Progress progress;
   progress.phase = "export";
   server.Update(progress);
-  const auto model =
-      eval::TrainedModel::Load(config, chosen, *group, eval::UseThreads(topology),
-                               {.use_dense_ema = eval::UsesDenseEma(config, config.export_config()), .complete = true});
-  progress.global_step = model->step();
-  server.Update(progress);
-
-  std::string rows = options.verify_input_path;
-  if (rows.empty()) rows = config.eval_input_path().empty() ? config.train_input_path() : config.eval_input_path();
-  {
-    data::BatchStream sample_stream = OpenRows(model->config(), model->features(), rows);
-    const auto sample = sample_stream.Next();
-    if (!sample) throw DataError(rows + " has no rows to trace the model with");
-    LogInfo("Exporting step " + std::to_string(model->step()) + " to " + folder.target().string());
-    WriteModel(*model, *sample, settings, folder.path());
-    folder.BeginSync();
+  const Run run{
+      options, settings, folder, ChooseCheckpoint(config, options.checkpoint_path), *group, eval::UseThreads(topology)};
+  std::vector<Exported> exported;
+  for (const Part& part : PartsOf(config, options)) {
+    exported.push_back(ExportPart(part, run));
+    progress.global_step = exported.back().model->step();
+    server.Update(progress);
   }
-  auto packed = config;
-  NameSequenceKeys(packed);
-  const auto assets = PackAssets(packed, folder.path(), folder.target());
-  config::SavePipelineConfig(packed, folder.path() / "pipeline.config");
-  // RTP has an fg.json of its own and neither of the others; its config is taken away again when it is checked.
-  const bool rtp = settings.format == Format::kRtp;
-  if (!rtp) {
-    checkpoint::WriteFileSynced(folder.path() / "fg.json", features::FgJson(config, {.assets = assets}).dump(4));
-    checkpoint::WriteFileSynced(folder.path() / "model_acc.json",
-                                ModelAcc(settings, options.additional_export_config).dump(4));
-  }
-  CopyAssets(options.asset_files, folder.path());
-
-  UseMixedPrecision(*model, settings);
-  ordered_json report = {{"format", FormatName(settings.format)},
-                         {"step", model->step()},
-                         {"checkpoint", model->checkpoint()},
-                         {"config_sha256", io::FileSha256(folder.path() / "pipeline.config")}};
-  const Difference difference = Check(*model, settings, options, folder, rows, *group, report);
-  if (rtp) fs::remove(folder.path() / "pipeline.config");
+  const double difference = WriteReport(exported, run);
   if (settings.format == Format::kTensorRt) {
     try {
-      WriteEngine(*model, settings, folder.path());
+      WriteEngine(*exported.front().model, settings, folder.path());
     } catch (const Error& error) {
       folder.Commit();
       throw Error(error.code(), std::string("no TensorRT engine: ") + error.what() +
@@ -289,8 +382,8 @@ int RunExport(const ExportOptions& options) {
   folder.Commit();
 
   train::TerminationMessage message;
-  message.global_step = model->step();
-  message.metrics["max_abs_diff"] = difference.max;
+  message.global_step = progress.global_step;
+  message.metrics["max_abs_diff"] = difference;
   if (store) {
     const io::Published published = Release(folder.target(), *store);
     message.artifact_uri = published.uri;

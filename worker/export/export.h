@@ -13,6 +13,7 @@ struct ExportOptions {
   std::string pipeline_config_path, checkpoint_path, export_dir, asset_files, additional_export_config;
   std::string edit_config_json;
   std::string verify_input_path;  ///< rows to compare on; default eval_input_path, then train_input_path
+  std::string item_input_path;    ///< rows for the item tower of a match model; default: those
   SettingFlags settings;
   std::string program = "/proc/self/exe";  ///< the anneal executable, which checks the artefact in a fresh process
   double verify_max_abs_diff = 1e-5;       ///< probabilities are float32 sums of a few hundred terms: 1e-5 is far above

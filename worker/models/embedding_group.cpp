@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "worker/config/error.h"
 #include "worker/features/feature_config.h"
+#include "worker/models/match_towers.h"
 #include "worker/nn/sequence_encoder.h"
 
 namespace anneal::models {
@@ -39,13 +41,23 @@ tzrec::protos::ParameterConstraints ConstraintsOf(const features::Feature& featu
 class Planner {
  public:
   Planner(const tzrec::protos::ModelConfig& model, const features::FeatureSet& features,
-          const tzrec::protos::EasyRecConfig& config)
-      : model_(model), features_(features), config_(config), wide_(WideSettings(model)) {}
+          const tzrec::protos::EasyRecConfig& config, const std::string& tower)
+      : model_(model),
+        features_(features),
+        config_(config),
+        wide_(WideSettings(model)),
+        towers_(MatchTowersOf(model)),
+        tower_(tower) {}
 
   EmbeddingPlan Run() {
     plan_.dense_width = features_.dense_width();
     plan_.weighted = features_.weighted();
-    for (const auto& group : model_.feature_groups()) AddGroup(group);
+    for (const auto& group : model_.feature_groups()) {
+      const MatchTower* tower = FindTower(towers_, group.group_name());
+      if (!towers_.empty() && (!tower || (!tower_.empty() && tower->name != tower_))) continue;
+      module_ = tower && !tower->shares_embeddings ? "model." + tower->name + ".embedding_group" : kEmbeddingGroup;
+      AddGroup(group);
+    }
     // One id is the same pooled either way; FBGEMM wants one way for a table.
     for (Lookup& lookup : plan_.lookups) {
       if (lookup.per_element) lookup.pooling = plan_.tables[lookup.table].pooling;
@@ -63,6 +75,8 @@ class Planner {
       case tzrec::protos::SEQUENCE:
         NoNested(config, where);
         AddSequenceGroup(config.group_name(), config.feature_names(), Suffix(config), where);
+        if (model_.has_mind())
+          plan_.sequence_groups.back().most = model_.mind().user_tower().capsule_config().max_seq_len();
         return;
       default:
         throw ConfigError(where + ": group_type " + FeatureGroupType_Name(config.group_type()) +
@@ -92,6 +106,7 @@ class Planner {
     if (wide) NoNested(config, where);
     Group group;
     group.name = config.group_name();
+    group.module = module_;
     group.type = config.group_type();
     for (const auto& name : config.feature_names()) {
       const features::Feature& feature = Find(name, where);
@@ -200,8 +215,10 @@ class Planner {
   }
 
   Table TableOf(const features::Feature& feature, const std::string& suffix) const {
-    return {feature.table + suffix, feature.num_embeddings, feature.embedding_dim,          feature.init_fn,
-            feature.trainable,      feature.pooling,        ConstraintsOf(feature, config_)};
+    Table table{feature.table + suffix, feature.num_embeddings, feature.embedding_dim,          feature.init_fn,
+                feature.trainable,      feature.pooling,        ConstraintsOf(feature, config_)};
+    table.module = module_;
+    return table;
   }
 
   const Lookup& LookupOf(const features::Feature& feature, const Table& table, const std::string& where) {
@@ -219,7 +236,7 @@ class Planner {
 
   int Share(const Table& table, const features::Feature& feature, const std::string& where) {
     const auto [found, inserted] =
-        table_index_.try_emplace({table.sequence, table.name}, static_cast<int>(plan_.tables.size()));
+        table_index_.try_emplace({table.module, table.sequence, table.name}, static_cast<int>(plan_.tables.size()));
     if (inserted) {
       plan_.tables.push_back(table);
       return found->second;
@@ -242,22 +259,26 @@ class Planner {
   const features::FeatureSet& features_;
   const tzrec::protos::EasyRecConfig& config_;
   const Wide wide_;
+  const std::vector<MatchTower> towers_;
+  const std::string tower_;
+  std::string module_ = kEmbeddingGroup;  ///< of the group that is being added
   EmbeddingPlan plan_;
-  std::map<std::pair<bool, std::string>, int> table_index_;
+  std::map<std::tuple<std::string, bool, std::string>, int> table_index_;
 };
 
 }  // namespace
 
 std::string Table::module_path() const {
-  const std::string root = "model.embedding_group.";
-  return sequence ? root + "seq_emb_impls.__BASE__.ec_dict." + std::to_string(dim) : root + "emb_impls.__BASE__.ebc";
+  return module + (sequence ? ".seq_emb_impls.__BASE__.ec_dict." + std::to_string(dim) : ".emb_impls.__BASE__.ebc");
 }
 
 std::string Table::state_name() const {
   return module_path() + (sequence ? ".embeddings." : ".embedding_bags.") + name + ".weight";
 }
 
-std::string Table::unique_name() const { return sequence ? module_path() + "." + name : name; }
+std::string Table::unique_name() const {
+  return sequence || module != kEmbeddingGroup ? module_path() + "." + name : name;
+}
 
 const Group* EmbeddingPlan::FindGroup(const std::string& name) const {
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.name == name; });
@@ -271,8 +292,8 @@ const SequenceGroup* EmbeddingPlan::FindSequenceGroup(const std::string& name) c
 }
 
 EmbeddingPlan PlanEmbeddings(const tzrec::protos::ModelConfig& model, const features::FeatureSet& features,
-                             const tzrec::protos::EasyRecConfig& config) {
-  return Planner(model, features, config).Run();
+                             const tzrec::protos::EasyRecConfig& config, const std::string& tower) {
+  return Planner(model, features, config, tower).Run();
 }
 
 }  // namespace anneal::models

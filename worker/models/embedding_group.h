@@ -11,6 +11,9 @@
 
 namespace anneal::models {
 
+/// State name of the embedding group that a model has for all of its feature groups.
+inline constexpr char kEmbeddingGroup[] = "model.embedding_group";
+
 /// An embedding table of the model. Features with the same table name share it.
 struct Table {
   std::string name;  ///< "<feature>_emb", "<feature>_emb_wide", ...
@@ -22,13 +25,15 @@ struct Table {
   tzrec::protos::ParameterConstraints constraints;  ///< of its features; empty when unset
   /// Of sequence groups. A table of the same name that others pool is another table.
   bool sequence = false;
+  /// The embedding group that has it (EmbeddingModule). Tables of the same name in others are other tables.
+  std::string module = kEmbeddingGroup;
 
-  /// Where the plan file lists it: "model.embedding_group.emb_impls.__BASE__.ebc", of a sequence table
-  /// "model.embedding_group.seq_emb_impls.__BASE__.ec_dict.<dim>".
+  /// Where the plan file lists it: "<module>.emb_impls.__BASE__.ebc", of a sequence table
+  /// "<module>.seq_emb_impls.__BASE__.ec_dict.<dim>".
   std::string module_path() const;
   /// "<module path>.embedding_bags.<name>.weight", of a sequence table "<module path>.embeddings.<name>.weight"
   std::string state_name() const;
-  /// Its name; with the module of a sequence table, whose name a bag table may have as well.
+  /// Its name; with the path of a table whose name another may have as well.
   std::string unique_name() const;
 };
 
@@ -70,6 +75,7 @@ struct SequenceGroup {
   int64_t most = 0;                           ///< positions that anybody reads, 0: all; T is no more
   std::vector<SequencePart> query, sequence;  ///< in config order
   int64_t query_width = 0, sequence_width = 0;
+  bool item_side = false;  ///< as Group's
 };
 
 /// A sequence encoder of a DEEP group.
@@ -80,6 +86,7 @@ struct Encoder {
 
 struct Group {
   std::string name;
+  std::string module = kEmbeddingGroup;  ///< the embedding group that it is part of
   tzrec::protos::FeatureGroupType type = tzrec::protos::DEEP;
   std::vector<std::string> features;  ///< in config order, then "<group>_seq_encoder_<i>" for each encoder
   std::vector<int64_t> feature_dims;  ///< width of each of them
@@ -87,6 +94,8 @@ struct Group {
   std::vector<Encoder> encoders;      ///< whose outputs follow the features
   int64_t width = 0;                  ///< of everything
   int64_t assembled_width = 0;        ///< of the features alone
+  /// Its features are made of columns that a negative sampler has, too: rows of sampled items belong to it.
+  bool item_side = false;
 };
 
 struct EmbeddingPlan {
@@ -103,9 +112,12 @@ struct EmbeddingPlan {
   const SequenceGroup* FindSequenceGroup(const std::string& name) const;  ///< likewise
 };
 
+/// Of a match model the groups of its towers (match_towers.h), each tower with an embedding group of its own; only
+/// those of `tower`, unless it is empty.
+///
 /// Throws ConfigError naming group and feature: unknown feature, dense feature in a WIDE group, tables that cannot be
 /// shared, feature groups of a kind that is not supported.
 EmbeddingPlan PlanEmbeddings(const tzrec::protos::ModelConfig& model, const features::FeatureSet& features,
-                             const tzrec::protos::EasyRecConfig& config);
+                             const tzrec::protos::EasyRecConfig& config, const std::string& tower = "");
 
 }  // namespace anneal::models

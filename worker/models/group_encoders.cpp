@@ -10,7 +10,8 @@ GroupEncoders::GroupEncoders(const EmbeddingPlan& plan) : plan_(plan) {
     for (size_t i = 0; i < group.encoders.size(); ++i) {
       const SequenceGroup& input = plan.sequence_groups[group.encoders[i].input];
       encoders.push_back(nn::MakeSequenceEncoder(group.encoders[i].config, input.query_width, input.sequence_width));
-      RegisterModule("_group_name_to_seq_encoders." + group.name + "." + std::to_string(i), *encoders.back());
+      RegisterModule(group.module + "._group_name_to_seq_encoders." + group.name + "." + std::to_string(i),
+                     *encoders.back());
     }
   }
 }

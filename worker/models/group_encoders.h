@@ -9,7 +9,7 @@
 
 namespace anneal::models {
 
-/// State names "_group_name_to_seq_encoders.<group>.<i>....".
+/// State names "<Group::module>._group_name_to_seq_encoders.<group>.<i>....", complete.
 class GroupEncoders : public nn::Module {
  public:
   explicit GroupEncoders(const EmbeddingPlan& plan);

@@ -17,6 +17,7 @@ const at::Tensor& Predictions::at(const std::string& name) const {
 }
 
 std::vector<std::string> PredictionNames(const Head& head) {
+  if (!head.output.empty()) return {head.output + head.suffix};
   std::vector<std::string> names;
   const auto add = [&](const char* name) {
     if (std::find(names.begin(), names.end(), name + head.suffix) == names.end()) names.push_back(name + head.suffix);
@@ -34,6 +35,10 @@ std::vector<std::string> PredictionNames(const Head& head) {
 }
 
 void Predict(const Head& head, const at::Tensor& output, Predictions& predictions) {
+  if (!head.output.empty()) {
+    predictions.values.emplace_back(head.output + head.suffix, output);
+    return;
+  }
   const bool classes = head.num_class > 1;
   const at::Tensor logits = classes ? output : output.squeeze(1);
   at::Tensor probs;
@@ -45,6 +50,7 @@ void Predict(const Head& head, const at::Tensor& output, Predictions& prediction
 }
 
 const at::Tensor& LossInput(const Head& head, const tzrec::protos::LossConfig& loss, const Predictions& predictions) {
+  if (!head.output.empty()) return predictions.at(head.output + head.suffix);
   return predictions.at((losses::OutputOf(loss) == losses::Output::kValue ? "y" : "logits") + head.suffix);
 }
 

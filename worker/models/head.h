@@ -14,9 +14,21 @@ namespace anneal::models {
 
 /// A single-task model has one head with an empty suffix, a multi-task model one per tower.
 struct Head {
+  /// What a row is trained and judged by.
+  enum class Truth {
+    kLabel,   ///< the label column
+    kOwnRow,  ///< the number of the row: row i belongs to column i of the output
+    kFirst,   ///< 0: every row belongs to the first column
+  };
+
   std::string suffix;  ///< "" or "_<tower_name>": ends the names of its predictions, losses and metrics
   std::string label;   ///< label column
-  int num_class = 1;
+  Truth truth = Truth::kLabel;
+  /// The output itself is the prediction and is called so: "similarity" [B, items] of a match model, whose columns are
+  /// what softmax_cross_entropy has for classes, or a tower's vector [B, D] or [B, K, D]. Empty: the losses name the
+  /// predictions.
+  std::string output;
+  int num_class = 1;  ///< not of a named output
   std::vector<tzrec::protos::LossConfig> losses;
   std::vector<tzrec::protos::MetricConfig> metrics;
   std::vector<tzrec::protos::TrainMetricConfig> train_metrics;
@@ -28,21 +40,21 @@ struct Head {
   double in_space_weight = 1.0, out_space_weight = 1.0;
 };
 
-/// Prediction tensors by name, in the order of the heads: [B], or [B, num_class] of several classes; float32 or of the
-/// autocast type.
+/// Prediction tensors by name, in the order of the heads: [B], or [B, num_class] of several classes, or a named output;
+/// float32 or of the autocast type.
 struct Predictions {
   std::vector<std::pair<std::string, at::Tensor>> values;
   const at::Tensor& at(const std::string& name) const;  ///< throws ConfigError
 };
 
-/// Names of a head's predictions: of every loss those that it trains, each once. logits, probs, probs1 or y, with the
-/// suffix.
+/// Names of a head's predictions: the named output, or of every loss those that it trains, each once: logits, probs,
+/// probs1 or y; with the suffix.
 std::vector<std::string> PredictionNames(const Head& head);
 
-/// Appends the predictions made from a model's output [B, num_class].
+/// Appends the predictions made from a model's output [B, num_class], or a named output.
 void Predict(const Head& head, const at::Tensor& output, Predictions& predictions);
 
-/// What a loss of the head is computed from: logits or y.
+/// What a loss of the head is computed from: logits, y or the named output.
 const at::Tensor& LossInput(const Head& head, const tzrec::protos::LossConfig& loss, const Predictions& predictions);
 
 }  // namespace anneal::models

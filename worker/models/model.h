@@ -16,10 +16,19 @@
 
 namespace anneal::models {
 
-/// Feature groups of a batch by name.
+/// The items that a sampler drew for a batch of B rows: the last rows of item-side groups, behind the B rows' own.
+struct SampledItems {
+  int64_t count = 0;
+  /// [H, 2] int64 on the host, of the last H of them (hard negatives): the row that has it, and its number within that
+  /// row; undefined when there are none.
+  at::Tensor hard;
+};
+
+/// Feature groups of a batch of B rows by name.
 struct Groups {
   std::map<std::string, at::Tensor> plain;        ///< DEEP and WIDE: [B, Group::width] float32
   std::map<std::string, nn::Sequence> sequences;  ///< SEQUENCE
+  SampledItems sampled;  ///< B + sampled.count rows have the groups of EmbeddingPlan that are item_side
 
   const at::Tensor& at(const std::string& name) const { return plain.at(name); }
   const nn::Sequence& sequence(const std::string& name) const { return sequences.at(name); }
@@ -27,7 +36,7 @@ struct Groups {
 
 class Model : public nn::Module {
  public:
-  /// One [B, num_class] float32 output (logits) per head, in the order of heads().
+  /// One [B, num_class] float32 output (logits), or named output, per head, in the order of heads().
   virtual std::vector<at::Tensor> Forward(const Groups& groups) = 0;
   const std::vector<Head>& heads() const { return heads_; }
 
@@ -41,6 +50,7 @@ struct ModelInput {
   const EmbeddingPlan& plan;
   std::vector<std::string> label_fields;
   std::vector<std::string> sample_weight_fields;
+  std::string tower;  ///< of a match model the one tower to make; empty: the whole model
 
   /// The DEEP or WIDE group of that name; throws ConfigError when the config lacks it.
   const Group& RequireGroup(const std::string& name) const;

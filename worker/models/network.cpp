@@ -17,12 +17,13 @@ namespace {
 at::Tensor RowWeights(const Head& head, const data::Batch& batch, const Network& network,
                       const std::vector<std::string>& sample_weight_fields) {
   if (!head.weighted) return {};
-  if (head.sample_weight.empty() && head.space_indicator.empty()) return at::full({batch.rows}, head.weight);
-  at::Tensor weights = at::ones({batch.rows});
+  const int64_t rows = batch.rows - batch.negatives;
+  if (head.sample_weight.empty() && head.space_indicator.empty()) return at::full({rows}, head.weight);
+  at::Tensor weights = at::ones({rows});
   if (!head.sample_weight.empty()) {
     const auto found = std::find(sample_weight_fields.begin(), sample_weight_fields.end(), head.sample_weight);
     const auto& column = batch.sample_weights.at(found - sample_weight_fields.begin());
-    weights = at::from_blob(const_cast<float*>(column.data()), {batch.rows}, at::kFloat);
+    weights = at::from_blob(const_cast<float*>(column.data()), {rows}, at::kFloat);
   }
   if (!head.space_indicator.empty()) {
     const at::Tensor label = LabelTensor(batch.labels.at(network.LabelIndex(head.space_indicator)));
@@ -32,6 +33,11 @@ at::Tensor RowWeights(const Head& head, const data::Batch& batch, const Network&
   const at::Tensor mean = weights.mean();
   weights = at::where(mean == 0, at::zeros_like(weights), weights / mean);
   return weights * head.weight;
+}
+
+nn::Sequence FirstRows(const nn::Sequence& sequence, int64_t rows) {
+  const auto first = [rows](const at::Tensor& x) { return x.defined() ? x.narrow(0, 0, rows) : x; };
+  return {first(sequence.query), first(sequence.sequence), first(sequence.length), first(sequence.mask)};
 }
 
 }  // namespace
@@ -45,6 +51,18 @@ at::Tensor LabelTensor(const data::Label& label) {
       .to(at::kFloat);
 }
 
+at::Tensor TruthOf(const Head& head, const data::Label& column) {
+  const at::Tensor label = LabelTensor(column);
+  switch (head.truth) {
+    case Head::Truth::kOwnRow:
+      return at::arange(label.size(0), at::kFloat);
+    case Head::Truth::kFirst:
+      return at::zeros_like(label);
+    default:
+      return label;
+  }
+}
+
 at::Tensor FirstIds(const data::Batch& batch, int feature) {
   at::Tensor ids = at::zeros({batch.rows}, at::kLong);
   int64_t* id = ids.mutable_data_ptr<int64_t>();
@@ -55,18 +73,20 @@ at::Tensor FirstIds(const data::Batch& batch, int feature) {
   return ids;
 }
 
-Network::Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features)
-    : plan_(PlanEmbeddings(config.model_config(), features, config)),
+Network::Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
+                 const std::string& tower)
+    : plan_(PlanEmbeddings(config.model_config(), features, config, tower)),
       label_fields_(config.data_config().label_fields().begin(), config.data_config().label_fields().end()),
       sample_weight_fields_(config.data_config().sample_weight_fields().begin(),
                             config.data_config().sample_weight_fields().end()),
       encoders_(plan_),
-      model_(MakeModel({config.model_config(), plan_, label_fields_, sample_weight_fields_})) {
+      model_(MakeModel({config.model_config(), plan_, label_fields_, sample_weight_fields_, tower})) {
   for (const auto* feature : features.sparse()) sparse_index_[feature->name] = feature->index;
   for (const Head& head : model_->heads()) {
-    if (head.losses.empty()) throw ConfigError("model_config: no loss is set for head '" + head.label + "'");
+    if (head.losses.empty() && tower.empty())
+      throw ConfigError("model_config: no loss is set for head '" + head.label + "'");
     for (const auto& loss : head.losses) {
-      losses::Check(loss, head.num_class);
+      if (head.output.empty()) losses::Check(loss, head.num_class);
       const std::string session = losses::SessionName(loss);
       if (!session.empty()) SparseIndex(session, "session_name");
     }
@@ -74,13 +94,13 @@ Network::Network(const tzrec::protos::EasyRecConfig& config, const features::Fea
 }
 
 std::vector<nn::NamedTensor> Network::DenseParameters() const {
-  auto parameters = encoders_.NamedParameters("model.embedding_group");
+  auto parameters = encoders_.NamedParameters();
   for (auto& entry : model_->NamedParameters("model")) parameters.push_back(std::move(entry));
   return parameters;
 }
 
 std::vector<nn::NamedTensor> Network::Buffers() const {
-  auto buffers = encoders_.NamedBuffers("model.embedding_group");
+  auto buffers = encoders_.NamedBuffers();
   for (auto& entry : model_->NamedBuffers("model")) buffers.push_back(std::move(entry));
   return buffers;
 }
@@ -114,17 +134,26 @@ std::vector<std::string> Network::loss_names() const {
 Predictions Network::Forward(const NetworkInput& input) {
   const nn::Autocast autocast(autocast_, input.pooled.device().type());
   const std::vector<at::Tensor> assembled = AssembleGroups(plan_, input.pooled, input.dense);
+  const bool sampled = input.sampled.count > 0;
+  const int64_t rows = input.pooled.size(0) - input.sampled.count;
+  std::vector<nn::Sequence> groups_of_sequences = input.sequences;
+  for (size_t g = 0; sampled && g < input.sequences.size(); ++g) {
+    if (!plan_.sequence_groups[g].item_side) groups_of_sequences[g] = FirstRows(input.sequences[g], rows);
+  }
   Groups groups;
+  groups.sampled = input.sampled;
   for (size_t g = 0; g < assembled.size(); ++g) {
     const Group& group = plan_.groups[g];
-    const at::Tensor encoded = encoders_.Encode(g, assembled[g], input.sequences);
-    if (input.repeated) {
+    const bool cut = sampled && !group.item_side;
+    const at::Tensor encoded =
+        encoders_.Encode(g, cut ? assembled[g].narrow(0, 0, rows) : assembled[g], groups_of_sequences);
+    if (input.repeated && !cut) {
       nn::SetRepeatedRows(encoded, [this, &group, ids = input.repeated] { return RepeatedRowsOf(plan_, group, *ids); });
     }
     groups.plain.emplace(group.name, encoded);
   }
   for (size_t g = 0; g < input.sequences.size(); ++g) {
-    groups.sequences.emplace(plan_.sequence_groups[g].name, input.sequences[g]);
+    groups.sequences.emplace(plan_.sequence_groups[g].name, groups_of_sequences[g]);
   }
   const std::vector<at::Tensor> outputs = model_->Forward(groups);
   Predictions predictions;
@@ -145,10 +174,10 @@ Targets Targets::Map(const std::function<at::Tensor(const at::Tensor&)>& change)
 Targets Network::MakeTargets(const data::Batch& batch) const {
   Targets targets;
   for (const Head& head : model_->heads()) {
-    const at::Tensor label = LabelTensor(batch.labels.at(LabelIndex(head.label)));
+    const at::Tensor label = TruthOf(head, batch.labels.at(LabelIndex(head.label)));
     targets.heads.push_back({label, RowWeights(head, batch, *this, sample_weight_fields_), {}});
     for (const auto& config : head.losses) {
-      losses::CheckLabels(config, label, head.num_class, head.label);
+      if (head.truth == Head::Truth::kLabel) losses::CheckLabels(config, label, head.num_class, head.label);
       const std::string session = losses::SessionName(config);
       targets.heads.back().sessions.push_back(
           session.empty() ? at::Tensor()

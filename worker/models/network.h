@@ -33,11 +33,12 @@ struct Targets {
   Targets Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;
 };
 
-/// What a batch is to the network, of B rows and on one device.
+/// What a batch is to the network, of B rows (those of sampled items with them) and on one device.
 struct NetworkInput {
   at::Tensor pooled;                    ///< [B, plan().pooled_width] float32
   at::Tensor dense;                     ///< [B, plan().dense_width] float32
   std::vector<nn::Sequence> sequences;  ///< of the plan's sequence groups
+  SampledItems sampled;                 ///< of the B rows the last ones
   /// What is known of the batch's ids, or null. With it the pooled gradient of ids that several rows have may be in the
   /// first of them, all of it.
   std::shared_ptr<const RepeatedIds> repeated;
@@ -45,8 +46,10 @@ struct NetworkInput {
 
 class Network {
  public:
-  /// Everything from the config; throws ConfigError.
-  Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features);
+  /// Everything from the config; throws ConfigError. `tower`: of a match model this tower alone (MatchTower::name),
+  /// whose vectors are the predictions; it has no losses.
+  Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
+          const std::string& tower = "");
 
   const EmbeddingPlan& plan() const { return plan_; }
   const std::vector<Head>& heads() const { return model_->heads(); }
@@ -92,6 +95,9 @@ class Network {
 
 /// A label column as float32 [B]; shares memory with the batch where it can.
 at::Tensor LabelTensor(const data::Label& label);
+
+/// What the rows of a head are trained and judged by (Head::Truth), float32 [B]; `column` is that of the label.
+at::Tensor TruthOf(const Head& head, const data::Label& column);
 
 /// First id of every row of a sparse feature, 0 where the row has none: [B] int64.
 at::Tensor FirstIds(const data::Batch& batch, int feature);

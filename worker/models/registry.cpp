@@ -7,7 +7,9 @@
 #include "worker/models/dcn.h"
 #include "worker/models/deepfm.h"
 #include "worker/models/dlrm.h"
+#include "worker/models/dssm.h"
 #include "worker/models/mask_net.h"
+#include "worker/models/mind.h"
 #include "worker/models/mmoe.h"
 #include "worker/models/model.h"
 #include "worker/models/multi_tower.h"
@@ -32,7 +34,10 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
       {"dcn_v2", &Make<DcnV2>},
       {"deepfm", &Make<DeepFm>},
       {"dlrm", &Make<Dlrm>},
+      {"dssm", &Make<Dssm>},
+      {"dssm_v2", &Make<DssmV2>},
       {"mask_net", &Make<MaskNetModel>},
+      {"mind", &Make<Mind>},
       {"mmoe", &Make<MmoeModel>},
       {"multi_tower", &Make<MultiTower>},
       {"multi_tower_din", &Make<MultiTower>},

@@ -18,6 +18,7 @@
 #include "worker/eval/trained_model.h"
 #include "worker/export/assets.h"
 #include "worker/export/exported_model.h"
+#include "worker/models/match_towers.h"
 #include "worker/train/progress/console_progress.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/progress.h"
@@ -72,7 +73,7 @@ std::vector<data::OutputColumn> Columns(models::Predictions& predictions, const 
       column.floats = value.const_data_ptr<float>();
     }
     column.rows = value.size(0);
-    column.cols = value.dim() > 1 ? value.size(1) : 0;
+    column.cols = value.dim() > 1 ? value.flatten(1).size(1) : 0;
     columns.push_back(column);
   }
   return columns;
@@ -119,6 +120,11 @@ int RunPredict(const PredictOptions& options) {
     config::Overrides overrides;
     overrides.edit_config_json = options.edit_config_json;
     runner.config = config::LoadForRun(options.pipeline_config_path, overrides);
+    if (!models::MatchTowersOf(runner.config.model_config()).empty()) {
+      throw ConfigError(
+          "predict with a checkpoint is not for match models: export the towers and pass one of them, "
+          "--scripted_model_path <export_dir>/user or /item");
+    }
   } else {
     OpenExported(options, runner);
   }

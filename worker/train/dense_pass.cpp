@@ -44,7 +44,8 @@ DensePass::DensePass(models::Network& network, const std::vector<nn::NamedTensor
 
 DensePass::Result DensePass::Run(const Input& input, const std::function<void()>& before_backward) {
   const int64_t rows = input.found.pooled.size(0);
-  if (!records_ || (graph_ && rows != place_.found.pooled.size(0))) return Compute(input, before_backward);
+  if (!records_ || input.sampled.count > 0 || (graph_ && rows != place_.found.pooled.size(0)))
+    return Compute(input, before_backward);
   if (!graph_) {
     repeats_ = rows == rows_ ? repeats_ + 1 : 0;
     rows_ = rows;
@@ -65,7 +66,7 @@ DensePass::Result DensePass::Compute(const Input& input, const std::function<voi
   Result result;
   at::Tensor pooled = input.found.pooled, elements = input.found.elements;
   pooled.set_requires_grad(true);
-  models::NetworkInput features{pooled, input.dense, {}, input.repeated};
+  models::NetworkInput features{pooled, input.dense, {}, input.sampled, input.repeated};
   if (elements.defined()) {
     elements.set_requires_grad(true);
     features.sequences = models::AssembleSequences(network_.plan(), input.layout, elements, input.dense);
@@ -89,7 +90,7 @@ DensePass::Result DensePass::Compute(const Input& input, const std::function<voi
 // Recording runs nothing: gradients, running statistics and random numbers are as before.
 void DensePass::Record(const Input& input) {
   const auto like = [](const at::Tensor& tensor) { return at::empty_like(tensor.detach()); };
-  place_ = {{like(input.found.pooled), {}}, like(input.dense), {}, input.targets.Map(like), {}, {}};
+  place_ = {{like(input.found.pooled), {}}, like(input.dense), {}, input.targets.Map(like), {}, {}, {}};
   if (input.scale.defined()) place_.scale = like(input.scale);
   std::vector<at::Tensor> kept;
   for (const auto& parameter : parameters_) kept.push_back(std::move(parameter.tensor.mutable_grad()));

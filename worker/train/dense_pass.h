@@ -2,7 +2,7 @@
 //
 // On a CUDA device, with ANNEAL_CUDA_GRAPHS=1, it is recorded once as a CUDA graph and from then on started as a whole:
 // a hundred small kernels for the price of one launch. Batches of another size, like the last of an epoch, run as ever;
-// so do models with sequences, whose batches have a longest one each.
+// so do models with sequences, whose batches have a longest one each, and batches with sampled items.
 #pragma once
 
 #include <functional>
@@ -19,14 +19,15 @@ namespace anneal::train {
 
 class DensePass {
  public:
-  /// Everything on the network's device.
+  /// Everything on the network's device, but what says otherwise.
   struct Input {
     embedding::LookedUp found;      ///< what the batch's ids stand for
     at::Tensor dense;               ///< [B, EmbeddingPlan::dense_width] float32
     models::SequenceLayout layout;  ///< of the batch's sequences; alive until the next Run
     models::Targets targets;        ///< of B rows
     at::Tensor scale;               ///< scalar float32 that the loss is multiplied by, or undefined
-    std::shared_ptr<const models::RepeatedIds> repeated;  ///< models::NetworkInput's
+    std::shared_ptr<const models::RepeatedIds> repeated;  ///< models::NetworkInput's, as the next
+    models::SampledItems sampled;
   };
   /// Valid until the next Run, as the parameters' .grad().
   struct Result {

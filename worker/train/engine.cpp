@@ -72,7 +72,8 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
                            models::LayoutOf(network_.plan(), batch).Map(send),
                            network_.MakeTargets(batch).Map(send),
                            {},
-                           {}};
+                           {},
+                           eval::SampledOf(batch)};
     if (numbers_ids_) input.repeated = embedding::NumberIds(network_.plan(), batch);
     copy_.Await();
     if (scaler_) input.scale = at::full({}, scaler_->scale(), found.pooled.options());

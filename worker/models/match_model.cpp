@@ -1,0 +1,69 @@
+#include "worker/models/match_model.h"
+
+#include <ATen/ATen.h>
+
+#include "worker/config/error.h"
+
+namespace anneal::models {
+
+VectorTower::VectorTower(const ModelInput& input, const tzrec::protos::Tower& config, int64_t output_dim,
+                         tzrec::protos::Similarity similarity)
+    : group_(config.input()),
+      cosine_(similarity == tzrec::protos::COSINE),
+      mlp_(input.RequireGroup(config.input()).width, config.mlp()) {
+  RegisterModule("mlp", mlp_);
+  if (output_dim > 0) {
+    output_ = std::make_unique<nn::Linear>(mlp_.output_dim(), output_dim);
+    RegisterModule("output", *output_);
+  }
+}
+
+at::Tensor VectorTower::Forward(const Groups& groups) {
+  at::Tensor vector = mlp_.Forward(groups.at(group_));
+  if (output_) vector = output_->Forward(vector);
+  return cosine_ ? Normalized(vector) : vector;
+}
+
+MatchModel::MatchModel(const ModelInput& input, double temperature, bool in_batch_negative)
+    : temperature_(temperature), in_batch_(in_batch_negative) {
+  Head head;
+  if (input.tower.empty()) {
+    head = input.SingleHead();
+    head.output = "similarity";
+    head.truth = in_batch_ ? Head::Truth::kOwnRow : Head::Truth::kFirst;
+    // parity/models.md 7.5: ignored.
+    for (auto& loss : head.losses) loss.mutable_softmax_cross_entropy()->clear_label_smoothing();
+  } else {
+    head.output = input.tower + "_emb";
+  }
+  heads_ = {head};
+}
+
+std::unique_ptr<VectorTower> MatchModel::MakeTower(const ModelInput& input, const std::string& name,
+                                                   const tzrec::protos::Tower& config, int64_t output_dim,
+                                                   tzrec::protos::Similarity similarity) {
+  if (!input.tower.empty() && input.tower != name) return nullptr;
+  auto tower = std::make_unique<VectorTower>(input, config, output_dim, similarity);
+  RegisterModule(name, *tower);
+  return tower;
+}
+
+at::Tensor MatchModel::Similarity(const at::Tensor& users, const at::Tensor& items, const SampledItems& sampled) const {
+  if (in_batch_) return at::matmul(users, items.t()) / temperature_;
+  const int64_t rows = users.size(0), hard = sampled.hard.defined() ? sampled.hard.size(0) : 0;
+  const auto item = [&](int64_t first, int64_t count) { return items.narrow(0, first, count); };
+  std::vector<at::Tensor> columns{(users * item(0, rows)).sum(1, /*keepdim=*/true),
+                                  at::matmul(users, item(rows, sampled.count - hard).t())};
+  if (hard > 0) {
+    const at::Tensor row = sampled.hard.select(1, 0).to(users.device());
+    const at::Tensor number = sampled.hard.select(1, 1).to(users.device());
+    const at::Tensor values = (users.index_select(0, row) * item(rows + sampled.count - hard, hard)).sum(1);
+    const int64_t most = sampled.hard.select(1, 1).max().item<int64_t>() + 1;
+    columns.push_back(at::full({rows, most}, -1e32, values.options()).index_put({row, number}, values));
+  }
+  return at::cat(columns, 1) / temperature_;
+}
+
+at::Tensor Normalized(const at::Tensor& x) { return x / x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12); }
+
+}  // namespace anneal::models
