@@ -175,4 +175,5 @@ def main(path):
     print(f"ok: torch {torch.__version__}: {len(cases)} models and gradients; largest difference {worst:.1e}")
 
 
-main(pathlib.Path(sys.argv[1]))
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

@@ -1,0 +1,190 @@
+"""Match models as a user runs them: towers exported, vectors predicted and compared, ranks, resuming, what is refused."""
+import json
+import unittest
+
+import numpy
+import pyarrow.parquet
+import torch
+
+from export_test import tensors
+from harness import ANNEAL, GOLDEN, TWO_RANKS, Case, edits, scalars, weights
+
+ZOO = GOLDEN / "zoo"
+DATA, EVAL = ZOO / "data/seq_train.parquet", ZOO / "data/seq_eval.parquet"
+
+
+def cross_entropy(users, items, temperature):
+    """Mean over batches of 256 rows, each row's own item among the batch's."""
+    losses = []
+    for first in range(0, len(users), 256):
+        similarity = torch.tensor(users[first:first + 256] @ items[first:first + 256].T / temperature)
+        losses.append(torch.nn.functional.cross_entropy(similarity, torch.arange(len(similarity))).item())
+    return sum(losses) / len(losses)
+
+
+@unittest.skipUnless(ZOO.exists(), "the golden files are not on this machine")
+class Match(Case):
+    def config(self, case, model, *more, path=None, **config):
+        return ["--pipeline_config_path", path or ZOO / case / "pipeline.config", "--edit_config_json",
+                edits(**{"train_input_path": str(DATA), "eval_input_path": str(EVAL), "model_dir": str(self.dir / model),
+                         "train_config.use_tensorboard": True, **config}), *more]
+
+    def train(self, case, model, *more, **config):
+        return self.run_program(ANNEAL, "train", *self.config(case, model, *more, **config))
+
+    def predict(self, export, tower, data=EVAL):
+        out = self.dir / f"predicted-{export.name}-{tower}"
+        self.run_program(ANNEAL, "predict", "--scripted_model_path", export / tower, "--predict_input_path", data,
+                         "--predict_output_path", out, "--batch_size", "100")
+        table = pyarrow.parquet.read_table(out / "part-0.parquet")
+        self.assertEqual(table.column_names, [f"{tower}_tower_emb"])
+        return numpy.array(table[0].to_pylist())
+
+    def test_towers_give_the_references_vectors(self):
+        whole = self.dir / "whole.safetensors"
+        for case in ("QUANT_EMB=0", "default", "QUANT_EMB=FP16", "QUANT_EMB=INT4"):
+            golden, export = ZOO / "dssm/export" / case, self.dir / case
+            if not whole.exists():  # of both towers, before their tables were quantised
+                state = {**tensors(golden / "user/scripted_state.safetensors"), **tensors(golden / "item/scripted_state.safetensors")}
+                self.write_safetensors(whole, state)
+            environment = dict([case.split("=")]) if "=" in case else {}
+            self.run_program(ANNEAL, "export", *self.config("dssm", "none"), "--checkpoint_path", whole, "--export_dir", export,
+                             env=environment)
+            report = json.loads((export / "export_report.json").read_text())
+            self.assertTrue(report["passed"])
+            self.assertEqual(set(report["files"]), {str(p.relative_to(export)) for p in export.rglob("*") if p.is_file()} - {"export_report.json"})
+            for tower in ("user", "item"):
+                model = torch.jit.load(str(export / tower / "scripted_model.pt"))
+                want = tensors(golden / tower / "outputs32.safetensors")
+                outputs = model(tensors(golden / tower / "inputs32.safetensors"))
+                self.assertEqual(list(outputs), list(want))
+                for name, vectors in want.items():
+                    self.assertLessEqual((outputs[name] - vectors).abs().max().item(), 1e-6, (case, name))
+                # Only what the tower reads is asked for.
+                with self.assertRaises(Exception):
+                    model({})
+                if case == "QUANT_EMB=0":
+                    self.assertEqual(sorted(model.state_dict()), sorted(tensors(golden / tower / "scripted_state.safetensors")))
+                for file in ("fg.json", "model_acc.json"):
+                    self.assertEqual(json.loads((export / tower / file).read_text()), json.loads((golden / tower / file).read_text()), file)
+                features = [line for line in (export / tower / "pipeline.config").read_text().splitlines() if "feature_name:" in line]
+                self.assertEqual(len(features), 3)
+
+    def write_safetensors(self, path, state):
+        header, data = {}, b""
+        for name, value in state.items():
+            raw = value.numpy().tobytes()
+            header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+            data += raw
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+    def test_predicted_vectors_give_the_evaluations_loss(self):
+        self.train("dssm", "m")
+        export = self.dir / "x"
+        self.run_program(ANNEAL, "export", *self.config("dssm", "m"), "--export_dir", export, "--quantization", "FP32",
+                         "--item_input_path", ZOO / "data/items.parquet")
+        report = json.loads((export / "export_report.json").read_text())
+        self.assertEqual([report["parts"][tower]["rows"] for tower in ("user", "item")], [1024, 200])
+        users, items = self.predict(export, "user"), self.predict(export, "item")
+        self.assertEqual((users.shape, items.shape), ((1024, 8), (1024, 8)))
+        result = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text())
+        self.assertAlmostEqual(cross_entropy(users, items, 0.1), result["softmax_cross_entropy"], delta=2e-5)
+        # A file of items alone, and the same item has the same vector wherever it stands.
+        catalogue = self.predict(export, "item", ZOO / "data/items.parquet")
+        self.assertEqual(catalogue.shape, (200, 8))
+
+    def test_interests_are_the_same_in_evaluation_export_and_prediction(self):
+        """With routing that starts from random numbers, as MIND's default is."""
+        routing = {"model_config.mind.user_tower.capsule_config.routing_init_method": "normal"}
+        self.train("mind", "m", **routing)
+        export = self.dir / "x"
+        self.run_program(ANNEAL, "export", *self.config("mind", "m", **routing), "--export_dir", export, "--quantization", "FP32")
+        users, items = self.predict(export, "user"), self.predict(export, "item")
+        self.assertEqual(users.shape, (1024, 3 * 8))
+        users = torch.tensor(users.reshape(1024, 3, 8))
+        scores = 5.0 * torch.einsum("bkd,bd->bk", users, torch.tensor(items))
+        scores = scores.masked_fill(users.abs().sum(2) == 0, float("-inf"))  # interests that the row does not have
+        weighted = torch.einsum("bk,bkd->bd", torch.softmax(scores, 1), users)
+        result = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text())
+        self.assertAlmostEqual(cross_entropy(weighted.numpy(), items, 0.2), result["softmax_cross_entropy"], delta=2e-5)
+        # Rows with one interest and rows with three.
+        active = (users.abs().sum(2) > 0).sum(1)
+        self.assertEqual({int(n) for n in active}, {1, 2, 3})
+        self.assertGreater((users[active == 3][:, 0] - users[active == 3][:, 1]).abs().max().item(), 1e-3)
+
+    def test_weighted_rows(self):
+        """mean(loss w) / mean(w), from the reference's similarities of the first batch; label smoothing is ignored."""
+        self.train("dssm", "m", "--fine_tune_checkpoint", ZOO / "dssm/weights_init.safetensors", train_config__num_steps=1,
+                   data_config__sample_weight_fields=["w"],
+                   **{"model_config.losses[0].softmax_cross_entropy.label_smoothing": 0.1})
+        similarity = tensors(ZOO / "dssm/step1_predictions.safetensors")["train/similarity"]
+        w = torch.tensor(pyarrow.parquet.read_table(DATA)["w"].to_pylist()[:256])
+        rows = torch.nn.functional.cross_entropy(similarity, torch.arange(256), reduction="none")
+        want = ((rows * w).mean() / w.mean()).item()
+        self.assertGreater(abs(want - rows.mean().item()), 1e-4)
+        self.assertAlmostEqual(scalars(self.dir / "m")["loss/softmax_cross_entropy", 0], want, delta=1e-5)
+
+    def test_towers_of_dssm_v2_share_their_tables(self):
+        text = (ZOO / "dssm/pipeline.config").read_text().replace("  dssm {", "  dssm_v2 {")
+        # A feature of users and one of items on one table.
+        text = text.replace('feature_name: "city"\n', 'feature_name: "city"\n    embedding_name: "place"\n', 1)
+        text = text.replace('feature_name: "cate"\n', 'feature_name: "cate"\n    embedding_name: "place"\n', 1)
+        text = text.replace("num_buckets: 20\n", "num_buckets: 40\n")
+        config = self.dir / "v2.config"
+        config.write_text(text)
+        self.train("", "m", path=config)
+        names = weights(self.dir / "m/model.ckpt-19")
+        tables = sorted(name.split("embedding_bags.")[1] for name in names if "embedding_bags" in name)
+        self.assertEqual(tables, ["item_id_emb.weight", "place.weight", "user_id_emb.weight"])
+        self.assertTrue(all(name.startswith(("model.embedding_group.", "model.user_tower.", "model.item_tower.")) for name in names))
+        self.run_program(ANNEAL, "export", *self.config("", "m", path=config), "--export_dir", self.dir / "x")
+        model = torch.jit.load(str(self.dir / "x/user/scripted_model.pt"))
+        self.assertFalse([name for name in model.state_dict() if "item" in name])
+
+    def test_two_ranks(self):
+        """Negatives are those of a rank's own batch: the first loss is the mean of two runs on a rank's rows each."""
+        table = pyarrow.parquet.read_table(DATA)
+        first = []
+        for part in range(2):
+            rows = self.dir / f"rows-{part}.parquet"
+            pyarrow.parquet.write_table(table.slice(part * 2560, 2560), rows)
+            self.train("dssm", f"one-{part}", "--fine_tune_checkpoint", ZOO / "dssm/weights_init.safetensors", train_input_path=str(rows),
+                       train_config__num_steps=1, data_config__batch_size=128)
+            first.append(scalars(self.dir / f"one-{part}")["loss/softmax_cross_entropy", 0])
+        seen = {}
+        for case, sharding in (("dssm", "table_wise"), ("dssm", "row_wise"), ("mind", "row_wise"), ("mind", "column_wise")):
+            model = f"{case}-{sharding}"
+            self.launch(*TWO_RANKS, "train", *self.config(
+                case, model, "--fine_tune_checkpoint", ZOO / case / "weights_init.safetensors", data_config__batch_size=128,
+                train_config__global_embedding_constraints__sharding_types=[sharding]))
+            seen[model] = scalars(self.dir / model)
+        for case, one, other in (("dssm", "table_wise", "row_wise"), ("mind", "row_wise", "column_wise")):
+            for step in range(20):
+                key = "loss/softmax_cross_entropy", step
+                self.assertAlmostEqual(seen[f"{case}-{one}"][key], seen[f"{case}-{other}"][key], delta=2e-5)
+        self.assertAlmostEqual(seen["dssm-row_wise"]["loss/softmax_cross_entropy", 0], sum(first) / 2, delta=1e-5)
+
+    def test_stopped_and_continued_is_the_same(self):
+        for case, more in (("dssm", {}), ("mind", {"model_config.mind.user_tower.capsule_config.routing_init_method": "normal"})):
+            self.train(case, f"{case}-whole", **more)
+            self.train(case, f"{case}-parts", train_config__num_steps=9, **more)
+            self.train(case, f"{case}-parts", "--continue_train", **more)
+            whole, parts = (weights(self.dir / f"{case}-{run}/model.ckpt-19") for run in ("whole", "parts"))
+            self.assertEqual(whole.keys(), parts.keys())
+            for name, raw in whole.items():
+                self.assertEqual(raw, parts[name], name)
+
+    def test_what_is_refused(self):
+        self.train("dssm", "m", train_config__num_steps=1)
+        text = self.run_program(ANNEAL, "predict", *self.config("dssm", "m"), "--predict_input_path", EVAL, "--predict_output_path",
+                                self.dir / "p", expect=64)
+        self.assertIn("export the towers and pass one of them", text)
+        text = self.run_program(ANNEAL, "export", *self.config("dssm", "m"), "--export_dir", self.dir / "x", "--format", "RTP", expect=64)
+        self.assertIn("not supported yet for match models", text)
+        text = self.run_program(ANNEAL, "train", *self.config("dssm", "n", **{"model_config.dssm.in_batch_negative": False}), expect=64)
+        self.assertIn("model_config.dssm.in_batch_negative: is false, and data_config has no negative sampler", text)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

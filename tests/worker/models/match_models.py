@@ -1,0 +1,112 @@
+"""torch on the rows of match_models_test.cpp: each row for itself, no masks. Usage: match_models.py MODELS_FILE"""
+import json
+import math
+import pathlib
+import sys
+
+import torch
+from torch.nn import functional
+
+from rank_models import Weights, mlp, tensor
+
+
+def linear(w, x):
+    return functional.linear(x, w["weight"], w["bias"])
+
+
+def vectors(w, x, config):
+    x = mlp(w / "mlp", x)
+    if config["output_dim"] > 0:
+        x = linear(w / "output", x)
+    return functional.normalize(x, dim=-1) if config["similarity"] == "COSINE" else x
+
+
+def squash(capsule, power):
+    square = capsule.square().sum(-1, keepdim=True)
+    return (square / (1 + square)) ** power * capsule / square.sqrt().clamp(min=1e-7)
+
+
+def routed(positions, first, capsules):
+    """positions [L, high], first logits [K, L] -> [K, high]"""
+    logits = first
+    directions = functional.normalize(positions.detach(), dim=-1)
+    for i in range(capsules["num_iters"] - 1):
+        weights = torch.softmax(logits * capsules["routing_logits_scale"], 0)
+        logits = logits + (weights @ positions.detach()) @ directions.T
+    return squash(torch.softmax(logits * capsules["routing_logits_scale"], 0) @ positions, capsules["squash_pow"])
+
+
+def interests(w, user, history, config):
+    """One row: user [D], history [L, D] -> the interests that it has [K, D]."""
+    tower = config["user_tower"]
+    capsules, length = tower["capsule_config"], len(history)
+    user = linear(w / "user_mlp_out", mlp(w / "user_mlp", user[None]))[0]
+    if "hist_seq_mlp" in tower:
+        history = linear(w / "_hist_seq_mlp_out", mlp(w / "_hist_seq_mlp", history))
+    wanted = min(max(math.log2(length), 1.0) if length else 1.0, capsules["max_k"])
+    count = capsules["max_k"] if capsules["const_caps_num"] else math.ceil(wanted)
+    first = torch.zeros(count, length, dtype=torch.float64)
+    if capsules["routing_init_method"] == "normal":
+        drawn = torch.randn(capsules["max_seq_len"], capsules["max_k"], generator=torch.Generator()).double()
+        first = drawn[:length, :count].T * capsules["routing_logits_stddev"]
+    capsule = routed(history @ w["_capsule_layer.bilinear_matrix"], first, capsules)
+    x = mlp(w / "_concat_mlp", torch.cat([user.expand(count, -1), capsule], 1))
+    if config["output_dim"] > 0:
+        x = x @ w["output.weight"].T
+    return functional.normalize(x, dim=-1) if config["similarity"] == "COSINE" else x
+
+
+def similarities(case, users, items, config):
+    rows, shared = len(users), case["shared"]
+    result = torch.zeros(case["output"]["shape"], dtype=torch.float64)
+    most = max((number for _, number in case["hard"]), default=-1) + 1
+    for row, user in enumerate(users):
+        if config["in_batch_negative"]:
+            values = [user @ item for item in items]
+        else:
+            values = [user @ items[row], *(user @ item for item in items[rows:rows + shared])]
+            own = {number: rows + shared + i for i, (of, number) in enumerate(case["hard"]) if of == row}
+            values += [user @ items[own[number]] if number in own else torch.zeros(()) for number in range(most)]
+            missing = [0.0] * (1 + shared) + [0.0 if number in own else 1.0 for number in range(most)]
+            assert missing == tensor(case["missing"])[row].tolist()
+        assert len(values) == result.shape[1], (len(values), result.shape)
+        result = result.index_put((torch.tensor([row]),), torch.stack(values)[None] / config["temperature"])
+    return result
+
+
+def computed(case, inputs, w):
+    model = case["name"].split("_")[0]
+    config = next(value for name, value in case["config"].items() if name.startswith(model))
+    items = vectors(w / "item_tower", inputs["item"], config)
+    if model == "dssm":
+        return similarities(case, vectors(w / "user_tower", inputs["user"], config), items, config)
+    users = []
+    for row, length in enumerate(case["lengths"]):
+        found = interests(w / "user_tower", inputs["user"][row], inputs["history"][row, :length], config)
+        users.append(torch.softmax(config["simi_pow"] * (found @ items[row]), 0) @ found)
+    return similarities(case, users, items, config)
+
+
+def main(path):
+    cases = json.loads(path.read_text())
+    assert len(cases) >= 9
+    worst = 0.0
+    for case in cases:
+        inputs, parameters = ({name: tensor(entry).requires_grad_() for name, entry in case[kind].items()} for kind in ("inputs", "parameters"))
+        output = computed(case, inputs, Weights(parameters))
+        (output * tensor(case["seed"])).sum().backward()
+        compared = [("output", output, tensor(case["output"]))]
+        for kind, tensors in (("inputs", inputs), ("parameters", parameters)):
+            for name, x in tensors.items():
+                gradient = torch.zeros_like(x) if x.grad is None else x.grad
+                compared.append((name, gradient, tensor(case[kind][name], "gradient")))
+        for what, want, got in compared:
+            apart = ((want - got).abs().max() / want.abs().max().clamp(min=1.0)).item()
+            assert apart <= 2e-5, (case["name"], what, apart)
+            worst = max(worst, apart)
+        unused = [name for name, x in parameters.items() if x.grad is None]
+        assert not unused, (case["name"], "not used by the second implementation", unused)
+    print(f"ok: torch {torch.__version__}: {len(cases)} models and gradients; largest difference {worst:.1e}")
+
+
+main(pathlib.Path(sys.argv[1]))
