@@ -108,6 +108,67 @@ TEST(ModelRules, Dbmtl) {
                   "dbmtl.task_towers[2].tower_name: 'a.b' has a dot, and parameters are named after it"));
 }
 
+const std::string kMatched = " losses { softmax_cross_entropy { } } metrics { recall_at_k { top_k: 5 } } ";
+const std::string kTwoGroups =
+    "feature_groups { group_name: 'user' group_type: DEEP } feature_groups { group_name: 'item' group_type: DEEP } "
+    "feature_groups { group_name: 'wide' group_type: WIDE } feature_groups { group_name: 'seq' group_type: SEQUENCE } ";
+
+TEST(ModelRules, Dssm) {
+  const std::string towers =
+      "user_tower { input: 'user' mlp { hidden_units: 4 } } item_tower { input: 'item' mlp { hidden_units: [5, 4] } } ";
+  for (const std::string model : {"dssm", "dssm_v2"}) {
+    EXPECT_THAT(Faults(model + " { " + towers + "in_batch_negative: true }" + kMatched, kTwoGroups), IsEmpty());
+  }
+  EXPECT_THAT(
+      Faults("dssm { user_tower { input: 'seq' mlp { hidden_units: 4 } } item_tower { input: 'wide' } "
+             "similarity: EUCLID temperature: 0 output_dim: -1 } losses { binary_cross_entropy { } } "
+             "metrics { auc { } } train_metrics { recall_at_k { top_k: 0 } decay_step: 0 }",
+             kTwoGroups),
+      ElementsAre("dssm.user_tower.input: feature group 'seq' is SEQUENCE, not DEEP or WIDE",
+                  "dssm.item_tower.input: feature group 'wide' is WIDE, not DEEP",
+                  "dssm.item_tower.mlp: hidden_units is empty", "dssm.output_dim: must not be negative",
+                  "dssm.similarity: EUCLID is not COSINE or INNER_PRODUCT", "dssm.temperature: must be more than 0",
+                  "dssm.in_batch_negative: is false, and data_config has no negative sampler: there are no "
+                  "negatives",
+                  "losses: a match model has one loss, softmax_cross_entropy",
+                  "metrics[0]: a match model has no metric but recall_at_k",
+                  "train_metrics[0].recall_at_k.top_k: must be at least 1",
+                  "train_metrics[0].decay_step: must be at least 1"));
+  EXPECT_THAT(Faults("dssm { user_tower { input: 'user' mlp { hidden_units: 3 } } item_tower { input: 'user' mlp { "
+                     "hidden_units: 4 } } output_dim: 0 in_batch_negative: true } losses { softmax_cross_entropy { } } "
+                     "losses { softmax_cross_entropy { } }",
+                     kTwoGroups),
+              ElementsAre("dssm.item_tower.input: group 'user' is the user tower's",
+                          "dssm.output_dim: is 0, and the towers' vectors have 3 and 4 numbers: they are compared",
+                          "losses: a match model has one loss, softmax_cross_entropy"));
+}
+
+TEST(ModelRules, Mind) {
+  const std::string item = " item_tower { input: 'item' mlp { hidden_units: 4 } } in_batch_negative: true }";
+  EXPECT_THAT(Faults("mind { user_tower { input: 'user' history_input: 'seq' user_mlp { hidden_units: [6, 5] } "
+                     "concat_mlp { hidden_units: 4 } capsule_config { max_seq_len: 9 high_dim: 4 } }" +
+                         item + kMatched,
+                     kTwoGroups),
+              IsEmpty());
+  EXPECT_THAT(
+      Faults("mind { user_tower { input: 'user' history_input: 'item' user_mlp { hidden_units: 6 } hist_seq_mlp { } "
+             "concat_mlp { hidden_units: 3 } capsule_config { max_k: 0 max_seq_len: 0 high_dim: 0 num_iters: 0 "
+             "squash_pow: 0 routing_init_method: 'ones' routing_logits_stddev: -1 } }" +
+                 item + kMatched,
+             kTwoGroups),
+      ElementsAre("mind.user_tower.history_input: feature group 'item' is DEEP, not SEQUENCE",
+                  "mind.user_tower.user_mlp.hidden_units: needs at least 2 layers",
+                  "mind.user_tower.hist_seq_mlp: hidden_units is empty",
+                  "mind.user_tower.capsule_config.max_k: must be at least 1",
+                  "mind.user_tower.capsule_config.max_seq_len: must be at least 1",
+                  "mind.user_tower.capsule_config.high_dim: must be at least 1",
+                  "mind.user_tower.capsule_config.num_iters: must be at least 1",
+                  "mind.user_tower.capsule_config.routing_init_method: 'ones' is not normal or zeros",
+                  "mind.user_tower.capsule_config.routing_logits_stddev: must not be negative",
+                  "mind.user_tower.capsule_config.squash_pow: must be more than 0",
+                  "mind.output_dim: is 0, and the towers' vectors have 3 and 4 numbers: they are compared"));
+}
+
 // They read the group that is declared first, whatever its name.
 TEST(ModelRules, TheFirstGroupIsNoSequence) {
   for (const std::string model : {"mmoe { expert_mlp { hidden_units: 4 } ", "dbmtl { "}) {

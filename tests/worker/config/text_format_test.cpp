@@ -155,7 +155,7 @@ TEST(Validate, NamesFieldAndLine) {
        Case{R"({"export_config": "{ exporter_type: 'foo' }"})", "exporter_type: 'foo' is not latest or best"},
        Case{R"({"data_config.dataset_type": "CsvDataset"})", "CSV needs with_header or the column names"},
        Case{R"({"data_config.dataset_type": "CsvDataset", "data_config.delimiter": "||"})", "is not one character"},
-       Case{R"({"model_config.mind": ""})", "mind: not supported yet"}}) {
+       Case{R"({"model_config.dc2vr": ""})", "dc2vr: not supported yet"}}) {
     LoadedConfig edited = loaded;
     EditConfig(edited.config, c.edit);
     std::string all;

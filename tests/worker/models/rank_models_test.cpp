@@ -89,7 +89,9 @@ Built Build(const Case& c) {
       google::protobuf::TextFormat::ParseFromString(c.model + " losses { binary_cross_entropy {} }", &built.config))
       << c.name;
   for (const auto& [name, widths] : c.groups) {
-    Group group{name, name == "wide" ? tzrec::protos::WIDE : tzrec::protos::DEEP};
+    Group group;
+    group.name = name;
+    if (name == "wide") group.type = tzrec::protos::WIDE;
     for (size_t f = 0; f < widths.size(); ++f) {
       group.features.push_back(name + std::to_string(f));
       group.feature_dims.push_back(widths[f]);
