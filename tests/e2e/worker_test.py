@@ -304,7 +304,7 @@ class Zoo(Case):
 
     def test_sequences(self):
         # On a CPU the reference trains sequence tables with the dense optimizer.
-        for case in ("multi_tower_din", "dbmtl_seq", "dbmtl_seq_selfattn"):
+        for case in ("multi_tower_din", "dbmtl_seq", "dbmtl_seq_selfattn", "tdm"):
             with self.subTest(case):
                 plan = self.plan_of(case)
                 ec = plan["model.embedding_group.seq_emb_impls.__BASE__.ec_dict.8"]
@@ -312,6 +312,22 @@ class Zoo(Case):
                 # The bias of a DIN's scores has no gradient, softmax does not see it: Adam moves it by rounding errors.
                 self.check(case, weight_tolerance=1e-5 if case == "dbmtl_seq_selfattn" else 1e-4, model_dir=case,
                            plan=("--sharding_plan", self.dir / "plan.json"))
+
+    def test_predictions_before_the_first_step(self):
+        for case, data in (("tdm", "seq"),):
+            golden, rows = GOLDEN / "zoo" / case, self.dir / f"{case}.parquet"
+            pyarrow.parquet.write_table(pyarrow.parquet.read_table(GOLDEN / f"zoo/data/{data}_train.parquet").slice(0, 256), rows)
+            self.run_program(ANNEAL, "predict", "--pipeline_config_path", golden / "pipeline.config", "--checkpoint_path",
+                             golden / "weights_init.safetensors", "--predict_input_path", rows, "--predict_output_path", self.dir / case)
+            found = pyarrow.parquet.read_table(self.dir / case / "part-0.parquet")
+            want = {name.removeprefix("eval/"): raw for name, raw in read_safetensors(golden / "step1_predictions.safetensors").items()
+                    if name.startswith("eval/")}
+            self.assertEqual(found.column_names, sorted(want))
+            for name, raw in want.items():
+                column = found[name].combine_chunks()
+                values = (column.flatten() if pyarrow.types.is_list(column.type) else column).to_pylist()
+                self.assertEqual(len(values), len(floats(raw)))
+                self.assertLessEqual(max(abs(a - b) for a, b in zip(values, floats(raw))), 1e-5, f"{case}: {name}")
 
     def test_opt_bf16(self):
         # The suggested tolerance; rounding to 8 bits of mantissa makes any other order of additions visible.

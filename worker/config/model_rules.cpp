@@ -48,6 +48,8 @@ class ModelRules {
         return Rules(model_.pepnet(), "model_config.pepnet");
       case ModelConfig::kDbmtl:
         return Rules(model_.dbmtl(), "model_config.dbmtl");
+      case ModelConfig::kTdm:
+        return Rules(model_.tdm(), "model_config.tdm");
       default:
         return;  // refused by CheckSupported
     }
@@ -303,6 +305,24 @@ class ModelRules {
       if (!(ratio >= 0 && ratio < 1)) fail_(path + ".ppnet_dropout_ratio", "must be at least 0 and less than 1");
     }
     TaskTowers(model, path);
+  }
+
+  void Rules(const TDM& model, const std::string& path) {
+    const FeatureGroupConfig* sequence = nullptr;
+    for (const auto& group : model_.feature_groups()) {
+      if (group.group_type() != SEQUENCE) continue;
+      if (sequence) {
+        fail_(GroupPath(group) + ".group_type",
+              "this model reads one SEQUENCE group, and '" + sequence->group_name() + "' is one already");
+      } else {
+        sequence = &group;
+      }
+    }
+    if (!sequence) fail_(path, "needs a SEQUENCE group");
+    Widths(model.multiwindow_din().windows_len(), path + ".multiwindow_din", "windows_len");
+    Mlp(model.multiwindow_din().attn_mlp(), path + ".multiwindow_din.attn_mlp");
+    Mlp(model.final(), path + ".final");
+    Head(model_, "model_config");
   }
 
   /// Groups and dense_mlp of DLRM and WuKong.

@@ -13,6 +13,7 @@
 #include "worker/models/multi_tower.h"
 #include "worker/models/pepnet.h"
 #include "worker/models/ple.h"
+#include "worker/models/tdm.h"
 #include "worker/models/wide_and_deep.h"
 #include "worker/models/wukong.h"
 #include "worker/models/xdeepfm.h"
@@ -38,6 +39,7 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
       {"multi_tower_din", &Make<MultiTower>},
       {"pepnet", &Make<PepNet>},
       {"ple", &Make<Ple>},
+      {"tdm", &Make<Tdm>},
       {"wide_and_deep", &Make<WideAndDeep>},
       {"wukong", &Make<WuKong>},
       {"xdeepfm", &Make<XDeepFm>},

@@ -108,6 +108,27 @@ TEST(ModelRules, Dbmtl) {
                   "dbmtl.task_towers[2].tower_name: 'a.b' has a dot, and parameters are named after it"));
 }
 
+TEST(ModelRules, Tdm) {
+  const std::string plain = "feature_groups { group_name: 'user' group_type: DEEP } ",
+                    sequence = "feature_groups { group_name: 'clicks' group_type: SEQUENCE } ";
+  const std::string model =
+      "tdm { multiwindow_din { windows_len: [1, 2] attn_mlp { hidden_units: 4 } } final { hidden_units: 4 } }" + kLoss;
+  EXPECT_THAT(Faults(model, sequence + plain), IsEmpty());
+  EXPECT_THAT(Faults(model, plain), ElementsAre("tdm: needs a SEQUENCE group"));
+  EXPECT_THAT(
+      Faults(model, kGroups + sequence),
+      ElementsAre("feature_groups[3].group_type: this model reads one SEQUENCE group, and 'seq' is one already"));
+  EXPECT_THAT(Faults("tdm { multiwindow_din { attn_mlp { } } final { use_bn: true use_ln: true } }", sequence),
+              ElementsAre("tdm.multiwindow_din: windows_len is empty",
+                          "tdm.multiwindow_din.attn_mlp: hidden_units is empty", "tdm.final: hidden_units is empty",
+                          "tdm.final: use_bn and use_ln exclude each other", "model_config: losses is empty"));
+  EXPECT_THAT(Faults("tdm { multiwindow_din { windows_len: [1, 0] attn_mlp { hidden_units: 4 } } "
+                     "final { hidden_units: 4 } }" +
+                         kLoss,
+                     sequence),
+              ElementsAre("tdm.multiwindow_din.windows_len: must be at least 1"));
+}
+
 // They read the group that is declared first, whatever its name.
 TEST(ModelRules, TheFirstGroupIsNoSequence) {
   for (const std::string model : {"mmoe { expert_mlp { hidden_units: 4 } ", "dbmtl { "}) {
