@@ -48,6 +48,8 @@ class ModelRules {
         return Rules(model_.pepnet(), "model_config.pepnet");
       case ModelConfig::kDbmtl:
         return Rules(model_.dbmtl(), "model_config.dbmtl");
+      case ModelConfig::kRocketLaunching:
+        return Rules(model_.rocket_launching(), "model_config.rocket_launching");
       case ModelConfig::kTdm:
         return Rules(model_.tdm(), "model_config.tdm");
       default:
@@ -305,6 +307,14 @@ class ModelRules {
       if (!(ratio >= 0 && ratio < 1)) fail_(path + ".ppnet_dropout_ratio", "must be at least 0 and less than 1");
     }
     TaskTowers(model, path);
+  }
+
+  void Rules(const RocketLaunching& model, const std::string& path) {
+    FirstGroup(path);
+    if (model.has_share_mlp()) Mlp(model.share_mlp(), path + ".share_mlp");
+    Mlp(model.booster_mlp(), path + ".booster_mlp");
+    Mlp(model.light_mlp(), path + ".light_mlp");
+    Head(model_, "model_config");
   }
 
   void Rules(const TDM& model, const std::string& path) {

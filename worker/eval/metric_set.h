@@ -23,7 +23,8 @@ class HeadMetric {
   /// Throws ConfigError when the network has no such column.
   HeadMetric(const tzrec::protos::MetricConfig& config, const models::Head& head, const models::Network& network);
 
-  const std::string& name() const { return name_; }  ///< "auc_ctr"
+  const std::string& name() const { return name_; }            ///< "auc_ctr"
+  bool only_in_training() const { return only_in_training_; }  ///< as its head
   void Update(const models::Predictions& predictions, const data::Batch& batch);
   /// Brings the state of all ranks together, so that metric().Compute() is the value over all rows. A collective.
   void Reduce(dist::ProcessGroup& group);
@@ -33,6 +34,7 @@ class HeadMetric {
   std::string name_, prediction_;
   int label_ = 0;    ///< index in Batch::labels
   int groups_ = -1;  ///< index in Batch::sparse, -1: no grouping_key
+  bool only_in_training_;
   std::unique_ptr<metrics::Metric> metric_;
 };
 
@@ -47,7 +49,7 @@ class MetricSet {
  private:
   std::vector<HeadMetric> metrics_;
   std::vector<std::string> loss_names_;
-  std::vector<double> loss_sums_;  ///< of (mean loss of a batch * its rows), then the number of rows
+  std::vector<double> loss_sums_;  ///< per loss: the sum of (mean loss of a batch * its rows), the number of rows
 };
 
 }  // namespace anneal::eval

@@ -129,12 +129,25 @@ TEST(ModelRules, Tdm) {
               ElementsAre("tdm.multiwindow_din.windows_len: must be at least 1"));
 }
 
+TEST(ModelRules, RocketLaunching) {
+  EXPECT_THAT(Faults("rocket_launching { booster_mlp { hidden_units: 4 } light_mlp { hidden_units: 2 } }" + kLoss),
+              IsEmpty());
+  EXPECT_THAT(Faults("rocket_launching { share_mlp { } booster_mlp { hidden_units: 0 } "
+                     "light_mlp { hidden_units: 2 dropout_ratio: 1 } }"),
+              ElementsAre("rocket_launching.share_mlp: hidden_units is empty",
+                          "rocket_launching.booster_mlp.hidden_units: must be at least 1",
+                          "rocket_launching.light_mlp.dropout_ratio: must be at least 0 and less than 1",
+                          "model_config: losses is empty"));
+}
+
 // They read the group that is declared first, whatever its name.
 TEST(ModelRules, TheFirstGroupIsNoSequence) {
-  for (const std::string model : {"mmoe { expert_mlp { hidden_units: 4 } ", "dbmtl { "}) {
+  const std::string towers = "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} }";
+  for (const std::string& model :
+       {"mmoe { expert_mlp { hidden_units: 4 } " + towers, "dbmtl { " + towers,
+        "rocket_launching { booster_mlp { hidden_units: 4 } light_mlp { hidden_units: 2 } }" + kLoss}) {
     EXPECT_THAT(
-        Faults(model + "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} }",
-               "feature_groups { group_name: 'seq' group_type: SEQUENCE } "),
+        Faults(model, "feature_groups { group_name: 'seq' group_type: SEQUENCE } "),
         ElementsAre("feature_groups[0].group_type: the model reads the first group, which has to be DEEP or WIDE"))
         << model;
   }
