@@ -5,9 +5,10 @@ import re
 import unittest
 
 import numpy
+import pyarrow
 import pyarrow.parquet
 
-from harness import ANNEAL, GOLDEN, TWO_RANKS, Case, edits, scalars
+from harness import ANNEAL, GOLDEN, TWO_RANKS, Case, edits, scalars, weights
 
 ZOO = GOLDEN / "zoo"
 ROWS = ZOO / "data/rank_eval.parquet"
@@ -138,6 +139,56 @@ class Heads(Case):
         seen = scalars(self.dir / "m")
         self.assertEqual(seen["metric/auc", 8], 0.0)
         self.assertTrue(0.3 < seen["metric/auc", 29] < 0.9)
+
+    def test_a_booster_teaches_in_training_only(self):
+        golden = ZOO / "rocket_launching"
+        light = ["logits_light", "probs_light"]
+        pipeline = self.dir / "pipeline.config"
+        pipeline.write_text((golden / "pipeline.config").read_text().rstrip().removesuffix("}") + "  train_metrics { auc { } decay_step: 5 }\n}\n")
+
+        def config(model, *more, data=ZOO / "data/rank_train.parquet", **changes):
+            return ["--pipeline_config_path", pipeline, "--edit_config_json",
+                    edits(**{"train_input_path": str(data), "eval_input_path": str(ROWS), "model_dir": str(self.dir / model),
+                             "train_config.use_tensorboard": True, **changes}), *more]
+
+        begin = ["--fine_tune_checkpoint", golden / "weights_init.safetensors"]
+        self.run_program(ANNEAL, "train", *config("one", *begin))
+        seen = scalars(self.dir / "one")
+        self.assertTrue(all(0.3 < seen["metric/auc_" + head, 18] < 0.8 for head in ("booster", "light")))
+        # Rows in an order in which the ranks' parts make the same global batches as one rank.
+        order = [b * 256 + part * 128 + i for part in range(2) for b in range(20) for i in range(128)]
+        rows = self.dir / "rows.parquet"
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(ZOO / "data/rank_train.parquet").take(pyarrow.array(order)), rows)
+        self.launch(*TWO_RANKS, "train", *config("two", *begin, data=rows, data_config__batch_size=128))
+        self.run_program(ANNEAL, "train", *config("half", *begin, train_config__mixed_precision="BF16"))
+        for model, tolerance in (("two", 1e-4), ("half", 2e-2)):
+            found = scalars(self.dir / model)
+            for step, losses in enumerate(json.loads((golden / "losses.json").read_text())):
+                for name, want in losses.items():
+                    # What similarities of BF16 outputs have left of their digits counts from 0.1, their largest value.
+                    scale = max(abs(want), 0.1) if model == "half" else abs(want)
+                    self.assertLessEqual(abs(found["loss/" + name, step] - want), tolerance * scale, f"{model}, step {step}, {name}")
+        for model, steps in (("whole", [20]), ("parts", [7, 20])):
+            for part, last in enumerate(steps):
+                self.launch(*TWO_RANKS, "train", *config(model, *(["--continue_train"] if part else begin), data=rows,
+                                                         data_config__batch_size=128, train_config__num_steps=last))
+        self.assertEqual(weights(self.dir / "whole/model.ckpt-19"), weights(self.dir / "parts/model.ckpt-19"))
+        # What two ranks saved, one and two evaluate: the booster has no rows.
+        self.run_program(ANNEAL, "eval", *config("two"))
+        self.launch(*TWO_RANKS, "eval", *config("two", data_config__eval_batch_size=100))
+        for line in (self.dir / "two/eval_result.txt").read_text().splitlines():
+            result = json.loads(line)
+            for name, want in json.loads((golden / "eval_result.json").read_text()).items():
+                numpy.testing.assert_allclose(result[name], want, atol=1e-5, err_msg=name)
+        self.run_program(ANNEAL, "export", *config("two"), "--quantization", "FP32", "--export_dir", self.dir / "x")
+        for source, more in (("x", ["--scripted_model_path", self.dir / "x"]), ("two", config("two"))):
+            self.run_program(ANNEAL, "predict", *more, "--predict_input_path", ROWS, "--predict_output_path", self.dir / f"p-{source}")
+        exported, predicted = (columns(self.dir / f"p-{source}/part-0.parquet") for source in ("x", "two"))
+        self.assertEqual([sorted(exported), sorted(predicted)], [light, light])
+        for name in light:
+            numpy.testing.assert_allclose(exported[name], predicted[name], atol=1e-6, err_msg=name)
+        y, p = columns(ROWS, ["clk"])["clk"], predicted["probs_light"].astype(float)
+        self.assertAlmostEqual(result["binary_cross_entropy_light"], -(y * numpy.log(p) + (1 - y) * numpy.log(1 - p)).mean(), delta=2e-6)
 
     def test_train_metrics_on_the_progress_line_and_over_a_resume(self):
         head = """

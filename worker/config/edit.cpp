@@ -115,17 +115,24 @@ bool Matches(const Message& element, const std::string& selector, const std::str
   if (!field || field->is_repeated() || field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) return false;
   const std::string value = ScalarText(*message, field);
   if (op == "=") {
-    if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING || field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) return value == wanted;
-    if (field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL) return value == wanted || (value == "true" ? "True" : "False") == wanted;
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING || field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM)
+      return value == wanted;
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL)
+      return value == wanted || (value == "true" ? "True" : "False") == wanted;
   }
   char* end = nullptr;
   const double right = std::strtod(wanted.c_str(), &end);
   if (wanted.empty() || *end) Fail(path, "'" + wanted + "' in [" + selector + "] is not a number");
   const double left = std::strtod(value.c_str(), nullptr);
-  return op == "=" ? left == right : op == ">=" ? left >= right : op == "<=" ? left <= right : op == ">" ? left > right : left < right;
+  return op == "="    ? left == right
+         : op == ">=" ? left >= right
+         : op == "<=" ? left <= right
+         : op == ">"  ? left > right
+                      : left < right;
 }
 
-std::vector<int> Select(const Message& message, const FieldDescriptor* field, const Part& part, const std::string& path) {
+std::vector<int> Select(const Message& message, const FieldDescriptor* field, const Part& part,
+                        const std::string& path) {
   const auto* reflection = message.GetReflection();
   const int size = reflection->FieldSize(message, field);
   const std::string& selector = *part.selector;
@@ -142,10 +149,12 @@ std::vector<int> Select(const Message& message, const FieldDescriptor* field, co
     const size_t colon = selector.find(':');
     if (colon == std::string::npos) {
       const int index = number(selector, -1);
-      if (index < 0 || index >= size) Fail(path, part.name + " has " + std::to_string(size) + " elements, there is no [" + selector + "]");
+      if (index < 0 || index >= size)
+        Fail(path, part.name + " has " + std::to_string(size) + " elements, there is no [" + selector + "]");
       return {index};
     }
-    const int from = std::max(0, number(selector.substr(0, colon), 0)), to = std::min(size, number(selector.substr(colon + 1), size));
+    const int from = std::max(0, number(selector.substr(0, colon), 0)),
+              to = std::min(size, number(selector.substr(colon + 1), size));
     for (int i = from; i < to; ++i) chosen.push_back(i);
     return chosen;
   }
@@ -158,11 +167,13 @@ std::vector<int> Select(const Message& message, const FieldDescriptor* field, co
 /// The value as the text-format parser reads it for that field.
 std::string AsTextFormat(const FieldDescriptor* field, const ordered_json& value, const std::string& path) {
   const bool text_field = field->cpp_type() == FieldDescriptor::CPPTYPE_STRING;
-  if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE || field->is_repeated()) return value.is_string() ? value.get<std::string>() : value.dump();
+  if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE || field->is_repeated())
+    return value.is_string() ? value.get<std::string>() : value.dump();
   if (text_field) return ordered_json(value.is_string() ? value.get<std::string>() : value.dump()).dump(-1, ' ', false);
   if (field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL) {
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-    if (text != "true" && text != "True" && text != "false" && text != "False") Fail(path, "'" + text + "' is not true or false");
+    if (text != "true" && text != "True" && text != "false" && text != "False")
+      Fail(path, "'" + text + "' is not true or false");
     return text;
   }
   return value.is_string() ? value.get<std::string>() : value.dump();
@@ -195,7 +206,8 @@ void SetField(Message& message, const FieldDescriptor* field, const ordered_json
   ParseInto(message, field, field->name() + ": " + text, path);
 }
 
-void Edit(Message& message, const std::vector<Part>& parts, size_t index, const ordered_json& value, const std::string& path) {
+void Edit(Message& message, const std::vector<Part>& parts, size_t index, const ordered_json& value,
+          const std::string& path) {
   const Part& part = parts[index];
   const FieldDescriptor* field = FindField(message, part.name, path);
   const auto* reflection = message.GetReflection();
@@ -230,7 +242,8 @@ void Edit(Message& message, const std::vector<Part>& parts, size_t index, const 
     return;
   }
   if (last) return SetField(message, field, value, path);
-  if (!is_message || field->is_repeated()) Fail(path, part.name + (field->is_repeated() ? " is a list: select elements with [...]" : " has no fields"));
+  if (!is_message || field->is_repeated())
+    Fail(path, part.name + (field->is_repeated() ? " is a list: select elements with [...]" : " has no fields"));
   Edit(*reflection->MutableMessage(&message, field), parts, index + 1, value, path);
 }
 
@@ -246,7 +259,8 @@ void EditConfig(tzrec::protos::EasyRecConfig& config, const std::string& edit_js
       values.clear();
       const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
       for (const std::string& part : SplitOutsideBrackets(text, ';')) values.emplace_back(part);
-      if (values.size() != paths.size()) Fail(key, std::to_string(paths.size()) + " paths for " + std::to_string(values.size()) + " values");
+      if (values.size() != paths.size())
+        Fail(key, std::to_string(paths.size()) + " paths for " + std::to_string(values.size()) + " values");
     }
     for (size_t i = 0; i < paths.size(); ++i) Edit(config, ParsePath(paths[i]), 0, values[i], paths[i]);
   }

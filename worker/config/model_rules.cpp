@@ -54,6 +54,10 @@ class ModelRules {
         return Rules(model_.dssm_v2(), "model_config.dssm_v2");
       case ModelConfig::kMind:
         return Rules(model_.mind(), "model_config.mind");
+      case ModelConfig::kRocketLaunching:
+        return Rules(model_.rocket_launching(), "model_config.rocket_launching");
+      case ModelConfig::kTdm:
+        return Rules(model_.tdm(), "model_config.tdm");
       default:
         return;  // refused by CheckSupported
     }
@@ -398,6 +402,32 @@ class ModelRules {
     } else {
       AtLeastOne(metric.recall_at_k().top_k(), path + ".recall_at_k.top_k");
     }
+  }
+
+  void Rules(const RocketLaunching& model, const std::string& path) {
+    FirstGroup(path);
+    if (model.has_share_mlp()) Mlp(model.share_mlp(), path + ".share_mlp");
+    Mlp(model.booster_mlp(), path + ".booster_mlp");
+    Mlp(model.light_mlp(), path + ".light_mlp");
+    Head(model_, "model_config");
+  }
+
+  void Rules(const TDM& model, const std::string& path) {
+    const FeatureGroupConfig* sequence = nullptr;
+    for (const auto& group : model_.feature_groups()) {
+      if (group.group_type() != SEQUENCE) continue;
+      if (sequence) {
+        fail_(GroupPath(group) + ".group_type",
+              "this model reads one SEQUENCE group, and '" + sequence->group_name() + "' is one already");
+      } else {
+        sequence = &group;
+      }
+    }
+    if (!sequence) fail_(path, "needs a SEQUENCE group");
+    Widths(model.multiwindow_din().windows_len(), path + ".multiwindow_din", "windows_len");
+    Mlp(model.multiwindow_din().attn_mlp(), path + ".multiwindow_din.attn_mlp");
+    Mlp(model.final(), path + ".final");
+    Head(model_, "model_config");
   }
 
   /// Groups and dense_mlp of DLRM and WuKong.

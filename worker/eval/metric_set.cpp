@@ -76,14 +76,19 @@ MetricSet::MetricSet(const models::Network& network) : loss_names_(network.loss_
   for (const auto& head : network.heads()) {
     for (const auto& config : head.metrics) metrics_.emplace_back(config, head, network);
   }
-  loss_sums_.assign(loss_names_.size() + 1, 0.0);
+  loss_sums_.assign(2 * loss_names_.size(), 0.0);
 }
 
 void MetricSet::Update(const models::Predictions& predictions, const models::Losses& losses, const data::Batch& batch) {
-  for (auto& metric : metrics_) metric.Update(predictions, batch);
+  for (auto& metric : metrics_) {
+    if (!metric.only_in_training()) metric.Update(predictions, batch);
+  }
   const auto rows = static_cast<double>(batch.rows - batch.negatives);
-  for (size_t i = 0; i < losses.size(); ++i) loss_sums_[i] += losses[i].second.item<double>() * rows;
-  loss_sums_.back() += rows;
+  for (const auto& [name, loss] : losses) {
+    const size_t i = std::find(loss_names_.begin(), loss_names_.end(), name) - loss_names_.begin();
+    loss_sums_[2 * i] += loss.item<double>() * rows;
+    loss_sums_[2 * i + 1] += rows;
+  }
 }
 
 Metrics MetricSet::Compute(dist::ProcessGroup& group) {
@@ -94,7 +99,7 @@ Metrics MetricSet::Compute(dist::ProcessGroup& group) {
   }
   group.AllReduceSum(dist::AsTensor(loss_sums_));
   for (size_t i = 0; i < loss_names_.size(); ++i) {
-    all.emplace_back(loss_names_[i], loss_sums_[i] / loss_sums_.back());
+    all.emplace_back(loss_names_[i], loss_sums_[2 * i] / loss_sums_[2 * i + 1]);
   }
   return all;
 }

@@ -24,6 +24,7 @@ class HeadMetric {
   HeadMetric(const tzrec::protos::MetricConfig& config, const models::Head& head, const models::Network& network);
 
   const std::string& name() const { return name_; }  ///< "auc_ctr"
+  bool only_in_training() const { return head_.only_in_training; }
   void Update(const models::Predictions& predictions, const data::Batch& batch);
   /// Brings the state of all ranks together, so that metric().Compute() is the value over all rows. A collective.
   void Reduce(dist::ProcessGroup& group);
@@ -48,7 +49,7 @@ class MetricSet {
  private:
   std::vector<HeadMetric> metrics_;
   std::vector<std::string> loss_names_;
-  std::vector<double> loss_sums_;  ///< of (mean loss of a batch * its rows), then the number of rows
+  std::vector<double> loss_sums_;  ///< per loss: the sum of (mean loss of a batch * its rows), the number of rows
 };
 
 }  // namespace anneal::eval

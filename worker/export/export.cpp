@@ -185,6 +185,15 @@ void NameSequenceKeys(tzrec::protos::EasyRecConfig& config) {
   }
 }
 
+/// A TDM is exported as two models, model/ and embedding/ (parity/export.md 2).
+void CheckFolders(const tzrec::protos::EasyRecConfig& config) {
+  if (config.model_config().has_tdm()) {
+    throw ConfigError(
+        "model_config.tdm: the export of its two folders, model/ and embedding/, is not supported yet; predict reads "
+        "its checkpoints");
+  }
+}
+
 /// Sequences are known to TorchScript exports only.
 void CheckSequences(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
   const auto& groups = config.model_config().feature_groups();
@@ -333,6 +342,7 @@ int RunExport(const ExportOptions& options) {
   overrides.edit_config_json = options.edit_config_json;
   const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
   const Settings settings = ReadSettings(options.settings);
+  CheckFolders(config);
   if (settings.format == Format::kRtp) CheckRtp(config);
   Tf32Of(config, LogWarning);
   dist::Topology topology = dist::Topology::FromEnvironment();

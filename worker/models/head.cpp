@@ -16,6 +16,16 @@ const at::Tensor& Predictions::at(const std::string& name) const {
   throw ConfigError("the model makes no prediction named '" + name + "'");
 }
 
+Targets Targets::Map(const std::function<at::Tensor(const at::Tensor&)>& change) const {
+  const auto map = [&](const at::Tensor& tensor) { return tensor.defined() ? change(tensor) : tensor; };
+  Targets mapped;
+  for (const OfHead& head : heads) {
+    mapped.heads.push_back({map(head.label), map(head.weights), {}});
+    for (const at::Tensor& sessions : head.sessions) mapped.heads.back().sessions.push_back(map(sessions));
+  }
+  return mapped;
+}
+
 std::vector<std::string> PredictionNames(const Head& head) {
   if (!head.output.empty()) return {head.output + head.suffix};
   std::vector<std::string> names;

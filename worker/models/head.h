@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +39,8 @@ struct Head {
   std::string sample_weight;    ///< column, or empty
   std::string space_indicator;  ///< label column, or empty
   double in_space_weight = 1.0, out_space_weight = 1.0;
+  /// Makes no predictions outside of training: evaluation has its metrics and losses, of no rows.
+  bool only_in_training = false;
 };
 
 /// Prediction tensors by name, in the order of the heads: [B], or [B, num_class] of several classes, or a named output;
@@ -45,6 +48,20 @@ struct Head {
 struct Predictions {
   std::vector<std::pair<std::string, at::Tensor>> values;
   const at::Tensor& at(const std::string& name) const;  ///< throws ConfigError
+  std::vector<at::Tensor> outputs;                      ///< in training: what Model::Forward returned
+};
+
+/// What losses are computed from besides the predictions.
+struct Targets {
+  struct OfHead {
+    at::Tensor label;                  ///< [B] float32
+    at::Tensor weights;                ///< [B] float32, undefined when the head is not weighted
+    std::vector<at::Tensor> sessions;  ///< per loss [B] int64: losses::Input's, undefined where it needs none
+  };
+  std::vector<OfHead> heads;
+
+  /// The same with `change` applied to every tensor that is defined.
+  Targets Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;
 };
 
 /// Names of a head's predictions: the named output, or of every loss those that it trains, each once: logits, probs,

@@ -36,12 +36,19 @@ struct Groups {
 
 class Model : public nn::Module {
  public:
-  /// One [B, num_class] float32 output (logits), or named output, per head, in the order of heads().
+  /// One [B, num_class] float32 output (logits), or named output, per head, in the order of heads(); undefined outside
+  /// of training where the head is only_in_training. In training, what else OwnLosses reads follows.
   virtual std::vector<at::Tensor> Forward(const Groups& groups) = 0;
   const std::vector<Head>& heads() const { return heads_; }
 
+  /// Names of losses besides those of the heads, computed in training only.
+  const std::vector<std::string>& own_loss_names() const { return own_loss_names_; }
+  /// Their values, scalars, from what Forward returned.
+  virtual std::vector<at::Tensor> OwnLosses(const std::vector<at::Tensor>& outputs, const Targets& targets) const;
+
  protected:
   std::vector<Head> heads_;
+  std::vector<std::string> own_loss_names_;
 };
 
 /// What a model is built from. The references outlive the model's construction only.

@@ -118,6 +118,7 @@ void Network::Train(bool on) {
 std::vector<std::string> Network::prediction_names() const {
   std::vector<std::string> names;
   for (const Head& head : model_->heads()) {
+    if (head.only_in_training) continue;
     for (const std::string& name : PredictionNames(head)) names.push_back(name);
   }
   return names;
@@ -128,6 +129,12 @@ std::vector<std::string> Network::loss_names() const {
   for (const Head& head : model_->heads()) {
     for (const auto& config : head.losses) names.push_back(losses::Name(config) + head.suffix);
   }
+  return names;
+}
+
+std::vector<std::string> Network::training_loss_names() const {
+  std::vector<std::string> names = loss_names();
+  names.insert(names.end(), model_->own_loss_names().begin(), model_->own_loss_names().end());
   return names;
 }
 
@@ -155,20 +162,13 @@ Predictions Network::Forward(const NetworkInput& input) {
   for (size_t g = 0; g < input.sequences.size(); ++g) {
     groups.sequences.emplace(plan_.sequence_groups[g].name, groups_of_sequences[g]);
   }
-  const std::vector<at::Tensor> outputs = model_->Forward(groups);
+  std::vector<at::Tensor> outputs = model_->Forward(groups);
   Predictions predictions;
-  for (size_t i = 0; i < outputs.size(); ++i) Predict(model_->heads()[i], outputs[i], predictions);
-  return predictions;
-}
-
-Targets Targets::Map(const std::function<at::Tensor(const at::Tensor&)>& change) const {
-  const auto map = [&](const at::Tensor& tensor) { return tensor.defined() ? change(tensor) : tensor; };
-  Targets mapped;
-  for (const OfHead& head : heads) {
-    mapped.heads.push_back({map(head.label), map(head.weights), {}});
-    for (const at::Tensor& sessions : head.sessions) mapped.heads.back().sessions.push_back(map(sessions));
+  for (size_t h = 0; h < heads().size(); ++h) {
+    if (outputs[h].defined()) Predict(heads()[h], outputs[h], predictions);
   }
-  return mapped;
+  if (training()) predictions.outputs = std::move(outputs);
+  return predictions;
 }
 
 Targets Network::MakeTargets(const data::Batch& batch) const {
@@ -192,6 +192,7 @@ Losses Network::ComputeLosses(const Predictions& predictions, const Targets& tar
   Losses losses;
   for (size_t h = 0; h < targets.heads.size(); ++h) {
     const Head& head = model_->heads()[h];
+    if (head.only_in_training && predictions.outputs.empty()) continue;
     const Targets::OfHead& target = targets.heads[h];
     for (size_t l = 0; l < head.losses.size(); ++l) {
       const auto& config = head.losses[l];
@@ -200,6 +201,9 @@ Losses Network::ComputeLosses(const Predictions& predictions, const Targets& tar
                                                    target.sessions[l]}));
     }
   }
+  if (predictions.outputs.empty()) return losses;
+  const std::vector<at::Tensor> own = model_->OwnLosses(predictions.outputs, targets);
+  for (size_t i = 0; i < own.size(); ++i) losses.emplace_back(model_->own_loss_names()[i], own[i]);
   return losses;
 }
 

@@ -2,7 +2,6 @@
 // and export all use it.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,21 +16,8 @@
 
 namespace anneal::models {
 
-/// Losses by name ("binary_cross_entropy_ctr") in the order of the heads.
+/// Losses by name ("binary_cross_entropy_ctr") in the order of the heads, then the model's own.
 using Losses = std::vector<std::pair<std::string, at::Tensor>>;
-
-/// What losses are computed from besides the predictions.
-struct Targets {
-  struct OfHead {
-    at::Tensor label;                  ///< [B] float32
-    at::Tensor weights;                ///< [B] float32, undefined when the head is not weighted
-    std::vector<at::Tensor> sessions;  ///< per loss [B] int64: losses::Input's, undefined where it needs none
-  };
-  std::vector<OfHead> heads;
-
-  /// The same with `change` applied to every tensor that is defined.
-  Targets Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;
-};
 
 /// What a batch is to the network, of B rows (those of sampled items with them) and on one device.
 struct NetworkInput {
@@ -58,16 +44,19 @@ class Network {
   /// Computes forward passes and losses under autocast from now on; nullopt: in float32.
   void set_autocast(std::optional<c10::ScalarType> type) { autocast_ = type; }
 
-  /// Names of the predictions, without running anything.
+  /// Names of the predictions outside of training, without running anything.
   std::vector<std::string> prediction_names() const;
 
-  /// Names of the losses in the order of ComputeLosses.
+  /// Names of the heads' losses.
   std::vector<std::string> loss_names() const;
+  /// Names of the losses in the order in which ComputeLosses gives them in training: those and the model's own.
+  std::vector<std::string> training_loss_names() const;
 
   Predictions Forward(const NetworkInput& input);
   /// On the host; may share memory with the batch. Throws DataError for a label that is no class.
   Targets MakeTargets(const data::Batch& batch) const;
-  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3. `targets` where the predictions are.
+  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3, and the model's own. Of predictions that were not
+  /// made in training only those of the heads that made them. `targets` where the predictions are.
   Losses ComputeLosses(const Predictions& predictions, const Targets& targets) const;
 
   /// Trainable dense parameters and buffers under their complete state names ("model.deep_mlp...").

@@ -15,6 +15,8 @@
 #include "worker/models/multi_tower.h"
 #include "worker/models/pepnet.h"
 #include "worker/models/ple.h"
+#include "worker/models/rocket_launching.h"
+#include "worker/models/tdm.h"
 #include "worker/models/wide_and_deep.h"
 #include "worker/models/wukong.h"
 #include "worker/models/xdeepfm.h"
@@ -43,6 +45,8 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
       {"multi_tower_din", &Make<MultiTower>},
       {"pepnet", &Make<PepNet>},
       {"ple", &Make<Ple>},
+      {"rocket_launching", &Make<RocketLaunching>},
+      {"tdm", &Make<Tdm>},
       {"wide_and_deep", &Make<WideAndDeep>},
       {"wukong", &Make<WuKong>},
       {"xdeepfm", &Make<XDeepFm>},
@@ -51,6 +55,8 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
 }
 
 }  // namespace
+
+std::vector<at::Tensor> Model::OwnLosses(const std::vector<at::Tensor>&, const Targets&) const { return {}; }
 
 const Group& ModelInput::RequireGroup(const std::string& name) const {
   const Group* group = plan.FindGroup(name);

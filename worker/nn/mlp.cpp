@@ -62,6 +62,12 @@ at::Tensor Mlp::Forward(at::Tensor x) {
   return x;
 }
 
+std::vector<at::Tensor> Mlp::ForwardLayers(at::Tensor x) {
+  std::vector<at::Tensor> outputs;
+  for (auto& layer : layers_) outputs.push_back(x = layer->Forward(x));
+  return outputs;
+}
+
 bool Mlp::mixes_rows() const {
   return std::any_of(layers_.begin(), layers_.end(), [](const auto& layer) { return layer->mixes_rows(); });
 }

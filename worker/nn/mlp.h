@@ -40,6 +40,8 @@ class Mlp : public Module {
  public:
   Mlp(int64_t in, const tzrec::protos::MLP& config, Rows rows = Rows::kBatch);
   at::Tensor Forward(at::Tensor x);
+  /// What each layer returns; the last of them is Forward's.
+  std::vector<at::Tensor> ForwardLayers(at::Tensor x);
   int64_t output_dim() const { return output_dim_; }
   /// A row's output depends on the others, by statistics of the batch.
   bool mixes_rows() const;

@@ -82,6 +82,7 @@ DensePass::Result DensePass::Compute(const Input& input, const std::function<voi
   total.backward();
   for (auto& [name, loss] : result.losses) loss = loss.detach();
   for (auto& [name, value] : result.predictions.values) value = value.detach();
+  result.predictions.outputs.clear();
   result.gradient = {pooled.grad(), elements.defined() ? elements.grad() : at::Tensor()};
   StepTimes::OfProcess().End(Phase::kBackward);
   return result;

@@ -330,7 +330,7 @@ void Trainer::BeginSave() {
 // The mean over ranks, so that a figure means the same on any number of them. A collective.
 models::Losses Trainer::MeanLosses(const models::Losses& losses) {
   if (topology_.world_size == 1) return losses;
-  const auto names = learner_->network().loss_names();
+  const auto names = learner_->network().training_loss_names();
   at::Tensor sums = at::zeros({static_cast<int64_t>(names.size()) + 1}, at::kDouble);
   for (size_t i = 0; i < losses.size(); ++i) sums[i] = losses[i].second.to(at::kDouble);
   if (!losses.empty()) sums[static_cast<int64_t>(names.size())] = 1;

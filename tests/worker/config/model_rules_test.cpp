@@ -169,12 +169,46 @@ TEST(ModelRules, Mind) {
                   "mind.output_dim: is 0, and the towers' vectors have 3 and 4 numbers: they are compared"));
 }
 
+TEST(ModelRules, Tdm) {
+  const std::string plain = "feature_groups { group_name: 'user' group_type: DEEP } ",
+                    sequence = "feature_groups { group_name: 'clicks' group_type: SEQUENCE } ";
+  const std::string model =
+      "tdm { multiwindow_din { windows_len: [1, 2] attn_mlp { hidden_units: 4 } } final { hidden_units: 4 } }" + kLoss;
+  EXPECT_THAT(Faults(model, sequence + plain), IsEmpty());
+  EXPECT_THAT(Faults(model, plain), ElementsAre("tdm: needs a SEQUENCE group"));
+  EXPECT_THAT(
+      Faults(model, kGroups + sequence),
+      ElementsAre("feature_groups[3].group_type: this model reads one SEQUENCE group, and 'seq' is one already"));
+  EXPECT_THAT(Faults("tdm { multiwindow_din { attn_mlp { } } final { use_bn: true use_ln: true } }", sequence),
+              ElementsAre("tdm.multiwindow_din: windows_len is empty",
+                          "tdm.multiwindow_din.attn_mlp: hidden_units is empty", "tdm.final: hidden_units is empty",
+                          "tdm.final: use_bn and use_ln exclude each other", "model_config: losses is empty"));
+  EXPECT_THAT(Faults("tdm { multiwindow_din { windows_len: [1, 0] attn_mlp { hidden_units: 4 } } "
+                     "final { hidden_units: 4 } }" +
+                         kLoss,
+                     sequence),
+              ElementsAre("tdm.multiwindow_din.windows_len: must be at least 1"));
+}
+
+TEST(ModelRules, RocketLaunching) {
+  EXPECT_THAT(Faults("rocket_launching { booster_mlp { hidden_units: 4 } light_mlp { hidden_units: 2 } }" + kLoss),
+              IsEmpty());
+  EXPECT_THAT(Faults("rocket_launching { share_mlp { } booster_mlp { hidden_units: 0 } "
+                     "light_mlp { hidden_units: 2 dropout_ratio: 1 } }"),
+              ElementsAre("rocket_launching.share_mlp: hidden_units is empty",
+                          "rocket_launching.booster_mlp.hidden_units: must be at least 1",
+                          "rocket_launching.light_mlp.dropout_ratio: must be at least 0 and less than 1",
+                          "model_config: losses is empty"));
+}
+
 // They read the group that is declared first, whatever its name.
 TEST(ModelRules, TheFirstGroupIsNoSequence) {
-  for (const std::string model : {"mmoe { expert_mlp { hidden_units: 4 } ", "dbmtl { "}) {
+  const std::string towers = "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} }";
+  for (const std::string& model :
+       {"mmoe { expert_mlp { hidden_units: 4 } " + towers, "dbmtl { " + towers,
+        "rocket_launching { booster_mlp { hidden_units: 4 } light_mlp { hidden_units: 2 } }" + kLoss}) {
     EXPECT_THAT(
-        Faults(model + "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} }",
-               "feature_groups { group_name: 'seq' group_type: SEQUENCE } "),
+        Faults(model, "feature_groups { group_name: 'seq' group_type: SEQUENCE } "),
         ElementsAre("feature_groups[0].group_type: the model reads the first group, which has to be DEEP or WIDE"))
         << model;
   }

@@ -139,11 +139,41 @@ def pepnet(w, g, epnet_gamma=2.0, ppnet_gamma=2.0, activation=torch.relu):
     return towers(w, tasks)
 
 
+def layers(w, x):
+    found = []
+    for layer in w.list("mlp"):
+        found.append(torch.relu(linear(layer / "perceptron.0", found[-1] if found else x)))
+    return found
+
+
+def rocket_launching(w, g, similarities=None):
+    """Both heads, then the losses of `similarities`, name -> distance, then the hint."""
+    shared = mlp(w / "share_mlp", g["all"])
+    booster, light = layers(w / "booster_mlp", shared), layers(w / "light_mlp", shared.detach())
+    outputs = [linear(w / "booster_linear", booster[-1]), linear(w / "light_linear", light[-1])]
+    losses = {}
+    for (i, j), distance in (similarities or {}).items():
+        losses[f"similarity_{i}_{j}"] = distance(light[i], booster[j].detach())
+    losses["hint_l2_loss"] = ((outputs[1] - outputs[0].detach()) ** 2).mean()
+    return outputs, losses
+
+
+def cosine(a, b):
+    return -0.1 * ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-30)).mean()
+
+
+def euclid(a, b):
+    return ((a - b) ** 2).sum().sqrt()
+
+
 MODELS = {
     "wide_and_deep": wide_and_deep, "dcn_v1": dcn_v1, "dcn_v2": dcn_v2, "dcn_v2_backbone_only": dcn_v2, "dlrm": dlrm,
     "dlrm_pairs_only": lambda w, g: dlrm(w, g, copied=1), "dlrm_one_group": dlrm, "wukong": wukong, "xdeepfm": xdeepfm,
     "ple": ple, "pepnet": lambda w, g: pepnet(w, g, 1.5, 3.0, torch.tanh), "pepnet_epnet_only": pepnet,
     "pepnet_ppnet_only": pepnet, "pepnet_neither": pepnet,
+    "rocket_launching": lambda w, g: rocket_launching(w, g, {(0, 2): cosine, (2, 1): cosine}),
+    "rocket_launching_euclid": lambda w, g: rocket_launching(w, g, {(0, 1): euclid}),
+    "rocket_launching_hint_only": rocket_launching,
 }
 
 
@@ -159,6 +189,9 @@ def main(path):
         inputs = {name: tensor(entry).requires_grad_() for name, entry in case["groups"].items()}
         parameters = {name: tensor(entry).requires_grad_() for name, entry in case["parameters"].items()}
         outputs = MODELS[case["name"]](Weights(parameters), inputs)
+        outputs, losses = outputs if isinstance(outputs, tuple) else (outputs, {})
+        assert list(losses) == (case["own_losses"] or []), (case["name"], case["own_losses"])
+        outputs += losses.values()
         assert len(outputs) == len(case["outputs"]), case["name"]
         sum((y * tensor(seed)).sum() for y, seed in zip(outputs, case["seeds"])).backward()
         compared = [(f"output {i}", y, tensor(entry)) for i, (y, entry) in enumerate(zip(outputs, case["outputs"]))]

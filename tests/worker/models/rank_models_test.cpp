@@ -74,6 +74,17 @@ std::vector<Case> Cases() {
       {"pepnet_epnet_only", "pepnet { " + towers + "}", {{"all", {4, 5}}, {"domain", {3}}}},
       {"pepnet_ppnet_only", "pepnet { ppnet_hidden_units: [7] " + towers + "}", {{"all", {4, 5}}, {"uia", {2}}}},
       {"pepnet_neither", "pepnet { " + towers + "}", {{"all", {4, 5}}}},
+      {"rocket_launching",
+       "rocket_launching { share_mlp { hidden_units: [8] } booster_mlp { hidden_units: [7, 6, 5, 6] }"
+       " light_mlp { hidden_units: [5, 4, 6] } feature_based_distillation: true }",
+       {{"all", {4, 5}}}},
+      {"rocket_launching_euclid",
+       "rocket_launching { booster_mlp { hidden_units: [7, 5] } light_mlp { hidden_units: [5] }"
+       " feature_based_distillation: true feature_distillation_function: EUCLID }",
+       {{"all", {4, 5}}}},
+      {"rocket_launching_hint_only",
+       "rocket_launching { booster_mlp { hidden_units: [7, 5] } light_mlp { hidden_units: [5] } } num_class: 2",
+       {{"all", {4, 5}}}},
   };
 }
 
@@ -117,6 +128,16 @@ json Written(const at::Tensor& tensor) {
           {"values", std::vector<float>(flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel())}};
 }
 
+/// What the heads give in training, and the model's own losses.
+std::vector<at::Tensor> OutputsAndLosses(Model& model, const Groups& groups) {
+  std::vector<at::Tensor> outputs = model.Forward(groups);
+  const std::vector<at::Tensor> losses = model.OwnLosses(outputs, {});
+  EXPECT_EQ(losses.size(), model.own_loss_names().size());
+  outputs.resize(model.heads().size());
+  outputs.insert(outputs.end(), losses.begin(), losses.end());
+  return outputs;
+}
+
 /// Random inputs, parameters and gradients of the outputs, and what the model makes of them.
 json Computed(const Case& c) {
   at::manual_seed(11);
@@ -124,9 +145,10 @@ json Computed(const Case& c) {
   for (const auto& parameter : built.model->NamedParameters())
     parameter.tensor.detach().add_(at::randn(parameter.tensor.sizes()), 0.2);
   const Groups groups = RandomGroups(built.plan, kRows);
-  const std::vector<at::Tensor> outputs = built.model->Forward(groups);
-  EXPECT_EQ(outputs.size(), built.model->heads().size());
-  json written{{"name", c.name}, {"arithmetic", nn::Arithmetic::OfProcess().ToText()}};
+  const std::vector<at::Tensor> outputs = OutputsAndLosses(*built.model, groups);
+  json written{{"name", c.name},
+               {"arithmetic", nn::Arithmetic::OfProcess().ToText()},
+               {"own_losses", built.model->own_loss_names()}};
   at::Tensor loss = at::zeros({});
   for (const at::Tensor& output : outputs) {
     const at::Tensor seed = at::randn(output.sizes());
@@ -171,7 +193,9 @@ TEST(RankModels, AreTracedForEveryBatchSize) {
     const auto forward = [&](std::vector<c10::IValue> values) {
       Groups groups;
       for (size_t g = 0; g < values.size(); ++g) groups.plain[built.plan.groups[g].name] = values[g].toTensor();
-      return std::vector<c10::IValue>{at::cat(built.model->Forward(groups), 1)};
+      std::vector<at::Tensor> outputs = built.model->Forward(groups);
+      std::erase_if(outputs, [](const at::Tensor& output) { return !output.defined(); });
+      return std::vector<c10::IValue>{at::cat(outputs, 1)};
     };
     const auto traced = torch::jit::tracer::trace(
         stack(6), forward, [](const at::Tensor&) { return std::string(); }, /*strict=*/true, /*force_outplace=*/false);
