@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace arrow {
@@ -36,23 +37,27 @@ struct DenseSequence {
 
 /// One label column, in the order of data_config.label_fields. Exactly one of the two is filled.
 struct Label {
-  Buffer<float> floats;  ///< [rows]: floating columns
-  Buffer<int64_t> ints;  ///< [rows]: integer columns
+  Buffer<float> floats;  ///< [rows - negatives]: floating columns
+  Buffer<int64_t> ints;  ///< [rows - negatives]: integer columns
 };
 
 struct Batch {
   int64_t rows = 0;
+  int64_t negatives = 0;  ///< of `rows`, the last ones: sampled items, with item features only and no label
+  /// Of the hard negatives, the last ones of `negatives` (parity/data.md 5.2), in their order: whose row of the batch
+  /// each is, and its running number within that row.
+  std::vector<std::pair<int32_t, int32_t>> hard_negatives;
   KeyedJagged sparse;
   Buffer<float> dense;  ///< [rows, FeatureSet::dense_width()] row-major: all dense features side by side
   std::vector<DenseSequence> dense_sequences;  ///< one per dense sequence feature
   std::vector<Label> labels;                   ///< empty in predict and export
-  std::vector<Buffer<float>> sample_weights;   ///< one [rows] per data_config.sample_weight_fields
+  std::vector<Buffer<float>> sample_weights;   ///< one [rows - negatives] per data_config.sample_weight_fields
   /// Highest consumed row per source ("<input_path>:<slice start>"), what dataloader_state.json stores
   /// (parity/data.md 2.2). Empty for sources without a position.
   std::map<std::string, int64_t> position;
   /// Newest event of the rows in Unix seconds, see StreamOptions::event_times; -1: unknown.
   int64_t data_timestamp = -1;
-  /// The columns asked for by ReaderOptions::reserved_columns, `rows` long (predict); null otherwise.
+  /// The columns asked for by StreamOptions::reserved_columns, `rows - negatives` long (predict); null otherwise.
   std::shared_ptr<arrow::RecordBatch> reserved;
 };
 
