@@ -2,9 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "worker/data/row_slice.h"
@@ -21,9 +19,8 @@ class NodeTable {
   NodeTable(const std::string& path, const std::string& delimiter, AttributeColumns* attributes);
 
   int64_t size() const { return static_cast<int64_t>(ids_.size()); }
-  int64_t id(int64_t row) const { return ids_[row]; }               ///< as of ReadNodeId
   const std::vector<float>& weights() const { return weights_; }    ///< of every row
-  int64_t Find(int64_t id) const { return places_[Slot(id)] - 1; }  ///< its row, or -1
+  int64_t Find(int64_t id) const { return places_[Slot(id)] - 1; }  ///< its row, or -1; `id` as of ReadNodeId
   /// All rows' attributes, which name file and row; no rows without any.
   const RowSlice& attributes() const { return attributes_; }
 

@@ -15,7 +15,7 @@ namespace {
 
 using features::Shown;
 
-constexpr size_t kReadBytes = 1 << 20;
+constexpr size_t kReadBytes = 1 << 18;
 
 const char* TypesOf(TableFile::Kind kind, bool text_ids) {
   switch (kind) {
