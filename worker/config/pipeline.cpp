@@ -13,6 +13,7 @@
 #include <iterator>
 
 #include "worker/config/edit.h"
+#include "worker/config/sampler_settings.h"
 #include "worker/config/text_format.h"
 
 namespace anneal::config {
@@ -160,6 +161,11 @@ int RunCheck(const std::vector<std::string>& files, const Overrides& overrides,
   for (const std::string& file : files) {
     try {
       const auto config = LoadForRun(file, overrides);
+      std::vector<Fault> missing;
+      CheckSamplerFiles(config.data_config(), [&](const std::string& path, const std::string& message) {
+        missing.push_back({path, {}, message});
+      });
+      if (!missing.empty()) throw ConfigFaults(file, std::move(missing));
       build(config);
       const auto* oneof = config.model_config().GetDescriptor()->FindOneofByName("model");
       const auto* model = config.model_config().GetReflection()->GetOneofFieldDescriptor(config.model_config(), oneof);

@@ -27,7 +27,8 @@ const std::map<std::string, std::set<std::string>>& SupportedMembers() {
        {"sgd_optimizer", "adagrad_optimizer", "rowwise_adagrad_optimizer", "adam_optimizer",
         "partial_rowwise_adam_optimizer", "lamb_optimizer", "partial_rowwise_lamb_optimizer", "lars_sgd_optimizer",
         "adadelta_optimizer", "rmsprop_optimizer"}},
-      {"DataConfig.sampler", {}},
+      {"DataConfig.sampler",
+       {"negative_sampler", "negative_sampler_v2", "hard_negative_sampler", "hard_negative_sampler_v2"}},
       {"RawFeature.dense_emb", {}},
   };
   return members;

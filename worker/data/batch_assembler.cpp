@@ -93,6 +93,8 @@ BatchAssembler::Column BatchAssembler::Find(const std::string& name, const arrow
 
 void BatchAssembler::Fill(std::span<const RowSlice> slices, Batch* out) const {
   program_.Run(slices, *out);
+  out->negatives = 0;
+  out->hard_negatives.clear();
   out->labels.resize(labels_.size());
   for (size_t i = 0; i < labels_.size(); ++i) {
     Label& label = out->labels[i];

@@ -33,7 +33,7 @@ struct StreamOptions {
   int world_size = 1;
   std::optional<int64_t> batch_size;  ///< default: data_config's, by mode (eval_batch_size outside training)
   std::optional<int> num_workers;     ///< default: data_config.num_workers; 0 reads with one thread, too
-  uint64_t seed = 0;                  ///< of shuffling
+  uint64_t seed = 0;                  ///< of shuffling and of sampled negatives
   /// Predict: columns to pass through. ["ALL_COLUMNS"] is the whole file, ["ALL_EFFECTIVE_COLUMNS"] what is read.
   std::vector<std::string> reserved_columns;
   StreamPosition resume;  ///< where the first pass goes on
@@ -47,6 +47,10 @@ inline constexpr const char* kEventTimeColumn = "__data_timestamp__";
 /// that ended are left out; with one worker that is the order of the files.
 ///
 /// Batch::position of a batch holds only the rows of that batch.
+///
+/// With a negative sampler in data_config, batches of training and evaluation end with sampled items
+/// (Batch::negatives). Which ones depends on the seed, rank, reader thread and number of the batch, in training on the
+/// pass, too.
 class BatchStream {
  public:
   /// Opens the input and compiles the features. `config` and `features` are not needed afterwards. Throws ConfigError

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "worker/config/error.h"
+#include "worker/config/sampler_settings.h"
 
 namespace anneal::data {
 namespace {
@@ -20,9 +21,7 @@ void CheckSupported(const tzrec::protos::DataConfig& config, Mode mode) {
   const auto refuse = [](const std::string& option) {
     throw ConfigError("data_config." + option + " is not supported yet");
   };
-  if (config.sampler_case() != tzrec::protos::DataConfig::SAMPLER_NOT_SET) {
-    refuse(tzrec::protos::DataConfig::descriptor()->FindFieldByNumber(config.sampler_case())->name());
-  }
+  if (config.has_tdm_sampler()) refuse("tdm_sampler");
   if (config.batch_cost_size() > 0) refuse("batch_cost_size");
   if (mode != Mode::kTrain) return;
   if (config.sample_mask_prob() > 0) refuse("sample_mask_prob");
@@ -91,6 +90,11 @@ StreamPlan PlanStream(const tzrec::protos::DataConfig& config, const features::F
     numbers = plan.columns.labels;
     numbers.insert(numbers.end(), plan.columns.sample_weights.begin(), plan.columns.sample_weights.end());
     read.insert(read.end(), numbers.begin(), numbers.end());
+    if (const auto sampler = config::SamplerOf(config)) {
+      plan.samples = true;
+      read.push_back(sampler->item_id_field);
+      if (!sampler->user_id_field.empty()) read.push_back(sampler->user_id_field);
+    }
   }
   if (options.event_times) {
     dataset.columns.optional.push_back(kEventTimeColumn);

@@ -161,6 +161,13 @@ void DenseSequenceOp::Run(const RowSlice& slice, Buffer<float>& values, int64_t*
   ElementWriter writer(*this, values);
   int64_t row = 0;
   try {
+    if (column_index < 0) {
+      for (row = 0; row < slice.count; ++row) {
+        writer.MissingRow();
+        ends[row] = writer.end();
+      }
+      return;
+    }
     WriteSlice(*slice.rows->column_data(column_index), slice, row, writer, ends);
   } catch (const Refusal& refusal) {
     ThrowBadValue(slice, row, column, feature, refusal.what);

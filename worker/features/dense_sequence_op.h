@@ -21,7 +21,7 @@ namespace anneal::features {
 class DenseSequenceOp {
  public:
   std::string feature, column;  ///< for messages
-  int column_index = 0;         ///< in the record batches
+  int column_index = -1;        ///< in the record batches; -1: every row is missing
   DenseValue value;             ///< an element
   std::string element_separator;
   int64_t most_elements = std::numeric_limits<int64_t>::max();  ///< kept of a row, the first ones

@@ -154,21 +154,38 @@ void CheckColumn(const arrow::Schema& schema, const Op& op) {
 
 FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyRecConfig& config,
                                const arrow::Schema& schema)
+    : FeatureProgram(set, config, schema, [](const Feature&) { return true; }) {}
+
+FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyRecConfig& config,
+                               const arrow::Schema& schema, const std::function<bool(const Feature&)>& reads)
     : weighted_(set.weighted()), dense_width_(set.dense_width()) {
   const Compiler compiler{config.data_config(), set.fg_mode(), schema};
   for (const Feature* feature : set.sparse()) {
+    if (!reads(*feature)) {
+      sparse_.emplace_back();  // no column and no default
+      continue;
+    }
     sparse_.push_back(feature->kind == Kind::kId ? CompileId(compiler, *feature, IdConfig(config, *feature))
                                                  : CompileBuckets(compiler, *feature, RawConfig(config, *feature)));
     CheckColumn(schema, sparse_.back());
   }
   for (const Feature* feature : set.dense()) {
-    auto op = Start<DenseOp>(compiler, *feature);
-    op.value = CompileValue(compiler, *feature, RawConfig(config, *feature));
+    DenseOp op;
+    if (reads(*feature)) {
+      op = Start<DenseOp>(compiler, *feature);
+      op.value = CompileValue(compiler, *feature, RawConfig(config, *feature));
+      CheckColumn(schema, op);
+    } else {
+      op.value.defaults.assign(feature->value_dim, 0.0f);
+    }
     op.dense_column = feature->dense_column;
-    CheckColumn(schema, op);
     dense_.push_back(std::move(op));
   }
   for (const Feature* feature : set.dense_sequences()) {
+    if (!reads(*feature)) {
+      dense_sequences_.emplace_back();  // no column and no default
+      continue;
+    }
     auto op = Start<DenseSequenceOp>(compiler, *feature);
     op.value = CompileValue(compiler, *feature, RawConfig(config, *feature));
     SetElements(compiler, *feature, op);

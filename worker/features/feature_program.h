@@ -1,6 +1,7 @@
 // All features of a config compiled against the columns of the data: Arrow rows in, one batch out.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -33,6 +34,11 @@ class FeatureProgram {
   /// `set` has to be made from `config`; `schema` is that of the record batches to come. Throws ConfigError for a
   /// fault of the config, DataError for a column that is missing or whose type its feature cannot read.
   FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyRecConfig& config, const arrow::Schema& schema);
+
+  /// Of the set's features, only those that `reads` says yes to are read; the others have no ids, no elements and zeros
+  /// in every row.
+  FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyRecConfig& config, const arrow::Schema& schema,
+                 const std::function<bool(const Feature&)>& reads);
 
   /// Fills out.rows, out.sparse, out.dense and out.dense_sequences with the rows of all slices in order. Throws
   /// DataError naming file, row, column and text of a value that cannot be read; `out` then holds an incomplete batch.
