@@ -1,5 +1,6 @@
 """Match models as a user runs them: towers exported, vectors predicted and compared, ranks, resuming, what is refused."""
 import json
+import math
 import unittest
 
 import numpy
@@ -174,6 +175,74 @@ class Match(Case):
             self.assertEqual(whole.keys(), parts.keys())
             for name, raw in whole.items():
                 self.assertEqual(raw, parts[name], name)
+
+    def sampling(self, hard=False, **settings):
+        """Edits for a sampler over the 200 items; the hard one with up to 2 items of the even users."""
+        items = pyarrow.parquet.read_table(ZOO / "data/items.parquet").to_pylist()
+        rows = [f"{item['item_id']}\t{1 + item['item_id'] % 3}\t{item['item_id']}:{item['cate']}:{item['price']}" for item in items]
+        (self.dir / "items.txt").write_text("\n".join(["id:int64\tweight:float\tattrs:string", *rows]) + "\n")
+        fields = {"num_sample": 40, "num_eval_sample": 30, "attr_fields": ["item_id", "cate", "price"], "item_id_field": "item_id", **settings}
+        if hard:
+            (self.dir / "users.txt").write_text("\n".join(["id:int64\tweight:float", *(f"{user}\t1" for user in range(300))]) + "\n")
+            edges = [f"{user}\t{(7 * user + k) % 200}\t1" for user in range(0, 300, 2) for k in range(3)]
+            (self.dir / "hard.txt").write_text("\n".join(["src:int64\tdst:int64\tweight:float", *edges]) + "\n")
+            fields |= {"item_input_path": str(self.dir / "items.txt"), "user_input_path": str(self.dir / "users.txt"), "num_hard_sample": 2,
+                       "hard_neg_edge_input_path": str(self.dir / "hard.txt"), "user_id_field": "user_id"}
+        else:
+            fields["input_path"] = str(self.dir / "items.txt")
+        name = "hard_negative_sampler" if hard else "negative_sampler"
+        return {f"data_config.{name}.{field}": value for field, value in fields.items()}
+
+    def test_sampled_negatives(self):
+        config = {**self.sampling(), "model_config.dssm.in_batch_negative": False}
+        whole = self.train("dssm", "whole", **config)
+        # Random similarities: the loss of 41 items of which none is better.
+        seen = scalars(self.dir / "whole")
+        self.assertAlmostEqual(seen["loss/softmax_cross_entropy", 0], math.log(41), delta=1.0)
+        result = json.loads((self.dir / "whole/train_eval_result_v2.txt").read_text())
+        self.assertAlmostEqual(result["softmax_cross_entropy"], math.log(31), delta=0.5)
+        self.assertLess(1 / 31 / 3, result["recall@1"])
+        self.assertIn("item_tower.embedding_group.emb_impls.__NEG__.ebc", "".join(weights(self.dir / "whole/model.ckpt-19")), whole)
+        # Evaluated again: the same negatives, the same figures.
+        self.run_program(ANNEAL, "eval", *self.config("dssm", "whole", **config))
+        again = json.loads((self.dir / "whole/eval_result.txt").read_text())
+        for name in ("softmax_cross_entropy", "recall@1", "recall@5"):
+            self.assertEqual(again[name], result[name])
+        # Stopped and continued: the same bits.
+        self.train("dssm", "parts", train_config__num_steps=7, **config)
+        self.train("dssm", "parts", "--continue_train", **config)
+        one, two = (weights(self.dir / f"{model}/model.ckpt-19") for model in ("whole", "parts"))
+        self.assertEqual(one, two)
+        # Export knows no sampler; the items of another run of the same config are the same vectors.
+        self.run_program(ANNEAL, "export", *self.config("dssm", "whole", **config), "--export_dir", self.dir / "x")
+        self.assertEqual(self.predict(self.dir / "x", "item").shape, (1024, 8))
+
+    def test_sampled_and_hard_negatives_on_two_ranks(self):
+        for case, tables in (("dssm", "row_wise"), ("mind", "table_wise")):
+            config = {**self.sampling(hard=True, attr_fields=["item_id", "cate", "price"]), f"model_config.{case}.in_batch_negative": False}
+            self.train(case, f"{case}-1", **config)
+            self.assertTrue(all(math.isfinite(v) for v in scalars(self.dir / f"{case}-1").values()))
+            self.launch(*TWO_RANKS, "train", *self.config(case, f"{case}-2", data_config__batch_size=128,
+                                                          train_config__global_embedding_constraints__sharding_types=[tables], **config))
+            seen = scalars(self.dir / f"{case}-2")
+            # 1 + 40 + at most 2 hard ones.
+            self.assertAlmostEqual(seen["loss/softmax_cross_entropy", 0], math.log(42), delta=1.0)
+
+    def test_faults_of_samplers_name_their_place(self):
+        off = {"model_config.dssm.in_batch_negative": False}
+        check = [ANNEAL, "check", ZOO / "dssm/pipeline.config", "--edit_config_json"]
+        text = self.run_program(*check, edits(**{**self.sampling(), **off, "data_config.negative_sampler.input_path": "/none"}), expect=64)
+        self.assertIn("data_config.negative_sampler.input_path: there is no file /none", text)
+        text = self.run_program(*check, edits(**{**self.sampling(attr_fields=["item_id", "cate"]), **off}), expect=64)
+        self.assertIn("feature group 'item': feature 'item_id' is made of data_config.negative_sampler.attr_fields, feature 'price' is not", text)
+        self.run_program(*check, edits(**{**self.sampling(attr_fields=["item_id", "cate"]), **off, "data_config.force_base_data_group": True}))
+        text = self.run_program(*check, edits(**{**self.sampling(attr_fields=["item_id", "cate", "price", "age"]), **off}), expect=64)
+        self.assertIn("feature group 'user': feature 'age' is made of data_config.negative_sampler.attr_fields", text)
+        broken = self.sampling()
+        with open(self.dir / "items.txt", "a") as items:
+            items.write("200\t-1\t200:3:0.5\n")
+        text = self.run_program(ANNEAL, "train", *self.config("dssm", "m", **broken, **off), expect=78)
+        self.assertIn("items.txt row 202, column weight: '-1' is negative", text)
 
     def test_what_is_refused(self):
         self.train("dssm", "m", train_config__num_steps=1)

@@ -48,6 +48,8 @@ class ModelRules {
         return Rules(model_.pepnet(), "model_config.pepnet");
       case ModelConfig::kDbmtl:
         return Rules(model_.dbmtl(), "model_config.dbmtl");
+      case ModelConfig::kDat:
+        return Rules(model_.dat(), "model_config.dat");
       case ModelConfig::kDssm:
         return Rules(model_.dssm(), "model_config.dssm");
       case ModelConfig::kDssmV2:
@@ -321,6 +323,19 @@ class ModelRules {
   template <typename Model>
   void VectorTowers(const Model& model, const std::string& path) {
     VectorTower(model.user_tower(), path + ".user_tower");
+    OtherGroup(model.user_tower().input(), model.item_tower().input(), path);
+    Match(model, path);
+  }
+
+  void Rules(const DAT& model, const std::string& path) {
+    VectorTower(model.user_tower(), path + ".user_tower");
+    DeepGroup(model.user_tower().augment_input(), path + ".user_tower.augment_input");
+    DeepGroup(model.item_tower().augment_input(), path + ".item_tower.augment_input");
+    std::set<std::string> groups;
+    for (const std::string& group : {model.user_tower().input(), model.user_tower().augment_input(),
+                                     model.item_tower().input(), model.item_tower().augment_input()}) {
+      if (!groups.insert(group).second) fail_(path, "group '" + group + "' is the input of two");
+    }
     Match(model, path);
   }
 
@@ -344,6 +359,7 @@ class ModelRules {
       fail_(of_capsules + ".routing_init_method", "'" + routing + "' is not normal or zeros");
     if (!(capsules.routing_logits_stddev() >= 0)) fail_(of_capsules + ".routing_logits_stddev", "must not be negative");
     if (!(capsules.squash_pow() > 0)) fail_(of_capsules + ".squash_pow", "must be more than 0");
+    OtherGroup(tower.input(), model.item_tower().input(), path);
     Match(model, path);
   }
 
@@ -353,6 +369,8 @@ class ModelRules {
       fail_(path, "feature group '" + name + "' is WIDE, not DEEP");
   }
 
+  /// `Tower`: Tower or DATTower.
+  template <typename Tower>
   void VectorTower(const Tower& tower, const std::string& path) {
     DeepGroup(tower.input(), path + ".input");
     Mlp(tower.mlp(), path + ".mlp");
@@ -362,12 +380,10 @@ class ModelRules {
   template <typename Model>
   void Match(const Model& model, const std::string& path) {
     VectorTower(model.item_tower(), path + ".item_tower");
-    if (model.user_tower().input() == model.item_tower().input())
-      fail_(path + ".item_tower.input", "group '" + model.item_tower().input() + "' is the user tower's");
     const auto last = [](const MLP& mlp) { return mlp.hidden_units().empty() ? 0 : *mlp.hidden_units().rbegin(); };
-    const int64_t user = LastOfUser(model.user_tower(), last), item = last(model.item_tower().mlp());
+    const int64_t user = last(LastMlp(model.user_tower())), item = last(model.item_tower().mlp());
     if (model.output_dim() < 0) fail_(path + ".output_dim", "must not be negative");
-    if (model.output_dim() == 0 && user != item) {
+    if (model.output_dim() == 0 && user > 0 && item > 0 && user != item) {
       fail_(path + ".output_dim", "is 0, and the towers' vectors have " + std::to_string(user) + " and " +
                                       std::to_string(item) + " numbers: they are compared");
     }
@@ -386,13 +402,14 @@ class ModelRules {
     }
   }
 
-  template <typename Last>
-  static int64_t LastOfUser(const Tower& tower, Last last) {
-    return last(tower.mlp());
+  template <typename Tower>
+  static const MLP& LastMlp(const Tower& tower) {
+    return tower.mlp();
   }
-  template <typename Last>
-  static int64_t LastOfUser(const MINDUserTower& tower, Last last) {
-    return last(tower.concat_mlp());
+  static const MLP& LastMlp(const MINDUserTower& tower) { return tower.concat_mlp(); }
+
+  void OtherGroup(const std::string& user, const std::string& item, const std::string& path) {
+    if (user == item) fail_(path + ".item_tower.input", "group '" + item + "' is the user tower's");
   }
 
   template <typename Metric>

@@ -149,9 +149,9 @@ std::vector<double> ShardedEmbedding::group_factors() const {
     const models::Table& table = plan_.tables[t];
     if (placements_[t].dense()) continue;
     // Sequence tables behind the two poolings.
-    const int64_t group =
-        table.sequence ? 2 + number(widths[table.module], table.dim) : static_cast<int64_t>(table.pooling);
-    auto& factors = groups[{number(modules, table.module), group}];
+    const int64_t group = table.sequence ? 2 + number(widths[table.module + table.data_group], table.dim)
+                                         : static_cast<int64_t>(table.pooling);
+    auto& factors = groups[{number(modules, table.module + table.data_group), group}];
     const double factor = table.trainable ? 1.0 : 0.0;
     if (std::find(factors.begin(), factors.end(), factor) == factors.end()) factors.push_back(factor);
   }

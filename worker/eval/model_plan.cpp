@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "worker/config/sampler_settings.h"
 #include "worker/dist/device.h"
 #include "worker/embedding/sharded_embedding.h"
 
@@ -19,6 +20,10 @@ embedding::Workload WorkloadOf(const tzrec::protos::EasyRecConfig& config, const
                                bool training) {
   embedding::Workload workload;
   workload.batch_size = config.data_config().batch_size();
+  // parity/data.md 5.2
+  if (const auto sampler = config::SamplerOf(config.data_config())) {
+    workload.batch_size += sampler->num_sample + std::min<int64_t>(sampler->num_hard_sample, 8) * workload.batch_size;
+  }
   if (training) workload.optimizer = embedding::MakeOptimizerSpec(config.train_config().sparse_optimizer()).type;
   for (const auto& parameter : network.DenseParameters()) {
     workload.dense_parameter_bytes += static_cast<double>(parameter.tensor.nbytes());

@@ -185,15 +185,6 @@ void NameSequenceKeys(tzrec::protos::EasyRecConfig& config) {
   }
 }
 
-/// A TDM is exported as two models, model/ and embedding/ (parity/export.md 2).
-void CheckFolders(const tzrec::protos::EasyRecConfig& config) {
-  if (config.model_config().has_tdm()) {
-    throw ConfigError(
-        "model_config.tdm: the export of its two folders, model/ and embedding/, is not supported yet; predict reads "
-        "its checkpoints");
-  }
-}
-
 /// Sequences are known to TorchScript exports only.
 void CheckSequences(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
   const auto& groups = config.model_config().feature_groups();
@@ -217,7 +208,7 @@ void CheckTowers(const tzrec::protos::EasyRecConfig& config, const Settings& set
   }
 }
 
-/// A model of the export: the whole one, or one tower of a match model.
+/// A model of the export: the whole one, one tower of a match model, or a TDM's scorer.
 struct Part {
   std::string name;   ///< of its folder below the export; empty: the export itself
   std::string tower;  ///< eval::LoadOptions::tower
@@ -234,6 +225,11 @@ std::vector<Part> PartsOf(const tzrec::protos::EasyRecConfig& config, const Expo
     const std::string name = tower.name.substr(0, tower.name.find('_'));
     const bool items = name == "item" && !options.item_input_path.empty();
     parts.push_back({name, tower.name, models::TowerConfig(config, tower), items ? options.item_input_path : rows});
+  }
+  if (config.model_config().has_tdm()) {
+    LogWarning(
+        "model_config.tdm: model/ is exported; embedding/, which a new tree is learnt from, is not supported yet");
+    parts.push_back({"model", "", config, rows});
   }
   if (parts.empty()) parts.push_back({"", "", config, rows});
   return parts;
@@ -301,7 +297,7 @@ Exported ExportPart(const Part& part, const Run& run) {
 
 /// The parts' reports as one: each below "parts", with what counts for the whole beside it.
 ordered_json JoinReports(const std::vector<Exported>& exported) {
-  if (exported.size() == 1) return exported.front().report;
+  if (exported.front().part.empty()) return exported.front().report;
   ordered_json joined;
   for (const char* key : {"format", "step", "checkpoint", "config_sha256"}) joined[key] = exported.front().report[key];
   joined["passed"] = true;
@@ -342,7 +338,6 @@ int RunExport(const ExportOptions& options) {
   overrides.edit_config_json = options.edit_config_json;
   const auto config = config::LoadForRun(options.pipeline_config_path, overrides);
   const Settings settings = ReadSettings(options.settings);
-  CheckFolders(config);
   if (settings.format == Format::kRtp) CheckRtp(config);
   Tf32Of(config, LogWarning);
   dist::Topology topology = dist::Topology::FromEnvironment();

@@ -19,8 +19,10 @@ class Dssm : public MatchModel {
   template <typename Config>
   Dssm(const ModelInput& input, const Config& config)
       : MatchModel(input, config.temperature(), config.in_batch_negative()),
-        user_(MakeTower(input, "user_tower", config.user_tower(), config.output_dim(), config.similarity())),
-        item_(MakeTower(input, "item_tower", config.item_tower(), config.output_dim(), config.similarity())) {}
+        user_(MakeTower(input, "user_tower", {config.user_tower().input()}, config.user_tower().mlp(),
+                        config.output_dim(), config.similarity())),
+        item_(MakeTower(input, "item_tower", {config.item_tower().input()}, config.item_tower().mlp(),
+                        config.output_dim(), config.similarity())) {}
 
  private:
   std::unique_ptr<VectorTower> user_, item_;

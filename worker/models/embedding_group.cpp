@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "worker/config/error.h"
+#include "worker/config/sampler_settings.h"
+#include "worker/features/data_groups.h"
 #include "worker/features/feature_config.h"
 #include "worker/models/match_towers.h"
 #include "worker/nn/sequence_encoder.h"
@@ -47,7 +50,8 @@ class Planner {
         config_(config),
         wide_(WideSettings(model)),
         towers_(MatchTowersOf(model)),
-        tower_(tower) {}
+        tower_(tower),
+        sampler_(config::SamplerOf(config.data_config())) {}
 
   EmbeddingPlan Run() {
     plan_.dense_width = features_.dense_width();
@@ -56,6 +60,7 @@ class Planner {
       const MatchTower* tower = FindTower(towers_, group.group_name());
       if (!towers_.empty() && (!tower || (!tower_.empty() && tower->name != tower_))) continue;
       module_ = tower && !tower->shares_embeddings ? "model." + tower->name + ".embedding_group" : kEmbeddingGroup;
+      item_side_ = sampler_ && IsItemSide(group, tower);
       AddGroup(group);
     }
     // One id is the same pooled either way; FBGEMM wants one way for a table.
@@ -84,6 +89,28 @@ class Planner {
     }
   }
 
+  /// Whether the sampler's items have the group, which has to be the item tower's then.
+  bool IsItemSide(const FeatureGroupConfig& config, const MatchTower* tower) const {
+    const std::string where = "feature group '" + config.group_name() + "'", fields = sampler_->field + ".attr_fields";
+    std::vector<std::string> names(config.feature_names().begin(), config.feature_names().end()), sampled, others;
+    for (const auto& nested : config.sequence_groups())
+      names.insert(names.end(), nested.feature_names().begin(), nested.feature_names().end());
+    for (const std::string& name : names)
+      (features::IsSampled(Find(name, where), sampler_->attr_fields) ? sampled : others).push_back(name);
+    if (!sampled.empty() && !others.empty() && !config_.data_config().force_base_data_group()) {
+      throw ConfigError(where + ": feature '" + sampled.front() + "' is made of " + fields + ", feature '" +
+                        others.front() + "' is not; data_config.force_base_data_group allows both in a group");
+    }
+    const bool items = tower && tower->name == "item_tower";
+    if (items && sampled.empty())
+      throw ConfigError(where + ": none of its features is made of " + fields + ", so that sampled items have none");
+    if (!items && !sampled.empty()) {
+      throw ConfigError(where + ": feature '" + sampled.front() + "' is made of " + fields +
+                        ", and the group is not the item tower's");
+    }
+    return items;
+  }
+
   template <typename Config>
   static std::string Suffix(const Config& config) {
     return config.has_embedding_name_suffix() ? "_" + config.embedding_name_suffix() : "";
@@ -107,6 +134,7 @@ class Planner {
     Group group;
     group.name = config.group_name();
     group.module = module_;
+    group.item_side = item_side_;
     group.type = config.group_type();
     for (const auto& name : config.feature_names()) {
       const features::Feature& feature = Find(name, where);
@@ -186,6 +214,7 @@ class Planner {
                        const std::string& where) {
     if (plan_.FindSequenceGroup(name)) throw ConfigError(where + ": the name is used twice");
     SequenceGroup group{name};
+    group.item_side = item_side_;
     for (const auto& feature_name : feature_names) {
       const features::Feature& feature = Find(feature_name, where);
       SequencePart part{false, feature.index, feature.dense_column, feature.value_dim};
@@ -218,6 +247,7 @@ class Planner {
     Table table{feature.table + suffix, feature.num_embeddings, feature.embedding_dim,          feature.init_fn,
                 feature.trainable,      feature.pooling,        ConstraintsOf(feature, config_)};
     table.module = module_;
+    if (item_side_ && !config_.data_config().force_base_data_group()) table.data_group = "__NEG__";
     return table;
   }
 
@@ -235,8 +265,8 @@ class Planner {
   }
 
   int Share(const Table& table, const features::Feature& feature, const std::string& where) {
-    const auto [found, inserted] =
-        table_index_.try_emplace({table.module, table.sequence, table.name}, static_cast<int>(plan_.tables.size()));
+    const auto [found, inserted] = table_index_.try_emplace(
+        {table.module + table.data_group, table.sequence, table.name}, static_cast<int>(plan_.tables.size()));
     if (inserted) {
       plan_.tables.push_back(table);
       return found->second;
@@ -261,7 +291,10 @@ class Planner {
   const Wide wide_;
   const std::vector<MatchTower> towers_;
   const std::string tower_;
-  std::string module_ = kEmbeddingGroup;  ///< of the group that is being added
+  const std::optional<config::SamplerSettings> sampler_;
+  // Of the group that is being added.
+  std::string module_ = kEmbeddingGroup;
+  bool item_side_ = false;
   EmbeddingPlan plan_;
   std::map<std::tuple<std::string, bool, std::string>, int> table_index_;
 };
@@ -269,7 +302,8 @@ class Planner {
 }  // namespace
 
 std::string Table::module_path() const {
-  return module + (sequence ? ".seq_emb_impls.__BASE__.ec_dict." + std::to_string(dim) : ".emb_impls.__BASE__.ebc");
+  return module + (sequence ? ".seq_emb_impls." + data_group + ".ec_dict." + std::to_string(dim)
+                            : ".emb_impls." + data_group + ".ebc");
 }
 
 std::string Table::state_name() const {
@@ -277,7 +311,8 @@ std::string Table::state_name() const {
 }
 
 std::string Table::unique_name() const {
-  return sequence || module != kEmbeddingGroup ? module_path() + "." + name : name;
+  const bool alone = !sequence && module == kEmbeddingGroup && data_group == kBaseGroup;
+  return alone ? name : module_path() + "." + name;
 }
 
 const Group* EmbeddingPlan::FindGroup(const std::string& name) const {

@@ -14,6 +14,8 @@ namespace anneal::models {
 /// State name of the embedding group that a model has for all of its feature groups.
 inline constexpr char kEmbeddingGroup[] = "model.embedding_group";
 
+inline constexpr char kBaseGroup[] = "__BASE__";
+
 /// An embedding table of the model. Features with the same table name share it.
 struct Table {
   std::string name;  ///< "<feature>_emb", "<feature>_emb_wide", ...
@@ -27,9 +29,12 @@ struct Table {
   bool sequence = false;
   /// The embedding group that has it (EmbeddingModule). Tables of the same name in others are other tables.
   std::string module = kEmbeddingGroup;
+  /// "__NEG__" where its features' rows are those of sampled items, too (parity/features.md 7); tables of both are
+  /// different ones.
+  std::string data_group = kBaseGroup;
 
-  /// Where the plan file lists it: "<module>.emb_impls.__BASE__.ebc", of a sequence table
-  /// "<module>.seq_emb_impls.__BASE__.ec_dict.<dim>".
+  /// Where the plan file lists it: "<module>.emb_impls.<data_group>.ebc", of a sequence table
+  /// "<module>.seq_emb_impls.<data_group>.ec_dict.<dim>".
   std::string module_path() const;
   /// "<module path>.embedding_bags.<name>.weight", of a sequence table "<module path>.embeddings.<name>.weight"
   std::string state_name() const;

@@ -5,12 +5,22 @@
 #include "worker/config/error.h"
 
 namespace anneal::models {
+namespace {
 
-VectorTower::VectorTower(const ModelInput& input, const tzrec::protos::Tower& config, int64_t output_dim,
-                         tzrec::protos::Similarity similarity)
-    : group_(config.input()),
+int64_t WidthOf(const ModelInput& input, const std::vector<std::string>& groups) {
+  int64_t width = 0;
+  for (const std::string& group : groups) width += input.RequireGroup(group).width;
+  return width;
+}
+
+}  // namespace
+
+VectorTower::VectorTower(const ModelInput& input, std::vector<std::string> groups, const tzrec::protos::MLP& mlp,
+                         int64_t output_dim, tzrec::protos::Similarity similarity)
+    : groups_(std::move(groups)),
       cosine_(similarity == tzrec::protos::COSINE),
-      mlp_(input.RequireGroup(config.input()).width, config.mlp()) {
+      mlp_(WidthOf(input, groups_), mlp),
+      output_dim_(output_dim > 0 ? output_dim : mlp_.output_dim()) {
   RegisterModule("mlp", mlp_);
   if (output_dim > 0) {
     output_ = std::make_unique<nn::Linear>(mlp_.output_dim(), output_dim);
@@ -19,7 +29,9 @@ VectorTower::VectorTower(const ModelInput& input, const tzrec::protos::Tower& co
 }
 
 at::Tensor VectorTower::Forward(const Groups& groups) {
-  at::Tensor vector = mlp_.Forward(groups.at(group_));
+  std::vector<at::Tensor> parts;
+  for (const std::string& group : groups_) parts.push_back(groups.at(group));
+  at::Tensor vector = mlp_.Forward(parts.size() == 1 ? parts.front() : at::cat(parts, 1));
   if (output_) vector = output_->Forward(vector);
   return cosine_ ? Normalized(vector) : vector;
 }
@@ -40,10 +52,10 @@ MatchModel::MatchModel(const ModelInput& input, double temperature, bool in_batc
 }
 
 std::unique_ptr<VectorTower> MatchModel::MakeTower(const ModelInput& input, const std::string& name,
-                                                   const tzrec::protos::Tower& config, int64_t output_dim,
-                                                   tzrec::protos::Similarity similarity) {
+                                                   std::vector<std::string> groups, const tzrec::protos::MLP& mlp,
+                                                   int64_t output_dim, tzrec::protos::Similarity similarity) {
   if (!input.tower.empty() && input.tower != name) return nullptr;
-  auto tower = std::make_unique<VectorTower>(input, config, output_dim, similarity);
+  auto tower = std::make_unique<VectorTower>(input, std::move(groups), mlp, output_dim, similarity);
   RegisterModule(name, *tower);
   return tower;
 }

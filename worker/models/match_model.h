@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tzrec/models/match_model.pb.h"
 #include "worker/models/model.h"
@@ -10,17 +11,20 @@
 
 namespace anneal::models {
 
-/// One feature group to one vector a row: `mlp`, then Linear `output` if output_dim > 0; of length 1 with COSINE.
+/// Feature groups side by side to one vector a row: `mlp`, then Linear `output` if output_dim > 0; of length 1 with
+/// COSINE.
 class VectorTower : public nn::Module {
  public:
-  VectorTower(const ModelInput& input, const tzrec::protos::Tower& config, int64_t output_dim,
-              tzrec::protos::Similarity similarity);
-  at::Tensor Forward(const Groups& groups);  ///< [B, D]
+  VectorTower(const ModelInput& input, std::vector<std::string> groups, const tzrec::protos::MLP& mlp,
+              int64_t output_dim, tzrec::protos::Similarity similarity);
+  at::Tensor Forward(const Groups& groups);  ///< [B, output_dim()]
+  int64_t output_dim() const { return output_dim_; }
 
  private:
-  const std::string group_;
+  const std::vector<std::string> groups_;
   const bool cosine_;
   nn::Mlp mlp_;
+  const int64_t output_dim_;
   std::unique_ptr<nn::Linear> output_;
 };
 
@@ -30,8 +34,8 @@ class MatchModel : public Model {
 
   /// Registers the tower under `name`; null where only the other one is wanted (ModelInput::tower).
   std::unique_ptr<VectorTower> MakeTower(const ModelInput& input, const std::string& name,
-                                         const tzrec::protos::Tower& config, int64_t output_dim,
-                                         tzrec::protos::Similarity similarity);
+                                         std::vector<std::string> groups, const tzrec::protos::MLP& mlp,
+                                         int64_t output_dim, tzrec::protos::Similarity similarity);
 
   /// users [B, D], items [B + sampled.count, D] -> similarities divided by the temperature. With in_batch_negative each
   /// user with every item, otherwise [B, 1 + shared + most hard ones of a row]: with the row's own item, with the

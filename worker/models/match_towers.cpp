@@ -87,6 +87,9 @@ std::vector<MatchTower> MatchTowersOf(const tzrec::protos::ModelConfig& model) {
     case ModelConfig::kMind:
       return {{"user_tower", {model.mind().user_tower().input(), model.mind().user_tower().history_input()}},
               {"item_tower", {model.mind().item_tower().input()}}};
+    case ModelConfig::kDat:
+      return {{"user_tower", {model.dat().user_tower().input(), model.dat().user_tower().augment_input()}},
+              {"item_tower", {model.dat().item_tower().input(), model.dat().item_tower().augment_input()}}};
     default:
       return {};
   }

@@ -76,7 +76,8 @@ Mind::Mind(const ModelInput& input)
     user_ = std::make_unique<InterestTower>(input, config);
     RegisterModule("user_tower", *user_);
   }
-  item_ = MakeTower(input, "item_tower", config.item_tower(), config.output_dim(), config.similarity());
+  item_ = MakeTower(input, "item_tower", {config.item_tower().input()}, config.item_tower().mlp(), config.output_dim(),
+                    config.similarity());
 }
 
 std::vector<at::Tensor> Mind::Forward(const Groups& groups) {

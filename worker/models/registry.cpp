@@ -3,6 +3,7 @@
 #include <map>
 
 #include "worker/config/error.h"
+#include "worker/models/dat.h"
 #include "worker/models/dbmtl.h"
 #include "worker/models/dcn.h"
 #include "worker/models/deepfm.h"
@@ -31,6 +32,7 @@ std::unique_ptr<Model> Make(const ModelInput& input) {
 
 const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Registry() {
   static const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)> models = {
+      {"dat", &Make<Dat>},
       {"dbmtl", &Make<Dbmtl>},
       {"dcn_v1", &Make<DcnV1>},
       {"dcn_v2", &Make<DcnV2>},

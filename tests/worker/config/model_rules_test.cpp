@@ -143,6 +143,23 @@ TEST(ModelRules, Dssm) {
                           "losses: a match model has one loss, softmax_cross_entropy"));
 }
 
+TEST(ModelRules, Dat) {
+  const std::string groups = kTwoGroups +
+                             "feature_groups { group_name: 'more' group_type: DEEP } "
+                             "feature_groups { group_name: 'most' group_type: DEEP } ";
+  const std::string item =
+      "item_tower { input: 'item' augment_input: 'most' mlp { hidden_units: 4 } } "
+      "in_batch_negative: true }";
+  EXPECT_THAT(
+      Faults("dat { user_tower { input: 'user' augment_input: 'more' mlp { hidden_units: 4 } } " + item + kMatched,
+             groups),
+      IsEmpty());
+  EXPECT_THAT(Faults("dat { user_tower { input: 'item' augment_input: 'seq' mlp { } } " + item + kMatched, groups),
+              ElementsAre("dat.user_tower.mlp: hidden_units is empty",
+                          "dat.user_tower.augment_input: feature group 'seq' is SEQUENCE, not DEEP or WIDE",
+                          "dat: group 'item' is the input of two"));
+}
+
 TEST(ModelRules, Mind) {
   const std::string item = " item_tower { input: 'item' mlp { hidden_units: 4 } } in_batch_negative: true }";
   EXPECT_THAT(Faults("mind { user_tower { input: 'user' history_input: 'seq' user_mlp { hidden_units: [6, 5] } "

@@ -74,27 +74,48 @@ def similarities(case, users, items, config):
     return result
 
 
+def augmented(case, inputs, w, config):
+    """Vectors of both towers over their two groups, and the losses that their augmented groups learn by."""
+    rows, vector, losses = len(case["lengths"]), {}, []
+    for side in ("user", "item"):
+        vector[side] = vectors(w / f"{side}_tower", torch.cat([inputs[side], inputs[f"{side}_more"]], 1), config)
+    for side, other, factor in (("user", "item", "amm_u_weight"), ("item", "user", "amm_i_weight")):
+        apart = [(x / x.norm() - y.detach()).square().sum() for x, y in zip(inputs[f"{side}_more"][:rows], vector[other][:rows])]
+        if case["weights"]:
+            weights = tensor(case["weights"])
+            losses.append(config[factor] * sum(a * v for a, v in zip(apart, weights)) / weights.sum())
+        else:
+            losses.append(config[factor] * sum(apart))
+    assert len(losses) == len(case["own_losses"])
+    for want, got in zip(losses, case["own_losses"]):
+        assert abs(want.item() - got) <= 1e-5 * abs(got), (case["name"], want, got)
+    return similarities(case, vector["user"], vector["item"], config), sum(losses)
+
+
 def computed(case, inputs, w):
+    """Similarities, and the sum of the model's own losses."""
     model = case["name"].split("_")[0]
     config = next(value for name, value in case["config"].items() if name.startswith(model))
+    if model == "dat":
+        return augmented(case, inputs, w, config)
     items = vectors(w / "item_tower", inputs["item"], config)
     if model == "dssm":
-        return similarities(case, vectors(w / "user_tower", inputs["user"], config), items, config)
+        return similarities(case, vectors(w / "user_tower", inputs["user"], config), items, config), 0
     users = []
     for row, length in enumerate(case["lengths"]):
         found = interests(w / "user_tower", inputs["user"][row], inputs["history"][row, :length], config)
         users.append(torch.softmax(config["simi_pow"] * (found @ items[row]), 0) @ found)
-    return similarities(case, users, items, config)
+    return similarities(case, users, items, config), 0
 
 
 def main(path):
     cases = json.loads(path.read_text())
-    assert len(cases) >= 9
+    assert len(cases) >= 11
     worst = 0.0
     for case in cases:
         inputs, parameters = ({name: tensor(entry).requires_grad_() for name, entry in case[kind].items()} for kind in ("inputs", "parameters"))
-        output = computed(case, inputs, Weights(parameters))
-        (output * tensor(case["seed"])).sum().backward()
+        output, own = computed(case, inputs, Weights(parameters))
+        ((output * tensor(case["seed"])).sum() + own).backward()
         compared = [("output", output, tensor(case["output"]))]
         for kind, tensors in (("inputs", inputs), ("parameters", parameters)):
             for name, x in tensors.items():

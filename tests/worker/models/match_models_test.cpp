@@ -20,17 +20,24 @@ namespace {
 using nlohmann::json;
 
 const std::vector<int64_t> kLengths = {3, 0, 6, 1, 4, 2, 5};
-constexpr int64_t kUser = 5, kItem = 6, kHistory = 4;
+constexpr int64_t kUser = 5, kItem = 6, kMore = 3, kHistory = 4;
 
 struct Case {
   std::string name, model;
   int64_t shared = 0;                             ///< sampled items that the rows share
   std::vector<std::pair<int64_t, int64_t>> hard;  ///< row and number of the hard ones behind them
+  bool weighted = false;                          ///< losses of the model's own count rows by a weight
 };
 
 std::string Vectors(const std::string& more) {
   return "{ user_tower { input: 'user' mlp { hidden_units: [7, 4] } } item_tower { input: 'item' mlp { hidden_units: "
          "[4] } } " +
+         more + " }";
+}
+
+std::string Augmented(const std::string& more) {
+  return "dat { user_tower { input: 'user' augment_input: 'user_more' mlp { hidden_units: [7, 4] } } item_tower { "
+         "input: 'item' augment_input: 'item_more' mlp { hidden_units: [4] } } output_dim: 3 " +
          more + " }";
 }
 
@@ -48,6 +55,8 @@ std::vector<Case> Cases() {
       {"dssm_sampled", "dssm " + Vectors("output_dim: 0 temperature: 2"), 5},
       {"dssm_hard", "dssm_v2 " + Vectors("output_dim: 2 similarity: COSINE"), 3, hard},
       {"dssm_only_hard", "dssm " + Vectors("output_dim: 2"), 0, hard},
+      {"dat", Augmented("in_batch_negative: true amm_u_weight: 0.3 amm_i_weight: 0.7")},
+      {"dat_weighted", Augmented("similarity: COSINE temperature: 0.5 amm_u_weight: 2 amm_i_weight: 0.1"), 4, {}, true},
       {"mind", Interests("hist_seq_mlp { hidden_units: [6, 5] }", "max_k: 4", "output_dim: 3 in_batch_negative: true")},
       {"mind_raw_history",
        Interests("", "max_k: 3 const_caps_num: true num_iters: 2 squash_pow: 0.3",
@@ -73,7 +82,8 @@ Built Build(const Case& c, const std::string& tower = "") {
   EXPECT_TRUE(
       google::protobuf::TextFormat::ParseFromString(c.model + " losses { softmax_cross_entropy {} }", &built.config))
       << c.name;
-  for (const auto& [name, width] : {std::pair{"user", kUser}, std::pair{"item", kItem}}) {
+  for (const auto& [name, width] : {std::pair{"user", kUser}, std::pair{"item", kItem}, std::pair{"user_more", kMore},
+                                    std::pair{"item_more", kMore}}) {
     Group& group = built.plan.groups.emplace_back();
     group.name = name;
     group.width = width;
@@ -93,6 +103,8 @@ Groups RandomGroups(const Case& c) {
   Groups groups;
   groups.plain["user"] = at::randn({rows, kUser});
   groups.plain["item"] = at::randn({rows + c.shared + hard, kItem});
+  groups.plain["user_more"] = at::randn({rows, kMore});
+  groups.plain["item_more"] = at::randn({rows + c.shared + hard, kMore});
   nn::Sequence& history = groups.sequences["history"];
   history.length = at::tensor(kLengths, at::kLong);
   history.mask = at::arange(6).unsqueeze(0) < history.length.unsqueeze(1);
@@ -116,15 +128,28 @@ json Computed(const Case& c) {
   at::manual_seed(11);
   Built built = Build(c);
   Groups groups = RandomGroups(c);
-  const std::vector<nn::NamedTensor> inputs = {{"user", groups.plain["user"]},
-                                               {"item", groups.plain["item"]},
-                                               {"history", groups.sequences["history"].sequence}};
+  std::vector<nn::NamedTensor> inputs = {{"history", groups.sequences["history"].sequence}};
+  for (const auto& [name, tensor] : groups.plain) inputs.push_back({name, tensor});
   for (const auto& input : inputs) input.tensor.set_requires_grad(true);
-  const at::Tensor output = built.model->Forward(groups).front();
+  const bool own_losses = !built.model->own_loss_names().empty();
+  built.model->Train(own_losses);
+  const std::vector<at::Tensor> outputs = built.model->Forward(groups);
+  const at::Tensor& output = outputs.front();
   // The places of hard negatives that a row does not have are no numbers to compare.
   const at::Tensor missing = output < -1e25;
   const at::Tensor seed = at::randn(output.sizes()).masked_fill(missing, 0);
-  (output * seed).sum().backward();
+  at::Tensor total = (output * seed).sum();
+  const at::Tensor weights = at::rand({static_cast<int64_t>(kLengths.size())});
+  Targets targets;
+  targets.heads.push_back({{}, c.weighted ? weights / weights.mean() : at::Tensor(), {}});
+  json own = json::array();
+  if (own_losses) {
+    for (const at::Tensor& loss : built.model->OwnLosses(outputs, targets)) {
+      own.push_back(loss.item<double>());
+      total = total + loss;
+    }
+  }
+  total.backward();
   std::string text;
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
@@ -137,7 +162,9 @@ json Computed(const Case& c) {
                {"hard", c.hard},
                {"output", Written(output.masked_fill(missing, 0))},
                {"missing", Written(missing.to(at::kFloat))},
-               {"seed", Written(seed)}};
+               {"seed", Written(seed)},
+               {"weights", c.weighted ? Written(weights) : json()},
+               {"own_losses", own}};
   const auto add = [&](const char* kind, const nn::NamedTensor& of) {
     written[kind][of.name] = Written(of.tensor);
     written[kind][of.name]["gradient"] =
@@ -171,8 +198,8 @@ TEST(MatchModels, OneTowerAloneIsTracedForEveryBatchSize) {
       const auto stack = [&](int64_t first, int64_t count) {
         const nn::Sequence& history = all.sequences.at("history");
         std::vector<c10::IValue> values;
-        for (const at::Tensor& tensor :
-             {all.at("user"), all.at("item"), history.sequence, history.length, history.mask})
+        for (const at::Tensor& tensor : {all.at("user"), all.at("item"), history.sequence, history.length, history.mask,
+                                         all.at("user_more"), all.at("item_more")})
           values.emplace_back(tensor.narrow(0, first, count));
         // As long as the longest row, which differs from batch to batch.
         const int64_t longest = std::max<int64_t>(values[3].toTensor().max().item<int64_t>(), 1);
@@ -183,6 +210,8 @@ TEST(MatchModels, OneTowerAloneIsTracedForEveryBatchSize) {
         Groups groups;
         groups.plain["user"] = values[0].toTensor();
         groups.plain["item"] = values[1].toTensor();
+        groups.plain["user_more"] = values[5].toTensor();
+        groups.plain["item_more"] = values[6].toTensor();
         groups.sequences["history"] = {{}, values[2].toTensor(), values[3].toTensor(), values[4].toTensor()};
         return std::vector<c10::IValue>{built.model->Forward(groups).front()};
       };
