@@ -30,11 +30,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::array<const char*, 4> kNames = {"stock", "transposed", "onednn", "blocked"};
-/// Another kernel has to be so much faster than the stock one, so that noise alone does not choose it.
-constexpr double kWorthIt = 0.98;
 constexpr int kRounds = 3;
-/// With 1024 rows, which fit a cache, the kernels ranked otherwise than with 8192. More would only take longer: a new
-/// pod's first step waits for it.
+/// Seconds of turns that are enough: a new pod's first step waits for them.
+constexpr double kEnough = 0.006;
+/// With 1024 rows, which fit a cache, the kernels ranked otherwise than with 8192: that cost more than what single
+/// turns make uncertain.
 constexpr int64_t kMeasuredRows = 2048;
 
 constexpr std::string_view kRepeated = "repeated";
@@ -71,44 +71,63 @@ double CpuSeconds() {
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
-/// The stock kernel, unless another is clearly faster. Candidates take turns, so that what else the machine does hits
-/// all of them alike; the best of a few rounds counts, of which the first warms up.
-Gemm Fastest(std::initializer_list<Gemm> candidates, const std::function<void(Gemm)>& product) {
-  std::map<Gemm, double> best;
-  for (int round = 0; round < kRounds; ++round) {
+double Seconds(const std::function<void()>& work) {
+  const double began = CpuSeconds();
+  work();
+  return CpuSeconds() - began;
+}
+
+Gemm Fastest(const std::map<Gemm, double>& seconds) {
+  return std::min_element(seconds.begin(), seconds.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
+}
+
+/// How long each candidate takes. They take turns, so that what else the machine does hits all of them alike: one,
+/// several where it is short, easily disturbed and oneDNN's making of a kernel would count. The best turn counts.
+std::map<Gemm, double> Time(std::initializer_list<Gemm> candidates, const std::function<void(Gemm)>& product) {
+  std::map<Gemm, double> seconds;
+  double least = 0;
+  for (int round = 0; round < kRounds && round * least < kEnough; ++round) {
     for (const Gemm candidate : candidates) {
-      const double began = CpuSeconds();
-      product(candidate);
-      const double seconds = CpuSeconds() - began;
-      const auto [found, first] = best.try_emplace(candidate, seconds);
-      if (!first) found->second = std::min(found->second, seconds);
+      const double turn = Seconds([&] { product(candidate); });
+      const auto [found, first] = seconds.try_emplace(candidate, turn);
+      if (!first) found->second = std::min(found->second, turn);
     }
+    least = seconds.at(Fastest(seconds));
   }
-  const auto fastest =
-      std::min_element(best.begin(), best.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  return fastest->second < kWorthIt * best.at(Gemm::kStock) ? fastest->first : Gemm::kStock;
+  return seconds;
 }
 
 LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
   const c10::AutoGradMode no_grad(false);
-  const at::Tensor x = at::rand({rows, in}), weight = at::rand({out, in}), bias = at::rand({out}),
-                   g = at::rand({rows, out});
+  const at::Tensor x = at::ones({rows, in}), weight = at::ones({out, in}), bias = at::ones({out}),
+                   g = at::ones({rows, out}), y = at::ones({rows, out});
+  // Memory that results and copies find there: its first touch is nobody's turn.
+  at::ones({rows + 2 * out, in + out});
+  std::vector<float>(rows * (in + out), 1.0f);
   LinearKernels best;
-  best.forward = Fastest({Gemm::kStock, Gemm::kOneDnn, Gemm::kBlocked},
-                         [&](Gemm kernel) { LinearKernels{kernel}.Forward(x, weight, bias, true); });
-  best.input_gradient = Fastest({Gemm::kStock, Gemm::kOneDnn}, [&](Gemm kernel) {
+  best.forward = Fastest(Time({Gemm::kStock, Gemm::kOneDnn, Gemm::kBlocked},
+                              [&](Gemm kernel) { LinearKernels{kernel}.Forward(x, weight, bias, true); }));
+  const auto of_input = Time({Gemm::kStock, Gemm::kOneDnn}, [&](Gemm kernel) {
     LinearKernels{Gemm::kStock, kernel}.InputGradient(g, weight);
   });
-  best.weight_gradient = Fastest({Gemm::kStock, Gemm::kTransposed, Gemm::kOneDnn}, [&](Gemm kernel) {
+  const auto of_weight = Time({Gemm::kStock, Gemm::kTransposed, Gemm::kOneDnn}, [&](Gemm kernel) {
     LinearKernels{Gemm::kStock, Gemm::kStock, kernel}.WeightGradient(g, x);
   });
+  best.input_gradient = Fastest(of_input);
+  best.weight_gradient = Fastest(of_weight);
   // LibTorch's best against ours, with the mask of ReLU and the bias's gradient, which ours does on the way.
-  const LinearKernels blocked{best.forward, Gemm::kBlocked, Gemm::kBlocked};
-  const at::Tensor y = best.Forward(x, weight, bias, true);
-  const Gemm faster = Fastest({Gemm::kStock, Gemm::kBlocked}, [&](Gemm kernel) {
-    (kernel == Gemm::kBlocked ? blocked : best).Backward(g, y, x, weight, true, true);
+  const auto around = Time({Gemm::kStock}, [&](Gemm) {
+    at::Tensor masked = OwnGradient(g);
+    at::threshold_backward_out(masked, masked, y, 0);
+    masked.sum(0);
   });
-  return faster == Gemm::kBlocked ? blocked : best;
+  const LinearKernels blocked{best.forward, Gemm::kBlocked, Gemm::kBlocked};
+  const auto ours = Time({Gemm::kBlocked}, [&](Gemm) { blocked.Backward(g, y, x, weight, true, true); });
+  const double libraries =
+      of_input.at(best.input_gradient) + of_weight.at(best.weight_gradient) + around.at(Gemm::kStock);
+  return ours.at(Gemm::kBlocked) < libraries ? blocked : best;
 }
 
 /// Of Arithmetic::sum_cost_, with one decimal: rows of products as a batch of 26 features picks them, some often, most
@@ -116,9 +135,9 @@ LinearKernels MeasureLayer(int64_t out, int64_t in, int64_t rows) {
 double MeasureSums() {
   const MatrixKernels& kernels = ChooseMatrixKernels();
   constexpr int64_t kBand = MatrixKernels::kBand, kPicks = 26, kBatch = 2048, kTable = 40000, kDeep = 64;
-  const at::Tensor table = at::rand({kTable, kBand}), x = at::rand({kBatch, kDeep});
+  const at::Tensor table = at::ones({kTable, kBand}), x = at::ones({kBatch, kDeep});
   const at::Tensor index = (at::rand({kBatch, kPicks}).square() * kTable).to(at::kInt).clamp_max(kTable - 1);
-  at::Tensor y = at::zeros({kBatch, kBand}), panels = at::rand({kernels.panels_size(kDeep, kBand)});
+  at::Tensor y = at::zeros({kBatch, kBand}), panels = at::ones({kernels.panels_size(kDeep, kBand)});
   double sums = kNever, products = kNever;
   for (int round = 0; round < kRounds; ++round) {
     const double began = CpuSeconds();
@@ -305,7 +324,7 @@ void Arithmetic::Measure(const std::vector<NamedTensor>& parameters, int64_t row
     } catch (const DataError&) {  // measured anew and replaced
     }
   }
-  bool measured = cached.sum_cost == kNever;
+  bool measured = cached.sum_cost == kNever, warm = false;
   if (measured) cached.sum_cost = MeasureSums();
   sum_cost_ = cached.sum_cost;
   for (const auto& [name, parameter] : parameters) {
@@ -313,7 +332,10 @@ void Arithmetic::Measure(const std::vector<NamedTensor>& parameters, int64_t row
     const Shape shape{parameter.size(0), parameter.size(1)};
     const auto [found, unknown] = cached.of_shapes.try_emplace(shape);
     measured |= unknown;
-    if (unknown) found->second = MeasureLayer(shape.first, shape.second, rows);
+    if (unknown) {
+      if (!std::exchange(warm, true)) MeasureLayer(32, 32, 32);  // how libraries start is nobody's turn
+      found->second = MeasureLayer(shape.first, shape.second, rows);
+    }
     kernels_[shape] = found->second;
   }
   if (!measured || cache.empty()) return;
