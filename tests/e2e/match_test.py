@@ -242,7 +242,7 @@ class Match(Case):
         with open(self.dir / "items.txt", "a") as items:
             items.write("200\t-1\t200:3:0.5\n")
         text = self.run_program(ANNEAL, "train", *self.config("dssm", "m", **broken, **off), expect=78)
-        self.assertIn("items.txt row 202, column weight: '-1' is negative", text)
+        self.assertIn("items.txt row 202, column weight: \"-1\" is negative", text)
 
     def test_what_is_refused(self):
         self.train("dssm", "m", train_config__num_steps=1)

@@ -24,11 +24,19 @@ std::string Ranks(const std::vector<int>& ranks) {
   return text;
 }
 
-/// The table's name, and its module where another table has that name, too.
+/// The table's name, with its kind where another table has that name, too ("item_emb (ec_dict.8)"), and with its tower
+/// where that is not enough ("item_emb (user_tower ebc)").
 std::string Label(const PlannedTable& table, const std::vector<PlannedTable>& tables) {
-  const auto same = [&](const PlannedTable& other) { return other.name == table.name; };
-  const bool unique = std::count_if(tables.begin(), tables.end(), same) == 1;
-  return table.name + (unique ? "" : " (" + table.module.substr(table.module.rfind("__.") + 3) + ")");
+  const auto kind = [](const PlannedTable& of) { return of.module.substr(of.module.rfind("__.") + 3); };
+  int same_name = 0, same_kind = 0;
+  for (const PlannedTable& other : tables) {
+    same_name += other.name == table.name;
+    same_kind += other.name == table.name && kind(other) == kind(table);
+  }
+  if (same_name == 1) return table.name;
+  const size_t begin = table.module.find('.') + 1;
+  const std::string tower = table.module.substr(begin, table.module.find('.', begin) - begin);
+  return table.name + " (" + (same_kind > 1 ? tower + " " : "") + kind(table) + ")";
 }
 
 /// Columns as wide as their widest cell.
