@@ -28,12 +28,10 @@ std::string Ranks(const std::vector<int>& ranks) {
 /// where that is not enough ("item_emb (user_tower ebc)").
 std::string Label(const PlannedTable& table, const std::vector<PlannedTable>& tables) {
   const auto kind = [](const PlannedTable& of) { return of.module.substr(of.module.rfind("__.") + 3); };
-  int same_name = 0, same_kind = 0;
-  for (const PlannedTable& other : tables) {
-    same_name += other.name == table.name;
-    same_kind += other.name == table.name && kind(other) == kind(table);
-  }
-  if (same_name == 1) return table.name;
+  const auto count = [&](auto same) { return std::count_if(tables.begin(), tables.end(), same); };
+  if (count([&](const auto& other) { return other.name == table.name; }) == 1) return table.name;
+  const auto same_kind =
+      count([&](const auto& other) { return other.name == table.name && kind(other) == kind(table); });
   const size_t begin = table.module.find('.') + 1;
   const std::string tower = table.module.substr(begin, table.module.find('.', begin) - begin);
   return table.name + " (" + (same_kind > 1 ? tower + " " : "") + kind(table) + ")";

@@ -280,7 +280,7 @@ bool Trainer::RunPass(int64_t epoch) {
       if (!result.losses.empty()) last_losses_ = result.losses;
       newest_event_ = batch->data_timestamp;
       rows_since_report_ += learner_->tables().global_rows();
-      progress_.samples += current.rows;
+      progress_.samples += current.rows - current.negatives;
       stream_->Recycle(std::move(batch));
     }
     if (result.all_saved) FinishSave();
