@@ -94,6 +94,16 @@ class Match(Case):
         # A file of items alone, and the same item has the same vector wherever it stands.
         catalogue = self.predict(export, "item", ZOO / "data/items.parquet")
         self.assertEqual(catalogue.shape, (200, 8))
+        table = pyarrow.parquet.read_table(EVAL)
+        known = pyarrow.parquet.read_table(ZOO / "data/items.parquet")
+        rows = {item: i for i, item in enumerate(known["item_id"].to_pylist())}
+        same = 0
+        for i, item in enumerate(table.to_pylist()):
+            row = known.slice(rows[item["item_id"]], 1).to_pylist()[0] if item["item_id"] in rows else None
+            if row and row["cate"] == item["cate"] and row["price"] == item["price"]:
+                same += 1
+                self.assertLessEqual(abs(items[i] - catalogue[rows[item["item_id"]]]).max(), 1e-6)
+        self.assertGreater(same, 500)
 
     def test_interests_are_the_same_in_evaluation_export_and_prediction(self):
         """With routing that starts from random numbers, as MIND's default is."""
@@ -213,20 +223,64 @@ class Match(Case):
         self.train("dssm", "parts", "--continue_train", **config)
         one, two = (weights(self.dir / f"{model}/model.ckpt-19") for model in ("whole", "parts"))
         self.assertEqual(one, two)
-        # Export knows no sampler; the items of another run of the same config are the same vectors.
-        self.run_program(ANNEAL, "export", *self.config("dssm", "whole", **config), "--export_dir", self.dir / "x")
-        self.assertEqual(self.predict(self.dir / "x", "item").shape, (1024, 8))
+
+    def test_the_loss_with_one_negative_that_everybody_has(self):
+        """Of the items only the eighth weighs anything: it is every row's negative, 30 times."""
+        config = {**self.sampling(), "model_config.dssm.in_batch_negative": False}
+        lines = (self.dir / "items.txt").read_text().splitlines()
+        lines[1:] = ["\t".join([line.split("\t")[0], "1" if line.startswith("7\t") else "0", line.split("\t")[2]]) for line in lines[1:]]
+        (self.dir / "items.txt").write_text("\n".join(lines) + "\n")
+        self.train("dssm", "m", **config)
+        # An export knows no sampler.
+        self.run_program(ANNEAL, "export", *self.config("dssm", "m", **config), "--export_dir", self.dir / "x", "--quantization", "FP32")
+        users, items = self.predict(self.dir / "x", "user"), self.predict(self.dir / "x", "item")
+        other = self.predict(self.dir / "x", "item", ZOO / "data/items.parquet")[7]
+        own, sampled = (users * items).sum(1) / 0.1, users @ other / 0.1
+        want = numpy.log(numpy.exp(own) + 30 * numpy.exp(sampled)) - own
+        result = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text())
+        self.assertAlmostEqual(result["softmax_cross_entropy"], want.mean(), delta=2e-5)
 
     def test_sampled_and_hard_negatives_on_two_ranks(self):
-        for case, tables in (("dssm", "row_wise"), ("mind", "table_wise")):
-            config = {**self.sampling(hard=True, attr_fields=["item_id", "cate", "price"]), f"model_config.{case}.in_batch_negative": False}
-            self.train(case, f"{case}-1", **config)
-            self.assertTrue(all(math.isfinite(v) for v in scalars(self.dir / f"{case}-1").values()))
-            self.launch(*TWO_RANKS, "train", *self.config(case, f"{case}-2", data_config__batch_size=128,
-                                                          train_config__global_embedding_constraints__sharding_types=[tables], **config))
-            seen = scalars(self.dir / f"{case}-2")
-            # 1 + 40 + at most 2 hard ones.
-            self.assertAlmostEqual(seen["loss/softmax_cross_entropy", 0], math.log(42), delta=1.0)
+        for case in ("dssm", "mind"):
+            fields = ["item_id", "cate", "price"] if case == "dssm" else ["item_id", "cate"]
+            config = {**self.sampling(hard=True, attr_fields=fields), f"model_config.{case}.in_batch_negative": False}
+            if case == "mind":  # its items have no price
+                text = (self.dir / "items.txt").read_text().splitlines()
+                (self.dir / "items.txt").write_text("\n".join([text[0], *(line.rsplit(":", 1)[0] for line in text[1:])]) + "\n")
+            seen = {}
+            for tables in ("row_wise", "table_wise"):
+                self.launch(*TWO_RANKS, "train", *self.config(case, f"{case}-{tables}", data_config__batch_size=128,
+                                                              train_config__global_embedding_constraints__sharding_types=[tables], **config))
+                seen[tables] = scalars(self.dir / f"{case}-{tables}")
+            for step in range(20):
+                self.assertAlmostEqual(*(seen[tables]["loss/softmax_cross_entropy", step] for tables in seen), delta=2e-5)
+            # In 16 bits: the places of hard negatives that a row has not, interests that it has not.
+            self.train(case, f"{case}-float", **config)
+            self.train(case, f"{case}-half", train_config__mixed_precision="BF16", **config)
+            one, half = scalars(self.dir / f"{case}-float"), scalars(self.dir / f"{case}-half")
+            for step in range(20):
+                key = "loss/softmax_cross_entropy", step
+                self.assertLessEqual(abs(half[key] - one[key]), 2e-2 * one[key])
+
+    def test_hard_negatives_are_those_of_the_rows_user(self):
+        """The first batch's loss from the reference's vectors: an even user's two hard items, an odd one's none, one shared item."""
+        config = {**self.sampling(hard=True, num_sample=1), "model_config.dssm.in_batch_negative": False}
+        lines = (self.dir / "items.txt").read_text().splitlines()
+        lines[1:] = ["\t".join([line.split("\t")[0], "1" if line.startswith("7\t") else "0", line.split("\t")[2]]) for line in lines[1:]]
+        (self.dir / "items.txt").write_text("\n".join(lines) + "\n")
+        init = ZOO / "dssm_sampler/weights_init.safetensors"  # which has the item tower's tables in __NEG__
+        self.train("dssm", "m", "--fine_tune_checkpoint", init, train_config__num_steps=1, **config)
+        self.run_program(ANNEAL, "export", *self.config("dssm", "m", **config), "--checkpoint_path", init, "--export_dir", self.dir / "x", "--quantization",
+                         "FP32", "--verify_input_path", DATA)
+        users, items = self.predict(self.dir / "x", "user", DATA)[:256], self.predict(self.dir / "x", "item", DATA)[:256]
+        catalogue = self.predict(self.dir / "x", "item", ZOO / "data/items.parquet")
+        losses = []
+        for row, user in enumerate(pyarrow.parquet.read_table(DATA)["user_id"].to_pylist()[:256]):
+            user = user if user is not None else 0
+            hard = [(7 * user + k) % 200 for k in range(2)] if user % 2 == 0 else []
+            logits = numpy.array([users[row] @ items[row], users[row] @ catalogue[7], *(users[row] @ catalogue[i] for i in hard)]) / 0.1
+            losses.append(numpy.log(numpy.exp(logits).sum()) - logits[0])
+        self.assertAlmostEqual(scalars(self.dir / "m")["loss/softmax_cross_entropy", 0], sum(losses) / 256, delta=2e-5)
 
     def test_faults_of_samplers_name_their_place(self):
         off = {"model_config.dssm.in_batch_negative": False}
@@ -238,6 +292,11 @@ class Match(Case):
         self.run_program(*check, edits(**{**self.sampling(attr_fields=["item_id", "cate"]), **off, "data_config.force_base_data_group": True}))
         text = self.run_program(*check, edits(**{**self.sampling(attr_fields=["item_id", "cate", "price", "age"]), **off}), expect=64)
         self.assertIn("feature group 'user': feature 'age' is made of data_config.negative_sampler.attr_fields", text)
+        shared = {"model_config.dssm_v2": "{ user_tower { input: 'user' mlp { hidden_units: 8 } } item_tower { input: 'item' mlp { "
+                                          "hidden_units: 8 } } output_dim: 8 }"}
+        text = self.run_program(*check, edits(**{**self.sampling(), **shared}), expect=64)
+        self.assertIn("data_config.force_base_data_group: has to be true for dssm_v2 with a sampler", text)
+        self.run_program(*check, edits(**{**self.sampling(), **shared, "data_config.force_base_data_group": True}))
         broken = self.sampling()
         with open(self.dir / "items.txt", "a") as items:
             items.write("200\t-1\t200:3:0.5\n")

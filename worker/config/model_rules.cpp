@@ -318,7 +318,11 @@ class ModelRules {
   }
 
   void Rules(const DSSM& model, const std::string& path) { VectorTowers(model, path); }
-  void Rules(const DSSMV2& model, const std::string& path) { VectorTowers(model, path); }
+  void Rules(const DSSMV2& model, const std::string& path) {
+    VectorTowers(model, path);
+    if (data_.sampler_case() != DataConfig::SAMPLER_NOT_SET && !data_.force_base_data_group())
+      fail_("data_config.force_base_data_group", "has to be true for dssm_v2 with a sampler: its towers share tables");
+  }
 
   template <typename Model>
   void VectorTowers(const Model& model, const std::string& path) {
@@ -358,6 +362,7 @@ class ModelRules {
     if (routing != "normal" && routing != "zeros")
       fail_(of_capsules + ".routing_init_method", "'" + routing + "' is not normal or zeros");
     if (!(capsules.routing_logits_stddev() >= 0)) fail_(of_capsules + ".routing_logits_stddev", "must not be negative");
+    if (!(capsules.routing_logits_scale() > 0)) fail_(of_capsules + ".routing_logits_scale", "must be more than 0");
     if (!(capsules.squash_pow() > 0)) fail_(of_capsules + ".squash_pow", "must be more than 0");
     OtherGroup(tower.input(), model.item_tower().input(), path);
     Match(model, path);

@@ -10,6 +10,7 @@
 
 #include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/data/file_list.h"
 #include "worker/eval/evaluator.h"
 #include "worker/eval/model_state.h"
 #include "worker/eval/threads.h"
@@ -200,8 +201,13 @@ void CheckSequences(const tzrec::protos::EasyRecConfig& config, const Settings& 
 }
 
 /// The towers of a match model are exported one by one.
-void CheckTowers(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
-  if (models::MatchTowersOf(config.model_config()).empty()) return;
+void CheckTowers(const tzrec::protos::EasyRecConfig& config, const Settings& settings,
+                 const std::string& item_input_path) {
+  if (models::MatchTowersOf(config.model_config()).empty()) {
+    if (!item_input_path.empty()) throw ConfigError("--item_input_path is for match models, whose item tower reads it");
+    return;
+  }
+  if (!item_input_path.empty()) data::ListFiles(item_input_path);
   if (settings.format == Format::kRtp || settings.format == Format::kDistributed ||
       settings.format == Format::kTensorRt) {
     throw ConfigError(std::string("--format ") + FormatName(settings.format) + ": not supported yet for match models");
@@ -247,7 +253,7 @@ struct Run {
 
 struct Exported {
   std::string part;
-  std::unique_ptr<eval::TrainedModel> model;
+  std::unique_ptr<eval::TrainedModel> model;  ///< null where nobody needs it any more
   ordered_json report;
   Difference difference;
 };
@@ -299,7 +305,7 @@ Exported ExportPart(const Part& part, const Run& run) {
 ordered_json JoinReports(const std::vector<Exported>& exported) {
   if (exported.front().part.empty()) return exported.front().report;
   ordered_json joined;
-  for (const char* key : {"format", "step", "checkpoint", "config_sha256"}) joined[key] = exported.front().report[key];
+  for (const char* key : {"format", "step", "checkpoint"}) joined[key] = exported.front().report[key];
   joined["passed"] = true;
   for (const Exported& one : exported) {
     ordered_json report = one.report;
@@ -360,7 +366,7 @@ int RunExport(const ExportOptions& options) {
   if (store) io::CheckOutside(options.export_dir, *store);
   const auto group = dist::Connect(topology, at::kCPU);
   CheckSequences(config, settings);
-  CheckTowers(config, settings);
+  CheckTowers(config, settings, options.item_input_path);
   train::ProgressServer server(true);
   train::Progress progress;
   progress.phase = "export";
@@ -372,6 +378,7 @@ int RunExport(const ExportOptions& options) {
     exported.push_back(ExportPart(part, run));
     progress.global_step = exported.back().model->step();
     server.Update(progress);
+    if (settings.format != Format::kTensorRt) exported.back().model.reset();
   }
   const double difference = WriteReport(exported, run);
   if (settings.format == Format::kTensorRt) {

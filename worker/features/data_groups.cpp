@@ -9,12 +9,4 @@ bool IsSampled(const Feature& feature, const std::vector<std::string>& attr_fiel
          feature.inputs.end();
 }
 
-std::vector<const Feature*> SampledFeatures(const FeatureSet& set, const std::vector<std::string>& attr_fields) {
-  std::vector<const Feature*> sampled;
-  for (const Feature& feature : set.all()) {
-    if (IsSampled(feature, attr_fields)) sampled.push_back(&feature);
-  }
-  return sampled;
-}
-
 }  // namespace anneal::features

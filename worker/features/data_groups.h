@@ -13,7 +13,4 @@ namespace anneal::features {
 /// elements and zeros there.
 bool IsSampled(const Feature& feature, const std::vector<std::string>& attr_fields);
 
-/// All such features of a set, in config order.
-std::vector<const Feature*> SampledFeatures(const FeatureSet& set, const std::vector<std::string>& attr_fields);
-
 }  // namespace anneal::features

@@ -104,7 +104,7 @@ class Planner {
     const bool items = tower && tower->name == "item_tower";
     if (items && sampled.empty())
       throw ConfigError(where + ": none of its features is made of " + fields + ", so that sampled items have none");
-    if (!items && !sampled.empty()) {
+    if (!items && !sampled.empty() && !config_.data_config().force_base_data_group()) {
       throw ConfigError(where + ": feature '" + sampled.front() + "' is made of " + fields +
                         ", and the group is not the item tower's");
     }

@@ -69,13 +69,17 @@ at::Tensor MatchModel::Similarity(const at::Tensor& users, const at::Tensor& ite
   if (hard > 0) {
     const at::Tensor row = sampled.hard.select(1, 0).to(users.device());
     const at::Tensor number = sampled.hard.select(1, 1).to(users.device());
-    const at::Tensor values = (users.index_select(0, row) * item(rows + sampled.count - hard, hard)).sum(1);
+    // -1e32 is no number of 16 bits.
+    const at::Tensor values =
+        (users.index_select(0, row) * item(rows + sampled.count - hard, hard)).sum(1).to(at::kFloat);
     const int64_t most = sampled.hard.select(1, 1).max().item<int64_t>() + 1;
     columns.push_back(at::full({rows, most}, -1e32, values.options()).index_put({row, number}, values));
   }
   return at::cat(columns, 1) / temperature_;
 }
 
-at::Tensor Normalized(const at::Tensor& x) { return x / x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12); }
+at::Tensor Normalized(const at::Tensor& x) {
+  return x / x.to(at::kFloat).norm(2, -1, /*keepdim=*/true).clamp_min(1e-12);
+}
 
 }  // namespace anneal::models

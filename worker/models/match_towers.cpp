@@ -16,50 +16,12 @@ const Message* MemberOf(const Config& config) {
   return field ? &config.GetReflection()->GetMessage(config, field) : nullptr;
 }
 
-std::string TextOf(const Message& message, const char* field) {
-  const auto* descriptor = message.GetDescriptor()->FindFieldByName(field);
-  return descriptor && !descriptor->is_repeated() ? message.GetReflection()->GetString(message, descriptor) : "";
+/// Whether the feature, named with `prefix` before its own name, is one of those.
+bool IsAmong(const std::set<std::string>& names, const std::string& prefix, const Message* feature) {
+  if (!feature) return false;
+  const auto* field = feature->GetDescriptor()->FindFieldByName("feature_name");
+  return field && names.count(prefix + feature->GetReflection()->GetString(*feature, field)) > 0;
 }
-
-/// Keeps the features that are wanted, and wants what they are made from ("feature:<name>").
-class Keeper {
- public:
-  explicit Keeper(std::set<std::string> wanted) : wanted_(std::move(wanted)) {}
-
-  bool Keeps(const std::string& prefix, const Message* feature) {
-    if (!feature || !wanted_.count(prefix + TextOf(*feature, "feature_name"))) return false;
-    const std::string expression = TextOf(*feature, "expression");
-    if (expression.starts_with("feature:")) wanted_.insert(expression.substr(8));
-    return true;
-  }
-
-  void Prune(tzrec::protos::EasyRecConfig& config) {
-    for (size_t known = 0; known != wanted_.size();) {
-      known = wanted_.size();
-      kept_.clear_feature_configs();
-      for (const auto& feature : config.feature_configs()) Add(feature);
-    }
-    config.mutable_feature_configs()->Swap(kept_.mutable_feature_configs());
-  }
-
- private:
-  void Add(const tzrec::protos::FeatureConfig& feature) {
-    if (!feature.has_sequence_feature()) {
-      if (Keeps("", MemberOf(feature))) *kept_.add_feature_configs() = feature;
-      return;
-    }
-    tzrec::protos::FeatureConfig sequence = feature;
-    auto& members = *sequence.mutable_sequence_feature()->mutable_features();
-    members.Clear();
-    for (const auto& member : feature.sequence_feature().features()) {
-      if (Keeps(feature.sequence_feature().sequence_name() + "__", MemberOf(member))) *members.Add() = member;
-    }
-    if (!members.empty()) *kept_.add_feature_configs() = std::move(sequence);
-  }
-
-  std::set<std::string> wanted_;
-  tzrec::protos::EasyRecConfig kept_;
-};
 
 }  // namespace
 
@@ -72,7 +34,20 @@ tzrec::protos::EasyRecConfig TowerConfig(const tzrec::protos::EasyRecConfig& con
       wanted.insert(nested.feature_names().begin(), nested.feature_names().end());
   }
   tzrec::protos::EasyRecConfig own = config;
-  Keeper(std::move(wanted)).Prune(own);
+  own.clear_feature_configs();
+  for (const auto& feature : config.feature_configs()) {
+    if (!feature.has_sequence_feature()) {
+      if (IsAmong(wanted, "", MemberOf(feature))) *own.add_feature_configs() = feature;
+      continue;
+    }
+    tzrec::protos::FeatureConfig sequence = feature;
+    auto& members = *sequence.mutable_sequence_feature()->mutable_features();
+    members.Clear();
+    for (const auto& member : feature.sequence_feature().features()) {
+      if (IsAmong(wanted, feature.sequence_feature().sequence_name() + "__", MemberOf(member))) *members.Add() = member;
+    }
+    if (!members.empty()) *own.add_feature_configs() = std::move(sequence);
+  }
   return own;
 }
 

@@ -20,7 +20,7 @@ CapsuleLayer::Output CapsuleLayer::Forward(const Sequence& history) {
   const at::Tensor inactive = output.active.logical_not().unsqueeze(2), mask = history.mask.unsqueeze(1);
   const at::Tensor positions = at::matmul(history.sequence, bilinear_);  // [B, T, high]
   const at::Tensor still = positions.detach();
-  const at::Tensor directions = still / still.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12);
+  const at::Tensor directions = still / still.to(at::kFloat).norm(2, -1, /*keepdim=*/true).clamp_min(1e-12);
   at::Tensor logits = FirstLogits(history);
   for (uint32_t i = 1;; ++i) {
     logits = logits.masked_fill(inactive, minus_infinity);
@@ -45,7 +45,8 @@ at::Tensor CapsuleLayer::FirstLogits(const Sequence& history) const {
 }
 
 at::Tensor CapsuleLayer::Squash(const at::Tensor& capsules) const {
-  const at::Tensor length = capsules.norm(2, -1, /*keepdim=*/true).clamp_min(1e-7), square = length * length;
+  const at::Tensor length = capsules.to(at::kFloat).norm(2, -1, /*keepdim=*/true).clamp_min(1e-7),
+                   square = length * length;
   return (square / (1 + square)).pow(config_.squash_pow()) * capsules / length;
 }
 

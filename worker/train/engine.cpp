@@ -12,8 +12,8 @@
 namespace anneal::train {
 namespace {
 
-/// What ranks tell each other with the gradients: how many of them say so.
-enum Flag { kStop, kFoundInf, kSaved, kDump, kFlags };
+/// What ranks tell each other with the gradients: how many of them say so, and how many rows they have.
+enum Flag { kStop, kFoundInf, kSaved, kDump, kRows, kFlags };
 
 void ZerosWhereMissing(const embedding::LookedUp& found, embedding::LookedUp& gradient) {
   if (!gradient.pooled.defined()) gradient.pooled = at::zeros_like(found.pooled.detach());
@@ -90,6 +90,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   flags[kStop] = votes.stop ? 1.0f : 0.0f;
   flags[kSaved] = votes.saved ? 1.0f : 0.0f;
   flags[kDump] = votes.dump ? 1.0f : 0.0f;
+  flags[kRows] = static_cast<float>(batch.rows - batch.negatives);
   flags[kFoundInf] = scaler_ && !AllFinite(gradient) ? 1.0f : 0.0f;
   if (average_) average_->SendRest(flags);
   // A gradient that overflowed would ruin the rows that it touches for good. Only a scaler has to know before.
@@ -105,6 +106,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   times.End(Phase::kDenseUpdate);
   result.stop_asked = flags[kStop] > 0;
   result.dump_asked = flags[kDump] > 0;
+  result.rows = static_cast<int64_t>(flags[kRows]);
   result.all_saved = flags[kSaved] == static_cast<float>(group_.world_size());
   return result;
 }

@@ -36,6 +36,7 @@ struct StepResult {
   bool stop_asked = false;          ///< some rank asked to stop: every rank sees this after the same step
   bool all_saved = false;           ///< every rank has written its part: the same
   bool dump_asked = false;          ///< some rank finds a dump due: the same
+  int64_t rows = 0;                 ///< of all ranks, without sampled items
   models::Losses losses;            ///< scalars of this rank; empty when this rank had no rows
   models::Predictions predictions;  ///< of this rank's rows before the update
 };
@@ -84,8 +85,8 @@ class Engine {
   dist::DeviceCopy copy_;
   std::unique_ptr<GradientAverage> average_;  ///< null on one rank
   uint64_t seed_;
-  /// Linear layers may compute what rows have in common once. Not where each row's gradient is clamped, for which sums of
-  /// several come too late.
+  /// Linear layers may compute what rows have in common once. Not where each row's gradient is clamped, for which sums
+  /// of several come too late.
   bool numbers_ids_;
   int64_t accumulated_steps_ = 0;
 };

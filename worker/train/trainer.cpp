@@ -279,7 +279,7 @@ bool Trainer::RunPass(int64_t epoch) {
       }
       if (!result.losses.empty()) last_losses_ = result.losses;
       newest_event_ = batch->data_timestamp;
-      rows_since_report_ += learner_->tables().global_rows();
+      rows_since_report_ += result.rows;
       progress_.samples += current.rows - current.negatives;
       stream_->Recycle(std::move(batch));
     }

@@ -170,7 +170,7 @@ TEST(ModelRules, Mind) {
   EXPECT_THAT(
       Faults("mind { user_tower { input: 'user' history_input: 'item' user_mlp { hidden_units: 6 } hist_seq_mlp { } "
              "concat_mlp { hidden_units: 3 } capsule_config { max_k: 0 max_seq_len: 0 high_dim: 0 num_iters: 0 "
-             "squash_pow: 0 routing_init_method: 'ones' routing_logits_stddev: -1 } }" +
+             "routing_logits_scale: 0 squash_pow: 0 routing_init_method: 'ones' routing_logits_stddev: -1 } }" +
                  item + kMatched,
              kTwoGroups),
       ElementsAre("mind.user_tower.history_input: feature group 'item' is DEEP, not SEQUENCE",
@@ -182,6 +182,7 @@ TEST(ModelRules, Mind) {
                   "mind.user_tower.capsule_config.num_iters: must be at least 1",
                   "mind.user_tower.capsule_config.routing_init_method: 'ones' is not normal or zeros",
                   "mind.user_tower.capsule_config.routing_logits_stddev: must not be negative",
+                  "mind.user_tower.capsule_config.routing_logits_scale: must be more than 0",
                   "mind.user_tower.capsule_config.squash_pow: must be more than 0",
                   "mind.output_dim: is 0, and the towers' vectors have 3 and 4 numbers: they are compared"));
 }

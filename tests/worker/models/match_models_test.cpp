@@ -182,7 +182,7 @@ TEST(MatchModels, WriteSimilaritiesAndGradientsForTorchToCompare) {
   ASSERT_TRUE(out << written.dump());
 }
 
-/// A tower of the whole model and the same tower alone give the same vectors; a trace of it serves any batch.
+/// What an export holds: one tower, with its own parameters alone, whose trace serves any batch.
 TEST(MatchModels, OneTowerAloneIsTracedForEveryBatchSize) {
   for (const Case& c : Cases()) {
     for (const std::string tower : {"user_tower", "item_tower"}) {
