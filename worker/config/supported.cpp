@@ -15,8 +15,9 @@ using google::protobuf::Message;
 const std::map<std::string, std::set<std::string>>& SupportedMembers() {
   static const std::map<std::string, std::set<std::string>> members = {
       {"ModelConfig.model",
-       {"dat", "dbmtl", "dcn_v1", "dcn_v2", "deepfm", "dlrm", "dssm", "dssm_v2", "mask_net", "mind", "mmoe", "multi_tower",
-        "multi_tower_din", "pepnet", "ple", "rocket_launching", "tdm", "wide_and_deep", "wukong", "xdeepfm"}},
+       {"dat",      "dbmtl",         "dcn_v1", "dcn_v2",      "deepfm",          "dlrm",   "dssm", "dssm_v2",
+        "mask_net", "mind",          "mmoe",   "multi_tower", "multi_tower_din", "pepnet", "ple",  "rocket_launching",
+        "tdm",      "wide_and_deep", "wukong", "xdeepfm"}},
       {"FeatureConfig.feature",
        {"id_feature", "raw_feature", "sequence_feature", "sequence_id_feature", "sequence_raw_feature"}},
       {"SeqFeatureConfig.feature", {"id_feature", "raw_feature"}},
