@@ -4,6 +4,7 @@
 #include <set>
 
 #include "worker/config/head_rules.h"
+#include "worker/config/sampler_settings.h"
 #include "worker/config/source_map.h"
 
 namespace anneal::config {
@@ -17,6 +18,12 @@ class ModelRules {
       : data_(config.data_config()), model_(config.model_config()), fail_(fail), features_(features) {}
 
   void Run() {
+    Model();
+    if (const auto sampler = SamplerOf(data_); sampler && !matches_) fail_(sampler->field, "not supported yet");
+  }
+
+ private:
+  void Model() {
     switch (model_.model_case()) {
       case ModelConfig::MODEL_NOT_SET:
         return fail_("model_config", "no model is set");
@@ -65,7 +72,6 @@ class ModelRules {
     }
   }
 
- private:
   void Mlp(const MLP& mlp, const std::string& path) { CheckMlp(mlp, path, fail_); }
 
   /// `config`: model_config or a task tower.
@@ -384,6 +390,8 @@ class ModelRules {
   /// What all match models have (parity/models.md 7.5, 8, 11).
   template <typename Model>
   void Match(const Model& model, const std::string& path) {
+    matches_ = true;
+    CheckSampler(data_, fail_);
     VectorTower(model.item_tower(), path + ".item_tower");
     const auto last = [](const MLP& mlp) { return mlp.hidden_units().empty() ? 0 : *mlp.hidden_units().rbegin(); };
     const int64_t user = last(LastMlp(model.user_tower())), item = last(model.item_tower().mlp());
@@ -518,6 +526,7 @@ class ModelRules {
   const ModelConfig& model_;
   const Report& fail_;
   const KnownFeatures& features_;
+  bool matches_ = false;  ///< users with items: what samplers are for
 };
 
 }  // namespace

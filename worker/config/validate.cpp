@@ -8,7 +8,6 @@
 #include "worker/config/model_rules.h"
 #include "worker/config/name_pattern.h"
 #include "worker/config/pipeline.h"
-#include "worker/config/sampler_settings.h"
 #include "worker/config/supported.h"
 
 namespace anneal::config {
@@ -230,14 +229,6 @@ class Validator {
         Fail("data_config.delimiter", "\"" + data.delimiter() + "\" is not one character");
       if (!data.with_header() && data.input_fields_size() == 0 && data.input_fields_str().empty())
         Fail("data_config", "CSV needs with_header or the column names in input_fields");
-    }
-    if (const auto sampler = SamplerOf(data)) {
-      const auto& model = config_.model_config();
-      if (model.has_dssm() || model.has_dssm_v2() || model.has_dat() || model.has_mind()) {
-        CheckSampler(data, [this](const std::string& at, const std::string& message) { Fail(at, message); });
-      } else {
-        Fail(sampler->field, "not supported yet");
-      }
     }
   }
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "worker/config/error.h"
+#include "worker/nn/unit_length.h"
 
 namespace anneal::models {
 
@@ -41,7 +42,7 @@ std::vector<at::Tensor> Dat::Forward(const Groups& groups) {
 std::vector<at::Tensor> Dat::OwnLosses(const std::vector<at::Tensor>& outputs, const Targets& targets) const {
   const at::Tensor &users = outputs[1], &items = outputs[2], &weights = targets.heads.front().weights;
   const auto loss = [&](const at::Tensor& augmented, const at::Tensor& of_other_tower, double factor) {
-    const at::Tensor rows = (Normalized(augmented.to(at::kFloat)) - of_other_tower.detach()).square().sum(1);
+    const at::Tensor rows = (nn::UnitLength(augmented.to(at::kFloat)) - of_other_tower.detach()).square().sum(1);
     return factor * (weights.defined() ? (rows * weights).mean() : rows.sum());
   };
   return {loss(outputs[3], items, config_.amm_u_weight()), loss(outputs[4], users, config_.amm_i_weight())};

@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "worker/config/error.h"
+#include "worker/nn/unit_length.h"
 
 namespace anneal::models {
 namespace {
@@ -33,7 +33,7 @@ at::Tensor VectorTower::Forward(const Groups& groups) {
   for (const std::string& group : groups_) parts.push_back(groups.at(group));
   at::Tensor vector = mlp_.Forward(parts.size() == 1 ? parts.front() : at::cat(parts, 1));
   if (output_) vector = output_->Forward(vector);
-  return cosine_ ? Normalized(vector) : vector;
+  return cosine_ ? nn::UnitLength(vector) : vector;
 }
 
 MatchModel::MatchModel(const ModelInput& input, double temperature, bool in_batch_negative)
@@ -76,10 +76,6 @@ at::Tensor MatchModel::Similarity(const at::Tensor& users, const at::Tensor& ite
     columns.push_back(at::full({rows, most}, -1e32, values.options()).index_put({row, number}, values));
   }
   return at::cat(columns, 1) / temperature_;
-}
-
-at::Tensor Normalized(const at::Tensor& x) {
-  return x / x.to(at::kFloat).norm(2, -1, /*keepdim=*/true).clamp_min(1e-12);
 }
 
 }  // namespace anneal::models

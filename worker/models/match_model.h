@@ -47,7 +47,4 @@ class MatchModel : public Model {
   const bool in_batch_;
 };
 
-/// x divided by its length over the last axis.
-at::Tensor Normalized(const at::Tensor& x);
-
 }  // namespace anneal::models

@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "worker/nn/unit_length.h"
+
 namespace anneal::models {
 namespace {
 
@@ -65,7 +67,7 @@ InterestTower::Interests InterestTower::Forward(const Groups& groups) {
   const at::Tensor both = at::cat({user.unsqueeze(1).expand({-1, most, -1}), capsules}, 2) * mask;
   at::Tensor vectors = concat_mlp_->Forward(both.flatten(0, 1)).unflatten(0, {-1, most}) * mask;
   if (output_) vectors = output_->Forward(vectors);
-  return {cosine_ ? Normalized(vectors) : vectors, active};
+  return {cosine_ ? nn::UnitLength(vectors) : vectors, active};
 }
 
 Mind::Mind(const ModelInput& input)

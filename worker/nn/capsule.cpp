@@ -5,6 +5,8 @@
 
 #include <limits>
 
+#include "worker/nn/unit_length.h"
+
 namespace anneal::nn {
 
 CapsuleLayer::CapsuleLayer(int64_t in, const tzrec::protos::B2ICapsule& config)
@@ -20,7 +22,7 @@ CapsuleLayer::Output CapsuleLayer::Forward(const Sequence& history) {
   const at::Tensor inactive = output.active.logical_not().unsqueeze(2), mask = history.mask.unsqueeze(1);
   const at::Tensor positions = at::matmul(history.sequence, bilinear_);  // [B, T, high]
   const at::Tensor still = positions.detach();
-  const at::Tensor directions = still / still.to(at::kFloat).norm(2, -1, /*keepdim=*/true).clamp_min(1e-12);
+  const at::Tensor directions = UnitLength(still);
   at::Tensor logits = FirstLogits(history);
   for (uint32_t i = 1;; ++i) {
     logits = logits.masked_fill(inactive, minus_infinity);

@@ -7,11 +7,7 @@ import sys
 import torch
 from torch.nn import functional
 
-from rank_models import Weights, mlp, tensor
-
-
-def linear(w, x):
-    return functional.linear(x, w["weight"], w["bias"])
+from rank_models import Weights, judged, linear, mlp, tensor
 
 
 def vectors(w, x, config):
@@ -117,16 +113,7 @@ def main(path):
         output, own = computed(case, inputs, Weights(parameters))
         ((output * tensor(case["seed"])).sum() + own).backward()
         compared = [("output", output, tensor(case["output"]))]
-        for kind, tensors in (("inputs", inputs), ("parameters", parameters)):
-            for name, x in tensors.items():
-                gradient = torch.zeros_like(x) if x.grad is None else x.grad
-                compared.append((name, gradient, tensor(case[kind][name], "gradient")))
-        for what, want, got in compared:
-            apart = ((want - got).abs().max() / want.abs().max().clamp(min=1.0)).item()
-            assert apart <= 2e-5, (case["name"], what, apart)
-            worst = max(worst, apart)
-        unused = [name for name, x in parameters.items() if x.grad is None]
-        assert not unused, (case["name"], "not used by the second implementation", unused)
+        worst = max(worst, judged(case, {"inputs": inputs, "parameters": parameters}, compared, 2e-5))
     print(f"ok: torch {torch.__version__}: {len(cases)} models and gradients; largest difference {worst:.1e}")
 
 

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/worker/models/written.h"
 #include "worker/models/match_towers.h"
 #include "worker/models/model.h"
 
@@ -116,12 +117,6 @@ Groups RandomGroups(const Case& c) {
     groups.sampled.hard[i][1] = c.hard[i].second;
   }
   return groups;
-}
-
-json Written(const at::Tensor& tensor) {
-  const at::Tensor flat = tensor.detach().contiguous();
-  return {{"shape", flat.sizes().vec()},
-          {"values", std::vector<float>(flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel())}};
 }
 
 json Computed(const Case& c) {

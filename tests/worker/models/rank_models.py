@@ -181,6 +181,22 @@ def tensor(entry, key="values"):
     return torch.tensor(entry[key], dtype=torch.float64).reshape(entry["shape"])
 
 
+def judged(case, kinds, compared, most):
+    """The largest difference of (what, wanted, got) and of the gradients of `kinds`, tensors by name; no more than `most`."""
+    for kind, tensors in kinds.items():
+        for name, x in tensors.items():
+            gradient = torch.zeros_like(x) if x.grad is None else x.grad
+            compared.append((name, gradient, tensor(case[kind][name], "gradient")))
+    worst = 0.0
+    for what, want, got in compared:
+        apart = ((want - got).abs().max() / want.abs().max().clamp(min=1.0)).item()
+        assert apart <= most, (case["name"], case.get("arithmetic"), what, apart)
+        worst = max(worst, apart)
+    unused = [name for name, x in kinds["parameters"].items() if x.grad is None]
+    assert not unused, (case["name"], "not used by the second implementation", unused)
+    return worst
+
+
 def main(path):
     cases = json.loads(path.read_text())
     assert {case["name"] for case in cases} == set(MODELS), "the two lists of cases differ"
@@ -195,16 +211,7 @@ def main(path):
         assert len(outputs) == len(case["outputs"]), case["name"]
         sum((y * tensor(seed)).sum() for y, seed in zip(outputs, case["seeds"])).backward()
         compared = [(f"output {i}", y, tensor(entry)) for i, (y, entry) in enumerate(zip(outputs, case["outputs"]))]
-        for kind, tensors in (("groups", inputs), ("parameters", parameters)):
-            for name, x in tensors.items():
-                gradient = torch.zeros_like(x) if x.grad is None else x.grad
-                compared.append((name, gradient, tensor(case[kind][name], "gradient")))
-        for what, want, got in compared:
-            apart = ((want - got).abs().max() / want.abs().max().clamp(min=1.0)).item()
-            assert apart <= 1e-5, (case["name"], case["arithmetic"], what, apart)
-            worst = max(worst, apart)
-        used = [name for name, x in parameters.items() if x.grad is None]
-        assert not used, (case["name"], "not used by the second implementation", used)
+        worst = max(worst, judged(case, {"groups": inputs, "parameters": parameters}, compared, 1e-5))
     print(f"ok: torch {torch.__version__}: {len(cases)} models and gradients; largest difference {worst:.1e}")
 
 

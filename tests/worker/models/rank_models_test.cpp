@@ -12,6 +12,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "tests/worker/models/written.h"
 #include "worker/config/error.h"
 #include "worker/models/model.h"
 #include "worker/nn/arithmetic.h"
@@ -120,12 +121,6 @@ Groups RandomGroups(const EmbeddingPlan& plan, int64_t rows) {
   for (const Group& group : plan.groups)
     groups.plain[group.name] = at::randn({rows, group.width}).set_requires_grad(true);
   return groups;
-}
-
-json Written(const at::Tensor& tensor) {
-  const at::Tensor flat = tensor.detach().contiguous();
-  return {{"shape", flat.sizes().vec()},
-          {"values", std::vector<float>(flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel())}};
 }
 
 /// What the heads give in training, and the model's own losses.
