@@ -77,6 +77,7 @@ void WriteEngine(const eval::TrainedModel& model, const Settings& settings, cons
               {{"onnx", folder + "/dense.onnx"},
                {"output", folder + "/dense.engine"},
                {"max_batch", settings.max_batch},
+               {"max_sequence", settings.max_sequence},
                {"precision", model.config().export_config().mixed_precision()},
                {"tf32", Tf32Of(model.config()).matmul}});
 }

@@ -11,6 +11,7 @@
 #include "worker/export/boundary.h"
 #include "worker/export/child_process.h"
 #include "worker/export/compile_script.h"
+#include "worker/export/lookup_source.h"
 #include "worker/train/checkpoint/safetensors.h"
 
 namespace anneal::exporting {
@@ -56,13 +57,43 @@ Tf32 Tf32Of(const tzrec::protos::EasyRecConfig& config, const std::function<void
   return tf32;
 }
 
+namespace {
+
+/// A sequence group: what it is called at the boundary and made from. A part of the query is {"lookup": index in
+/// plan.lookups} or {"column", "width"} of the dense matrix, one of the sequence a lookup or {"dense": index in
+/// dense_sequences}.
+json SequenceSpec(const models::EmbeddingPlan& plan, const models::SequenceGroup& group,
+                  const Boundary::Sequence& boundary) {
+  json spec = {{"query", boundary.query},
+               {"sequence", boundary.sequence},
+               {"length", boundary.length},
+               {"query_width", group.query_width},
+               {"sequence_width", group.sequence_width},
+               {"most", group.most},
+               {"query_parts", json::array()},
+               {"parts", json::array()}};
+  for (const auto& part : group.query) {
+    if (part.looked_up) {
+      spec["query_parts"].push_back({{"lookup", LookupOf(plan, part)}});
+    } else {
+      spec["query_parts"].push_back({{"column", part.column}, {"width", part.width}});
+    }
+  }
+  for (const auto& part : group.sequence) {
+    spec["parts"].push_back(part.looked_up ? json{{"lookup", LookupOf(plan, part)}} : json{{"dense", part.feature}});
+  }
+  return spec;
+}
+
+}  // namespace
+
 json CompilerSpec(eval::TrainedModel& model, const Settings& settings, const std::string& module,
                   const std::string& output) {
   const auto& network = model.network();
   const auto& plan = network.plan();
   const Boundary boundary = BoundaryOf(plan);
   const auto tiled = [&settings](const features::Feature& feature) {
-    return settings.input_tile != 0 && feature.side == "user";
+    return settings.input_tile != 0 && feature.user_side();
   };
   const Tf32 tf32 = Tf32Of(model.config());
   json spec = {{"module", module},
@@ -77,8 +108,10 @@ json CompilerSpec(eval::TrainedModel& model, const Settings& settings, const std
                {"tile", settings.input_tile != 0},
                {"sparse", json::array()},
                {"dense_features", json::array()},
+               {"dense_sequences", json::array()},
                {"tables", json::array()},
-               {"lookups", json::array()}};
+               {"lookups", json::array()},
+               {"sequences", json::array()}};
   for (const auto* feature : model.features().sparse()) {
     spec["sparse"].push_back({{"name", feature->name},
                               {"index", feature->index},
@@ -89,16 +122,27 @@ json CompilerSpec(eval::TrainedModel& model, const Settings& settings, const std
     spec["dense_features"].push_back(
         {{"name", feature->name}, {"width", feature->value_dim}, {"tile", tiled(*feature)}});
   }
+  for (const auto* feature : model.features().dense_sequences()) {
+    spec["dense_sequences"].push_back(
+        {{"name", feature->name}, {"width", feature->value_dim}, {"tile", tiled(*feature)}});
+  }
   for (const auto& table : plan.tables) {
     spec["tables"].push_back({{"state_name", table.state_name()},
                               {"rows", table.rows},
-                              {"type", TableTypeName(settings.pooled)},
-                              {"mean", table.pooling == features::Pooling::kMean}});
+                              {"type", TableTypeName(table.sequence ? settings.sequence : settings.pooled)}});
   }
   for (const auto& lookup : plan.lookups) {
     const auto& feature = *model.features().sparse()[lookup.feature];
-    spec["lookups"].push_back({{"table", lookup.table}, {"feature", feature.name}, {"tile", tiled(feature)}});
+    spec["lookups"].push_back({{"table", lookup.table},
+                               {"feature", feature.name},
+                               {"tile", tiled(feature)},
+                               {"mean", lookup.pooling == features::Pooling::kMean},
+                               {"sequence", plan.tables[lookup.table].sequence},
+                               {"per_element", lookup.per_element},
+                               {"first_only", lookup.first_only}});
   }
+  for (size_t g = 0; g < plan.sequence_groups.size(); ++g)
+    spec["sequences"].push_back(SequenceSpec(plan, plan.sequence_groups[g], boundary.sequences[g]));
   return spec;
 }
 

@@ -186,18 +186,16 @@ void NameSequenceKeys(tzrec::protos::EasyRecConfig& config) {
   }
 }
 
-/// Sequences are known to TorchScript exports only.
+/// Row servers and RTP get no sequences yet.
 void CheckSequences(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
   const auto& groups = config.model_config().feature_groups();
   const bool sequences = std::any_of(groups.begin(), groups.end(), [](const auto& group) {
     return group.group_type() == tzrec::protos::SEQUENCE || group.sequence_groups_size() > 0;
   });
-  if (!sequences) return;
-  if (settings.format != Format::kTorchScript) {
+  if (sequences && (settings.format == Format::kRtp || settings.format == Format::kDistributed)) {
     throw ConfigError(std::string("--format ") + FormatName(settings.format) +
-                      ": a model with sequence groups is exported as TorchScript only, yet");
+                      ": not supported yet for a model with sequence groups");
   }
-  if (settings.input_tile != 0) throw ConfigError("INPUT_TILE: not supported yet for a model with sequence groups");
 }
 
 /// The towers of a match model are exported one by one.

@@ -62,18 +62,24 @@ constexpr const char* kPadMethod = R"(def pad(self, rows: Tensor, lengths: Tenso
 
 )";
 
+/// Whether a feature's rows are tiled in that mode of settings.input_tile.
+bool Tiled(const Settings& settings, const features::Feature& feature, int mode) {
+  return settings.input_tile == mode && feature.user_side();
+}
+
 /// The rows of the batch, by what comes in.
-std::string BatchSize(const features::FeatureSet& features) {
-  if (!features.sparse().empty()) return "lengths_0.size(0)";
-  const bool dense = !features.dense().empty();
-  const auto& feature = dense ? *features.dense().front() : *features.dense_sequences().front();
-  return "data[" + Quote(feature.name + (dense ? ".values" : ".lengths")) + "].size(0)";
+std::string BatchSize(const features::FeatureSet& features, const Settings& settings) {
+  const auto& feature = features.all().front();
+  const bool dense = !feature.sparse && !feature.sequence;
+  return "data[" + Quote(feature.name + (dense ? ".values" : ".lengths")) + "].size(0)" +
+         (settings.input_tile != 0 && feature.user_side() ? " * tiles" : "");
 }
 
 /// Statements that make the tensors of the plan's sequence groups, and their names.
 class SequenceStatements {
  public:
-  SequenceStatements(const models::EmbeddingPlan& plan, const features::FeatureSet& features) : plan_(plan) {
+  SequenceStatements(const models::EmbeddingPlan& plan, const features::FeatureSet& features, const Settings& settings)
+      : plan_(plan), features_(features), settings_(settings) {
     for (const auto* feature : features.dense_sequences()) AddDense(*feature);
     for (size_t l = 0; l < plan.lookups.size(); ++l) {
       if (plan.tables[plan.lookups[l].table].sequence) AddLookup(plan.lookups[l], std::to_string(l));
@@ -87,9 +93,11 @@ class SequenceStatements {
  private:
   void AddDense(const features::Feature& feature) {
     const std::string f = std::to_string(feature.index);
+    const bool tiled = settings_.input_tile != 0 && feature.user_side();
     text_ << "    dense_rows_" << f << " = data[" << Quote(feature.name + ".values") << "].to(d, 6).reshape([-1, "
-          << feature.value_dim << "])\n"
-          << "    dense_lengths_" << f << " = data[" << Quote(feature.name + ".lengths") << "].to(d, 4)\n";
+          << feature.value_dim << "])" << (tiled ? ".repeat([tiles, 1])" : "") << "\n"
+          << "    dense_lengths_" << f << " = data[" << Quote(feature.name + ".lengths") << "].to(d, 4)"
+          << (tiled ? ".repeat([tiles])" : "") << "\n";
   }
 
   void AddLookup(const models::Lookup& lookup, const std::string& l) {
@@ -105,17 +113,21 @@ class SequenceStatements {
       lengths = "torch.clamp(" + lengths + ", max=1)";
     }
     text_ << "    rows_" << l << " = self.element(" << Attribute(table.state_name()) << ", " << values << ", "
-          << lengths << ", None, " << (lookup.pooling == features::Pooling::kMean ? "True" : "False") << ")\n";
+          << lengths << ", None, " << (lookup.pooling == features::Pooling::kMean ? "True" : "False") << ")"
+          << (Tiled(settings_, *features_.sparse()[lookup.feature], 3) ? ".repeat([tiles, 1])" : "") << "\n";
+  }
+
+  /// Of the rows of the batch.
+  std::string LengthsOf(const models::SequencePart& part) const {
+    const std::string f = std::to_string(part.feature);
+    if (!part.looked_up) return "dense_lengths_" + f;
+    return "lengths_" + f + (Tiled(settings_, *features_.sparse()[part.feature], 3) ? ".repeat([tiles])" : "");
   }
 
   /// Of the elements, or the batch's rows, that a part is made from.
   std::string RowsOf(const models::SequencePart& part) const {
-    if (!part.looked_up) return "dense_rows_" + std::to_string(part.feature);
-    const auto is = [&](const models::Lookup& lookup) {
-      return plan_.tables[lookup.table].sequence && lookup.column == part.column;
-    };
-    const auto found = std::find_if(plan_.lookups.begin(), plan_.lookups.end(), is);
-    return "rows_" + std::to_string(found - plan_.lookups.begin());
+    return part.looked_up ? "rows_" + std::to_string(LookupOf(plan_, part))
+                          : "dense_rows_" + std::to_string(part.feature);
   }
 
   void AddGroup(const models::SequenceGroup& group, const std::string& g) {
@@ -125,7 +137,7 @@ class SequenceStatements {
       query += (query.empty() ? "" : ", ") + (part.looked_up ? RowsOf(part) : "dense[:, " + columns + "]");
     }
     for (const models::SequencePart& part : group.sequence) {
-      const std::string lengths = (part.looked_up ? "lengths_" : "dense_lengths_") + std::to_string(part.feature);
+      const std::string lengths = LengthsOf(part);
       if (sequence.empty()) {
         const std::string longest = "max(int(length_" + g + ".max()), 1)";
         text_ << "    length_" << g << " = " << lengths << "\n"
@@ -144,6 +156,8 @@ class SequenceStatements {
   }
 
   const models::EmbeddingPlan& plan_;
+  const features::FeatureSet& features_;
+  const Settings& settings_;
   std::ostringstream text_;
   std::string results_;
 };
@@ -171,10 +185,7 @@ std::string ReturnOutputs(const std::vector<std::string>& names, const std::vect
 // Scalar types are written as their numbers (4: int64, 6: float32): Module::define knows no torch.int64.
 std::string LookupSource(const models::EmbeddingPlan& plan, const features::FeatureSet& features,
                          const Settings& settings) {
-  const auto tiled = [&settings](const features::Feature& feature, int mode) {
-    return settings.input_tile == mode && feature.side == "user";
-  };
-  const SequenceStatements sequences(plan, features);
+  const SequenceStatements sequences(plan, features, settings);
   std::ostringstream s;
   s << "\n" << BagMethod("bag", settings.pooled);
   if (!plan.sequence_groups.empty()) s << BagMethod("element", settings.sequence) << kPadMethod;
@@ -184,7 +195,7 @@ std::string LookupSource(const models::EmbeddingPlan& plan, const features::Feat
   if (settings.input_tile) s << "    tiles = int(data[\"batch_size\"])\n";
   for (const auto* feature : features.sparse()) {
     const std::string i = std::to_string(feature->index), key = feature->name;
-    const std::string tile = tiled(*feature, 2) ? ".repeat([tiles])" : "";
+    const std::string tile = Tiled(settings, *feature, 2) ? ".repeat([tiles])" : "";
     s << "    values_" << i << " = data[" << Quote(key + ".values") << "].to(d, 4)" << tile << "\n"
       << "    lengths_" << i << " = data[" << Quote(key + ".lengths") << "].to(d, 4)" << tile << "\n";
     if (features.weighted()) {
@@ -193,7 +204,8 @@ std::string LookupSource(const models::EmbeddingPlan& plan, const features::Feat
   }
   const auto pooled = [&](const models::Lookup& lookup) { return !plan.tables[lookup.table].sequence; };
   const bool any = std::any_of(plan.lookups.begin(), plan.lookups.end(), pooled);
-  s << (any ? "    pooled = torch.cat([\n" : "    pooled = torch.zeros([" + BatchSize(features) + ", 0], device=d)\n");
+  s << (any ? "    pooled = torch.cat([\n"
+            : "    pooled = torch.zeros([" + BatchSize(features, settings) + ", 0], device=d)\n");
   for (const auto& lookup : plan.lookups) {
     const auto& table = plan.tables[lookup.table];
     if (!pooled(lookup)) continue;
@@ -201,7 +213,7 @@ std::string LookupSource(const models::EmbeddingPlan& plan, const features::Feat
     s << "        self.bag(" << Attribute(table.state_name()) << ", values_" << i << ", lengths_" << i << ", "
       << (features.weighted() ? "weights_" + i : "None") << ", "
       << (table.pooling == features::Pooling::kMean ? "True" : "False") << ")"
-      << (tiled(*features.sparse()[lookup.feature], 3) ? ".repeat([tiles, 1])" : "") << ",\n";
+      << (Tiled(settings, *features.sparse()[lookup.feature], 3) ? ".repeat([tiles, 1])" : "") << ",\n";
   }
   if (any) s << "    ], 1)\n";
   if (features.dense().empty()) {
@@ -210,12 +222,19 @@ std::string LookupSource(const models::EmbeddingPlan& plan, const features::Feat
     s << "    dense = torch.cat([\n";
     for (const auto* feature : features.dense()) {
       s << "        data[" << Quote(feature->name + ".values") << "].to(d, 6).reshape([-1, " << feature->value_dim
-        << "])" << (tiled(*feature, 2) || tiled(*feature, 3) ? ".repeat([tiles, 1])" : "") << ",\n";
+        << "])" << (settings.input_tile != 0 && feature->user_side() ? ".repeat([tiles, 1])" : "") << ",\n";
     }
     s << "    ], 1)\n";
   }
   s << sequences.text() << "    return [pooled, dense" << sequences.results() << "]\n";
   return s.str();
+}
+
+size_t LookupOf(const models::EmbeddingPlan& plan, const models::SequencePart& part) {
+  const auto is = [&](const models::Lookup& lookup) {
+    return plan.tables[lookup.table].sequence && lookup.column == part.column;
+  };
+  return std::find_if(plan.lookups.begin(), plan.lookups.end(), is) - plan.lookups.begin();
 }
 
 size_t LookupResults(const models::EmbeddingPlan& plan) {

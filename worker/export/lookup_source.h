@@ -26,10 +26,11 @@ std::string ReturnOutputs(const std::vector<std::string>& names, const std::vect
 ///
 /// settings.input_tile (parity/export.md 7): user-side features come once, `batch_size` says how often they count. 2:
 /// ids are tiled before the lookup; 3: looked up once, the embeddings are tiled.
-///
-/// Not of models with sequence groups.
 std::string LookupSource(const models::EmbeddingPlan& plan, const features::FeatureSet& features,
                          const Settings& settings);
+
+/// Index in plan.lookups of what a looked-up part of a sequence group is made from.
+size_t LookupOf(const models::EmbeddingPlan& plan, const models::SequencePart& part);
 
 /// How many tensors `lookup` returns.
 size_t LookupResults(const models::EmbeddingPlan& plan);

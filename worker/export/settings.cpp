@@ -104,12 +104,14 @@ void SettleTables(Settings& settings, const SettingFlags& flags) {
   if (settings.format == Format::kDistributed || settings.format == Format::kRtp) settings.pooled = TableType::kFp32;
 }
 
-int64_t MaxBatch(int64_t otherwise) {
-  for (const char* name : {"TRT_MAX_BATCH_SIZE", "MAX_EXPORT_BATCH_SIZE"}) {
+/// Of the first variable that is set.
+int64_t Size(std::initializer_list<const char*> names, const char* of, int64_t otherwise) {
+  for (const char* name : names) {
     const std::string text = Env(name);
     if (text.empty()) continue;
     if (text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos || std::stoll(text) == 0) {
-      throw ConfigError(std::string("environment variable ") + name + "='" + text + "': a number of rows is wanted");
+      throw ConfigError(std::string("environment variable ") + name + "='" + text + "': a number of " + of +
+                        " is wanted");
     }
     return std::stoll(text);
   }
@@ -145,14 +147,15 @@ Settings ReadSettings(const SettingFlags& flags) {
   settings.sequence =
       ChooseType("--sequence_quantization", flags.sequence_quantization, "QUANT_EC_EMB", TableType::kFp32);
   SettleTables(settings, flags);
-  // It leaves a user's sequences without padding; there are no models with sequences yet whose export it would change.
+  // It leaves a user's sequences without padding, of which those of one user have none anyway.
   if (On("INPUT_TILE_3_ONLINE") && settings.input_tile != 3) {
     throw ConfigError("environment variable INPUT_TILE_3_ONLINE counts with INPUT_TILE=3 only");
   }
 
   settings.compiler_python = !flags.compiler_python.empty() ? flags.compiler_python : Env("ANNEAL_COMPILER_PYTHON");
   if (settings.compiler_python.empty()) settings.compiler_python = "python3";
-  settings.max_batch = MaxBatch(settings.max_batch);
+  settings.max_batch = Size({"TRT_MAX_BATCH_SIZE", "MAX_EXPORT_BATCH_SIZE"}, "rows", settings.max_batch);
+  settings.max_sequence = Size({"TRT_MAX_SEQ_LEN"}, "positions", settings.max_sequence);
   if (!flags.device.empty()) settings.device = flags.device;
   if (settings.device != "cpu" && settings.device != "cuda") {
     throw ConfigError("--device '" + settings.device + "': one of cpu, cuda");

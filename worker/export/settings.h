@@ -29,6 +29,7 @@ struct Settings {
   int input_tile = 0;                     ///< 0, 2 or 3
   std::string compiler_python;            ///< Python with torch: compiles AOT and ONNX models; default python3
   int64_t max_batch = 512;                ///< of a TensorRT engine: TRT_MAX_BATCH_SIZE, else MAX_EXPORT_BATCH_SIZE
+  int64_t max_sequence = 100;             ///< likewise, positions of a sequence: TRT_MAX_SEQ_LEN
   std::string device = "cpu";             ///< what AOT packages are compiled for: cpu or cuda
   /// What model_acc.json says of the above, in its order: the environment's own text where it is set.
   std::vector<std::pair<std::string, std::string>> acceleration;
@@ -42,7 +43,7 @@ inline TableType TypeOf(embedding::LookupKind kind, const Settings& settings) {
 /// A flag wins over an unset variable; a flag and a variable that say different things are a ConfigError that names
 /// both. Variables: ENABLE_AOT, UNIFIED_AOT, ENABLE_TRT, USE_RTP, USE_DISTRIBUTED_EMBEDDING, QUANT_EMB, QUANT_EC_EMB,
 /// DIST_QUANT, INPUT_TILE, INPUT_TILE_3_ONLINE, MAX_EXPORT_BATCH_SIZE, AOTI_AUTOTUNE_WITH_SAMPLE_INPUTS,
-/// TRT_MAX_BATCH_SIZE, and Anneal's own ANNEAL_COMPILER_PYTHON.
+/// TRT_MAX_BATCH_SIZE, TRT_MAX_SEQ_LEN, and Anneal's own ANNEAL_COMPILER_PYTHON.
 Settings ReadSettings(const SettingFlags& flags);
 
 }  // namespace anneal::exporting

@@ -77,6 +77,26 @@ def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Ten
          Found(inputs) + ")\n" + ReturnOutputs(names, order);
 }
 
+/// "\"deep__ebc\": found[0], ...": the results of lookup that cross the cut, by name.
+std::string BoundaryItems(const models::EmbeddingPlan& plan) {
+  const Boundary boundary = BoundaryOf(plan);
+  std::string items;
+  size_t result = 0;
+  const auto next = [&](const std::string& name, bool crosses = true) {
+    if (crosses) items += (items.empty() ? "" : ", ") + Quote(name) + ": found[" + std::to_string(result) + "]";
+    ++result;
+  };
+  next(boundary.pooled, plan.pooled_width > 0);
+  next(boundary.dense, plan.dense_width > 0);
+  for (const auto& sequence : boundary.sequences) {
+    if (!sequence.query.empty()) next(sequence.query);
+    next(sequence.sequence);
+    next(sequence.length);
+    next("", /*crosses=*/false);  // the mask
+  }
+  return items;
+}
+
 /// A network's input as the positional arguments of dense_forward, in the order of lookup's results.
 struct FlatInput {
   torch::jit::Stack values;
@@ -209,14 +229,11 @@ void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, cons
 void WriteSparsePart(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
                      const std::string& folder) {
   ScriptedParts parts = BuildModule(model, sample, settings, {.tables = true, .dense = false});
-  const auto& plan = model.network().plan();
-  const Boundary boundary = BoundaryOf(plan);
   const std::string source = R"(
 def forward(self, data: Dict[str, Tensor], device: str = "cpu") -> Dict[str, Tensor]:
     found = self.lookup(data, device)
-    return {)" + Quote(boundary.pooled) +
-                             ": found[0]" +
-                             (plan.dense_width > 0 ? ", " + Quote(boundary.dense) + ": found[1]}\n" : "}\n");
+    return {)" + BoundaryItems(model.network().plan()) +
+                             "}\n";
   Define(parts.root, source);
   parts.root.eval();
   SaveModule(parts.root, folder + "/scripted_sparse_model.pt");

@@ -40,12 +40,14 @@ Answers Collect(data::BatchStream& stream, int64_t batches, Predict predict) {
   return answers;
 }
 
-void Write(const Answers& answers, const std::string& path) {
+void Write(const std::vector<std::pair<std::string, at::Tensor>>& values, const std::string& path) {
   std::vector<at::Tensor> kept;
   std::vector<checkpoint::TensorView> views;
-  for (const auto& [name, value] : answers.values) {
-    kept.push_back(value.to(at::kFloat).contiguous());
-    views.push_back({name, checkpoint::DType::kF32, kept.back().sizes().vec(), kept.back().const_data_ptr()});
+  for (const auto& [name, value] : values) {
+    const bool integer = value.scalar_type() == at::kLong;
+    kept.push_back((integer ? value : value.to(at::kFloat)).contiguous());
+    views.push_back({name, integer ? checkpoint::DType::kI64 : checkpoint::DType::kF32, kept.back().sizes().vec(),
+                     kept.back().const_data_ptr()});
   }
   checkpoint::WriteSafetensors(path, views);
 }
@@ -63,17 +65,36 @@ Answers Read(const std::string& path) {
   return answers;
 }
 
-/// What ONNX Runtime makes of the boundary tensors.
-std::vector<std::pair<std::string, at::Tensor>> RunOnnx(const Answers& boundary, const VerifyOptions& options) {
-  const std::string input = options.report + ".boundary", output = options.report + ".outputs";
-  Write(boundary, input);
-  RunCompiler(options.compiler_python, "run_onnx",
-              {{"onnx", options.folder + "/dense.onnx"}, {"input", input}, {"output", output}});
-  Answers outputs = Read(output);
-  fs::remove(input);
-  fs::remove(output);
-  return std::move(outputs.values);
-}
+/// What ONNX Runtime makes of batches, whose lookups the sparse part did. A process for all of them, each batch in a
+/// file of its own: their sequences are padded to other lengths.
+class OnnxRuntime {
+ public:
+  explicit OnnxRuntime(const VerifyOptions& options) : options_(options), sparse_(OpenSparsePart(options.folder)) {}
+  ~OnnxRuntime() {
+    std::error_code ignored;
+    for (const std::string& path : inputs_) fs::remove(path, ignored);
+    fs::remove(output(), ignored);
+  }
+
+  void Add(const data::Batch& batch, const features::FeatureSet& features) {
+    inputs_.push_back(options_.report + ".boundary-" + std::to_string(inputs_.size()));
+    Write(sparse_->Predict(batch, features).values, inputs_.back());
+  }
+
+  /// Of the batches' rows one after the other.
+  std::vector<std::pair<std::string, at::Tensor>> Run() const {
+    RunCompiler(options_.compiler_python, "run_onnx",
+                {{"onnx", options_.folder + "/dense.onnx"}, {"inputs", inputs_}, {"output", output()}});
+    return Read(output()).values;
+  }
+
+ private:
+  std::string output() const { return options_.report + ".outputs"; }
+
+  const VerifyOptions& options_;
+  const std::unique_ptr<ExportedModel> sparse_;
+  std::vector<std::string> inputs_;
+};
 
 }  // namespace
 
@@ -134,10 +155,20 @@ int RunVerify(const VerifyOptions& options) {
   const int64_t wanted = expected.values.front().second.size(0);
   data::BatchStream stream = OpenRows(loaded.config, features, options.input_path);
   const int64_t batches = (wanted + stream.batch_size() - 1) / stream.batch_size();
-  const bool onnx = fs::exists(options.folder + "/dense.onnx");
-  const auto model = onnx ? OpenSparsePart(options.folder) : OpenExport(options.folder);
-  Answers got = Collect(stream, batches, [&](const data::Batch& batch) { return model->Predict(batch, features); });
-  if (onnx) got.values = RunOnnx(got, options);
+  Answers got;
+  if (fs::exists(options.folder + "/dense.onnx")) {
+    OnnxRuntime runtime(options);
+    for (; got.batches < batches; ++got.batches) {
+      const auto batch = stream.Next();
+      if (!batch) break;
+      runtime.Add(*batch, features);
+      got.rows += batch->rows;
+    }
+    got.values = runtime.Run();
+  } else {
+    const auto model = OpenExport(options.folder);
+    got = Collect(stream, batches, [&](const data::Batch& batch) { return model->Predict(batch, features); });
+  }
   const Difference difference = Compare(expected, got);
   // JSON has no infinity.
   const auto number = [](double value) { return std::isfinite(value) ? json(value) : json("inf"); };
@@ -153,7 +184,7 @@ Difference VerifyInFreshProcess(const std::string& program, const std::string& f
                                 const Answers& expected, const std::string& compiler_python) {
   const std::string answers = folder + ".expected.safetensors", report = folder + ".verify.json";
   fs::remove(report);
-  Write(expected, answers);
+  Write(expected.values, answers);
   const ChildResult child = RunChild({program, "verify-export", folder, "--input_path", input_path, "--expected",
                                       answers, "--report", report, "--compiler_python", compiler_python});
   fs::remove(answers);

@@ -219,7 +219,7 @@ TEST_F(ExportTest, SequencesGiveTheReferencesOutputs) {
 TEST_F(ExportTest, FormatsWithoutSequencesSaySo) {
   ExportOptions options = Options("din.never");
   options.pipeline_config_path = (kZoo / "multi_tower_din/pipeline.config").string();
-  for (const char* format : {"AOT", "AOTUnified", "ONNX", "Distributed"}) {
+  for (const char* format : {"RTP", "Distributed"}) {
     options.settings.format = format;
     EXPECT_THROW(RunExport(options), ConfigError) << format;
   }
@@ -260,17 +260,17 @@ TEST_F(ExportTest, TablesGiveTheRowsOfSingleIds) {
   }
 }
 
-/// One user, 32 items: what INPUT_TILE takes is what the plain model says of the user's features repeated.
-TEST_F(ExportTest, UserFeaturesAreTiled) {
-  setenv("QUANT_EMB", "0", 1);
-  const auto whole = Dictionary(kGolden / "inputs32.safetensors");
+/// One user, 32 items: what INPUT_TILE takes is what the plain model, exported to `plain`, says of the user's features
+/// repeated.
+void ExpectTiles(const std::string& plain, const std::string& model, const std::string& rows,
+                 const std::function<bool(const std::string&)>& is_user) {
+  const auto whole = Dictionary(kZoo / model / "export/QUANT_EMB=0/inputs32.safetensors");
   c10::Dict<std::string, at::Tensor> one_user, repeated;
   for (const auto& entry : whole) {
     const std::string name = entry.key(), feature = name.substr(0, name.rfind('.'));
-    const bool user = feature == "user_id" || feature == "city" || feature == "age" || feature == "hist";
     const bool values = whole.contains(feature + ".lengths") && !name.ends_with(".lengths");
     at::Tensor value = entry.value();
-    if (user) {
+    if (is_user(feature)) {
       value = values ? value.narrow(0, 0, whole.at(feature + ".lengths")[0].item<int64_t>()) : value.narrow(0, 0, 1);
       std::vector<int64_t> repeats(value.dim(), 1);
       repeats[0] = 32;
@@ -281,18 +281,35 @@ TEST_F(ExportTest, UserFeaturesAreTiled) {
     one_user.insert(name, value);
   }
   one_user.insert("batch_size", at::scalar_tensor(32, at::kLong));
-  auto plain = torch::jit::load("exported/scripted_model.pt");
-  const at::Tensor expected = plain.forward({repeated}).toGenericDict().at("logits").toTensor();
+  const at::Tensor expected =
+      torch::jit::load(plain + "/scripted_model.pt").forward({repeated}).toGenericDict().at("logits").toTensor();
   for (const std::string mode : {"2", "3"}) {
     const Environment environment(Variables{{"INPUT_TILE", mode}});
-    const std::string folder = "exported.tile" + mode;
+    const std::string folder = plain + ".tile" + mode;
     fs::remove_all(folder);
-    ASSERT_EQ(RunExport(Options(folder)), 0);
+    auto options = Options(folder);
+    options.pipeline_config_path = (kZoo / model / "pipeline.config").string();
+    options.checkpoint_path = (kZoo / model / "export/QUANT_EMB=0/scripted_state.safetensors").string();
+    options.verify_input_path = (kZoo / "data" / (rows + ".parquet")).string();
+    ASSERT_EQ(RunExport(options), 0);
     auto module = torch::jit::load(folder + "/scripted_model.pt");
     const at::Tensor got = module.forward({one_user}).toGenericDict().at("logits").toTensor();
     EXPECT_LE((got - expected).abs().max().item<double>(), 1e-6) << mode;
     EXPECT_EQ(json::parse(std::ifstream(folder + "/model_acc.json"))["INPUT_TILE"], mode);
   }
+}
+
+TEST_F(ExportTest, UserFeaturesAreTiled) {
+  ExpectTiles("exported", "deepfm", "multi_eval", [](const std::string& feature) {
+    return feature == "user_id" || feature == "city" || feature == "age" || feature == "hist";
+  });
+}
+
+/// Every feature of a sequence_feature is the user's, whatever its expression says.
+TEST_F(ExportTest, SequencesAreTiled) {
+  ExpectTiles("multi_tower_din.QUANT_EMB=0", "multi_tower_din", "seq_eval", [](const std::string& feature) {
+    return feature == "user_id" || feature == "city" || feature == "age" || feature.starts_with("click_seq__");
+  });
 }
 
 /// A checkpoint of the golden state with some tensors changed or left out.

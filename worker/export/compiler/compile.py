@@ -4,10 +4,12 @@ Usage: python compile.py SPEC.json        (made and run by worker/export/compile
 Exit status 78: this Python cannot compile; the last line says what it lacks.
 
 SPEC: task        "dense_package" | "whole_package" | "onnx"
-      module      a scripted_model.pt: tables under their state names, and the method model.dense_forward(pooled, dense)
+      module      a scripted_model.pt: tables under their state names, and the method model.dense_forward(pooled, dense, and of each
+                  sequence group its query, if it has one, its sequence, its lengths and its mask)
       output      file to write
       pooled, dense: {"name", "width"} of the boundary tensors, outputs: names of what dense_forward returns
-      sparse, dense_features, tables, lookups, tile: how the whole model looks up (whole_package)
+      sequences   the sequence groups: names and widths at the boundary, and what their parts are made from
+      sparse, dense_features, dense_sequences, tables, lookups, tile: how the whole model looks up (whole_package)
       device      "cpu" or "cuda"; matmul_tf32, cudnn_tf32: of CUDA code; autocast "" | "BF16" | "FP16": of packages
 
 The traced graph of the dense part is read from the file and run operator by operator under torch.export, so that this
@@ -31,6 +33,14 @@ except ImportError as error:
 
 UNPACK = {"INT8": (8, 8), "INT4": (4, 4), "INT2": (2, 4)}  # bits, bytes of scale and bias behind the codes
 SAMPLE_ROWS = 7  # traces the graph and sizes nothing
+
+
+def slice_up_to(tensor, axis, start, end, step):
+    """aten::slice. Of an axis without a known size zeros follow, so that whether it ends before the slice does is no
+    condition of the program: behind the positions of a sequence there are zeros anyway."""
+    if not isinstance(tensor.shape[axis], int) and 0 <= start < end < 2**62:
+        tensor = torch.constant_pad_nd(tensor, [0, 0] * (tensor.dim() - 1 - axis) + [0, end])
+    return torch.ops.aten.slice.Tensor(tensor, axis, start, end, step)
 
 
 class TracedGraph(torch.nn.Module):
@@ -76,6 +86,8 @@ class TracedGraph(torch.nn.Module):
             return lambda value: (value,)
         if kind == "aten::size" and node.inputsSize() == 2:
             return lambda tensor, axis: (tensor.shape[axis],)
+        if kind == "aten::slice":
+            return lambda tensor, axis, start, end, step: (slice_up_to(tensor, axis, start, end, step),)
         namespace, name = kind.split("::")
         overload = node.schema().split("(")[0].split(".")
         packet = getattr(getattr(torch.ops, namespace), name)
@@ -106,12 +118,16 @@ class DenseModel(torch.nn.Module):
         self.spec, self.traced = spec, TracedGraph(script.model, "dense_forward")
 
     def forward(self, data):
-        pooled, dense = data[self.spec["pooled"]["name"]], data.get(self.spec["dense"]["name"])
-        if dense is None:
-            dense = pooled.new_zeros([pooled.shape[0], 0])
+        some = next(iter(data.values()))
+        arguments = [data[part["name"]] if part["width"] > 0 else torch.zeros([some.shape[0], 0], device=some.device)
+                     for part in (self.spec["pooled"], self.spec["dense"])]
+        for group in self.spec["sequences"]:
+            sequence, length = data[group["sequence"]], data[group["length"]]
+            mask = torch.arange(sequence.shape[1], device=length.device).unsqueeze(0) < length.unsqueeze(1)
+            arguments += ([data[group["query"]]] if group["query"] else []) + [sequence, length, mask]
         kind = {"BF16": torch.bfloat16, "FP16": torch.float16}.get(self.spec["autocast"])
-        with torch.autocast(pooled.device.type, dtype=kind, enabled=kind is not None):
-            outputs = self.traced(pooled, dense)
+        with torch.autocast(some.device.type, dtype=kind, enabled=kind is not None):
+            outputs = self.traced(*arguments)
         return dict(sorted(zip(self.spec["outputs"], outputs)))
 
 
@@ -148,17 +164,44 @@ class WholeModel(torch.nn.Module):
         scale, bias = getattr(self, f"range{number}")[ids].unbind(1)
         return codes.float() * scale.unsqueeze(1) + bias.unsqueeze(1)
 
-    def bag(self, number, values, lengths, weights):
-        table = self.spec["tables"][number]
-        ids = torch.where((values < 0) | (values >= table["rows"]), torch.zeros_like(values), values)
-        rows = self.rows(number, ids)
-        if weights is not None:
-            rows = rows * weights.unsqueeze(1)
+    def inside(self, number, ids):
+        """Ids outside the table count as row 0."""
+        return torch.where((ids < 0) | (ids >= self.spec["tables"][number]["rows"]), torch.zeros_like(ids), ids)
+
+    def bag(self, lookup, data):
+        values, lengths = data[lookup["feature"] + ".values"], data[lookup["feature"] + ".lengths"]
+        rows = self.rows(lookup["table"], self.inside(lookup["table"], values))
+        if not lookup["sequence"] and (lookup["feature"] + ".weights") in data:
+            rows = rows * data[lookup["feature"] + ".weights"].unsqueeze(1)
         # Which bag a value belongs to: the number of bags that end at or before it.
         ends = torch.cumsum(lengths, 0)
-        owner = torch.searchsorted(ends, torch.arange(ids.shape[0], device=ids.device), right=True)
+        owner = torch.searchsorted(ends, torch.arange(values.shape[0], device=values.device), right=True)
         pooled = rows.new_zeros([lengths.shape[0], rows.shape[1]]).index_add(0, owner, rows)
-        return pooled / lengths.clamp(min=1).unsqueeze(1) if table["mean"] else pooled
+        return pooled / lengths.clamp(min=1).unsqueeze(1) if lookup["mean"] else pooled
+
+    def first(self, lookup, data):
+        """Of several ids of a row the first; zeros for a row without one."""
+        values, lengths = data[lookup["feature"] + ".values"], data[lookup["feature"] + ".lengths"]
+        some = lengths > 0
+        ids = torch.cat([values, values.new_zeros([1])])[torch.where(some, torch.cumsum(lengths, 0) - lengths, 0)]
+        return self.rows(lookup["table"], self.inside(lookup["table"], ids)) * some.unsqueeze(1)
+
+    def elements(self, part, data):
+        """Of a sequence: its rows [E, width] one after the other, its lengths [B], and who it is."""
+        if "dense" in part:
+            feature = self.spec["dense_sequences"][part["dense"]]
+            return data[feature["name"] + ".values"], data[feature["name"] + ".lengths"].long(), feature
+        lookup = self.spec["lookups"][part["lookup"]]
+        values, lengths = data[lookup["feature"] + ".values"], data[lookup["feature"] + ".lengths"]
+        return self.rows(lookup["table"], self.inside(lookup["table"], values)), lengths, lookup
+
+    @staticmethod
+    def pad(rows, lengths, position):
+        """rows [E, D] of sequences of these lengths -> [B, T, D], zeros behind each row's end."""
+        inside = position < lengths.unsqueeze(1)
+        first = (torch.cumsum(lengths, 0) - lengths).unsqueeze(1)
+        some = torch.cat([rows, rows.new_zeros([1, rows.shape[1]])])
+        return some[torch.where(inside, first + position, 0)] * inside.unsqueeze(2)
 
     def batch(self, data):
         """Rows of the request: those of any feature that is not the user's."""
@@ -168,6 +211,9 @@ class WholeModel(torch.nn.Module):
         for feature in self.spec["dense_features"]:
             if not feature["tile"]:
                 return data[feature["name"] + ".values"].shape[0]
+        for feature in self.spec["dense_sequences"]:
+            if not feature["tile"]:
+                return data[feature["name"] + ".lengths"].shape[0]
         lack("INPUT_TILE: every feature is the user's, so nothing tells the number of items")
 
     def forward(self, data):
@@ -176,21 +222,55 @@ class WholeModel(torch.nn.Module):
             return block[torch.arange(rows, device=block.device) % block.shape[0]] if part["tile"] else block
 
         rows = self.batch(data) if self.spec["tile"] else None
-        pooled = [tiled(lookup, self.bag(lookup["table"], data[lookup["feature"] + ".values"], data[lookup["feature"] + ".lengths"],
-                                         data.get(lookup["feature"] + ".weights"))) for lookup in self.spec["lookups"]]
-        names = {self.spec["pooled"]["name"]: torch.cat(pooled, 1)}
+        names = {}
+        lookups = [lookup for lookup in self.spec["lookups"] if not lookup["sequence"]]
+        if lookups:
+            names[self.spec["pooled"]["name"]] = torch.cat([tiled(lookup, self.bag(lookup, data)) for lookup in lookups], 1)
         dense = [tiled(feature, data[feature["name"] + ".values"]) for feature in self.spec["dense_features"]]
         if dense:
-            names[self.spec["dense"]["name"]] = torch.cat(dense, 1)
+            names[self.spec["dense"]["name"]] = dense = torch.cat(dense, 1)
+        for group in self.spec["sequences"]:
+            names.update(self.sequence(group, data, dense, tiled))
         return self.dense_model(names)
+
+    def sequence(self, group, data, dense, tiled):
+        """The boundary tensors of a sequence group."""
+        parts = [self.elements(part, data) for part in group["parts"]]
+        lengths = parts[0][1]
+        longest = 1
+        if group["most"] != 1:  # two positions, where there is one or none: one is a special case to the compiler
+            longest = torch.clamp(lengths.max(), min=2, max=group["most"] or None).item()
+            torch._check(longest >= 2)
+            torch._check(longest <= 999999993)
+        position = torch.arange(longest, device=lengths.device).unsqueeze(0)
+        made = {group["length"]: tiled(parts[0][2], lengths),
+                group["sequence"]: torch.cat([tiled(owner, self.pad(rows, of, position)) for rows, of, owner in parts], 2)}
+        query = []
+        for part in group["query_parts"]:
+            if "column" in part:
+                query.append(dense[:, part["column"]:part["column"] + part["width"]])
+            else:
+                lookup = self.spec["lookups"][part["lookup"]]
+                query.append(tiled(lookup, (self.first if lookup["first_only"] else self.bag)(lookup, data)))
+        if query:
+            made[group["query"]] = torch.cat(query, 1)
+        return made
 
 
 def boundary_sample(spec):
     """Boundary tensors of a few rows, and which axes may change."""
-    parts = [part for part in (spec["pooled"], spec["dense"]) if part["width"] > 0]
     batch = torch.export.Dim("batch", min=1, max=499999999)
-    data = {part["name"]: torch.randn(SAMPLE_ROWS, part["width"], device=spec["device"]) for part in parts}
-    return dict(sorted(data.items())), {name: {0: batch} for name in sorted(data)}
+    data = {part["name"]: torch.randn(SAMPLE_ROWS, part["width"]) for part in (spec["pooled"], spec["dense"]) if part["width"] > 0}
+    shapes = {name: {0: batch} for name in data}
+    for number, group in enumerate(spec["sequences"]):
+        positions = SAMPLE_ROWS + 2 + number
+        data[group["sequence"]] = torch.randn(SAMPLE_ROWS, positions, group["sequence_width"])
+        shapes[group["sequence"]] = {0: batch, 1: torch.export.Dim(f"seq_len_{number}", min=1, max=999999993)}
+        data[group["length"]] = torch.arange(positions - SAMPLE_ROWS + 1, positions + 1)
+        shapes[group["length"]] = {0: batch}
+        if group["query"]:
+            data[group["query"]], shapes[group["query"]] = torch.randn(SAMPLE_ROWS, group["query_width"]), {0: batch}
+    return {name: data[name].to(spec["device"]) for name in sorted(data)}, {name: shapes[name] for name in sorted(data)}
 
 
 def raw_sample(spec):
@@ -212,6 +292,13 @@ def raw_sample(spec):
     for feature in spec["dense_features"]:
         rows, axis = (2, users) if feature["tile"] else (SAMPLE_ROWS, batch)
         data[feature["name"] + ".values"], shapes[feature["name"] + ".values"] = torch.randn(rows, feature["width"]), {0: axis}
+    for number, feature in enumerate(spec["dense_sequences"]):
+        rows, axis = (2, users) if feature["tile"] else (SAMPLE_ROWS, batch)
+        lengths = torch.full([rows], 2, dtype=torch.int32)
+        lengths[0] += len(spec["sparse"]) + number
+        count = torch.export.Dim("numbers_" + str(number), min=0, max=999999993)
+        data[feature["name"] + ".values"], shapes[feature["name"] + ".values"] = torch.randn(int(lengths.sum()), feature["width"]), {0: count}
+        data[feature["name"] + ".lengths"], shapes[feature["name"] + ".lengths"] = lengths, {0: axis}
     if spec["tile"]:
         data["batch_size"], shapes["batch_size"] = torch.tensor(4), {}
     return {name: data[name].to(spec["device"]) for name in sorted(data)}, {name: shapes[name] for name in sorted(data)}
@@ -242,8 +329,11 @@ class Positional(torch.nn.Module):
 def onnx(model, spec, output):
     sample, _ = boundary_sample(spec)
     names, outputs = list(sample), sorted(spec["outputs"])
+    axes = {name: {0: "batch"} for name in names + outputs}
+    for number, group in enumerate(spec["sequences"]):
+        axes[group["sequence"]][1] = f"seq_len_{number}"
     torch.onnx.export(Positional(model, names), tuple(sample.values()), output, dynamo=False, opset_version=17,
-                      input_names=names, output_names=outputs, dynamic_axes={name: {0: "batch"} for name in names + outputs})
+                      input_names=names, output_names=outputs, dynamic_axes=axes)
 
 
 def main(path):

@@ -5,9 +5,9 @@ Exit status 78: this Python cannot do it; the last line says what it lacks.
 
 SPEC: task    "run_onnx" | "tensorrt"
       onnx    the model
-      input   safetensors file of its inputs (run_onnx)
-      output  safetensors file of its outputs, or the engine, to write
-      max_batch, tf32, precision ("" | "BF16" | "FP16")   of the engine
+      inputs  safetensors files, each of a batch's inputs (run_onnx)
+      output  safetensors file of all rows' outputs, or the engine, to write
+      max_batch, max_sequence, tf32, precision ("" | "BF16" | "FP16")   of the engine
 """
 import json
 import struct
@@ -30,7 +30,8 @@ def read(path):
     for name, entry in json.loads(data[8:8 + length]).items():
         if name != "__metadata__":
             begin, end = (8 + length + offset for offset in entry["data_offsets"])
-            tensors[name] = numpy.frombuffer(data[begin:end], numpy.float32).reshape(entry["shape"])
+            kind = {"F32": numpy.float32, "I64": numpy.int64}[entry["dtype"]]
+            tensors[name] = numpy.frombuffer(data[begin:end], kind).reshape(entry["shape"])
     return tensors
 
 
@@ -49,9 +50,13 @@ def run_onnx(spec):
         import onnxruntime
     except ImportError as error:
         lack(f"{sys.executable}: {error}")
+    import numpy
     session = onnxruntime.InferenceSession(spec["onnx"], providers=["CPUExecutionProvider"])
-    inputs, names = read(spec["input"]), [output.name for output in session.get_outputs()]
-    write(spec["output"], dict(zip(names, session.run(names, {part.name: inputs[part.name] for part in session.get_inputs()}))))
+    names, batches = [output.name for output in session.get_outputs()], []
+    for path in spec["inputs"]:
+        inputs = read(path)
+        batches.append(session.run(names, {part.name: inputs[part.name] for part in session.get_inputs()}))
+    write(spec["output"], dict(zip(names, map(numpy.concatenate, zip(*batches)))))
 
 
 def tensorrt(spec):
@@ -77,8 +82,10 @@ def tensorrt(spec):
     profile = builder.create_optimization_profile()
     for number in range(network.num_inputs):
         part = network.get_input(number)
-        width, most = part.shape[1], spec["max_batch"]
-        profile.set_shape(part.name, (1, width), (min(64, most), width), (most, width))
+        # Axis 0 is the batch; another one without a size is the positions of a sequence.
+        most = [size if size >= 0 else spec["max_sequence" if axis else "max_batch"] for axis, size in enumerate(part.shape)]
+        least = [size if size >= 0 else 1 for size in part.shape]
+        profile.set_shape(part.name, least, [max(low, min(64, high)) if low != high else high for low, high in zip(least, most)], most)
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
