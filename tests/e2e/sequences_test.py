@@ -4,6 +4,7 @@ import unittest
 
 import numpy
 import pyarrow
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 import torch
@@ -173,11 +174,72 @@ class Sequences(Case):
         during = json.loads((self.dir / "m/train_eval_result_v2.txt").read_text())
         self.assertAlmostEqual(during["softmax_cross_entropy"], -numpy.log(right).mean(), delta=2e-6)
         # The scorer, which retrieval asks, is exported; what it says is what the checkpoint says.
-        text = self.run_program(ANNEAL, "export", *self.config("tdm", "m"), "--export_dir", self.dir / "x", "--quantization", "FP32")
-        self.assertIn("embedding/, which a new tree is learnt from, is not supported yet", text)
+        (self.dir / "serving_tree").write_text("2 2\n")
+        self.run_program(ANNEAL, "export", *self.config("tdm", "m"), "--export_dir", self.dir / "x", "--quantization", "FP32",
+                         "--asset_files", self.dir / "serving_tree")
         self.run_program(ANNEAL, "predict", "--scripted_model_path", self.dir / "x/model", "--predict_input_path", EVAL, "--predict_output_path", self.dir / "q")
         one, two = (pyarrow.parquet.read_table(self.dir / out / "part-0.parquet")["probs1"].to_pylist() for out in ("p", "q"))
         self.assertLessEqual(max(abs(a - b) for a, b in zip(one, two)), 1e-6)
+        self.assertEqual([(self.dir / "x" / part / "serving_tree").exists() for part in ("model", "embedding")], [True, False])
+        # What items are known by: rows of the tables beside one another. A file of items has no columns of users.
+        self.run_program(ANNEAL, "predict", "--scripted_model_path", self.dir / "x/embedding", "--predict_input_path", ZOO / "data/items.parquet",
+                         "--predict_output_path", self.dir / "e")
+        found, saved = pyarrow.parquet.read_table(self.dir / "e/part-0.parquet"), weights(self.dir / "m/model.ckpt-19")
+        self.assertEqual(found.column_names, ["item_emb"])
+        items = pyarrow.parquet.read_table(ZOO / "data/items.parquet")
+        tables = [numpy.frombuffer(saved[f"model.embedding_group.seq_emb_impls.__BASE__.ec_dict.8.embeddings.{name}_emb.weight"],
+                                   numpy.float32).reshape(-1, 8)[items[column].to_numpy()]
+                  for name, column in (("item", "item_id"), ("cate", "cate"))]
+        self.assertLessEqual(numpy.abs(numpy.concatenate(tables, 1) - numpy.array(found["item_emb"].to_pylist())).max(), 1e-7)
+
+    def tree(self, **settings):
+        """Edits for a tree of four levels over the 200 items, whose leaves they are: 4 groups of 2 groups."""
+        items = {item["item_id"]: item for item in pyarrow.parquet.read_table(ZOO / "data/items.parquet").to_pylist()}
+        above = lambda item: (192 + item % 8, 188 + item % 4)  # ids of items that nobody has: inner nodes
+        leaves = [item for item in items if item < 187]
+        levels = {187: 0, **{188 + i: 1 for i in range(4)}, **{192 + i: 2 for i in range(8)}, **{item: 3 for item in leaves}}
+        head = ["src:int64\tdst:int64\tweight:float"]
+        nodes = [f"{node}\t1\t{level},{node},{items[node]['cate']},{items[node]['price']}" for node, level in levels.items()]
+        edges = [f"{item}\t{node}\t1" for item in leaves for node in above(item)]
+        down = [f"187\t{188 + i}\t1" for i in range(4)] + [f"{188 + i % 4}\t{192 + i}\t1" for i in range(8)] + \
+            [f"{above(item)[0]}\t{item}\t1" for item in leaves]
+        for name, lines in (("nodes", ["id:int64\tweight:float\tfeature:string", *nodes]), ("edges", head + edges), ("down", head + down)):
+            (self.dir / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        known = pyarrow.compute.less(pyarrow.compute.fill_null(pyarrow.parquet.read_table(DATA)["item_id"], 999), 187)
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(DATA).filter(known), self.dir / "known.parquet")
+        fields = {"item_input_path": str(self.dir / "nodes.txt"), "edge_input_path": str(self.dir / "edges.txt"),
+                  "predict_edge_input_path": str(self.dir / "down.txt"), "attr_fields": ["cate", "price"], "item_id_field": "item_id",
+                  "attr_delimiter": ",", "layer_num_sample": [0, 1, 2, 3], **settings}
+        return {f"data_config.tdm_sampler.{field}": value for field, value in fields.items()} | {
+            "train_input_path": str(self.dir / "known.parquet"), "eval_input_path": str(self.dir / "known.parquet"), "eval_config.num_steps": 3,
+            "data_config.batch_size": 64, "train_config.num_steps": 20}
+
+    def test_nodes_of_a_tree(self):
+        config = self.tree()
+        text = self.train("tdm", "whole", **config)
+        self.train("tdm", "parts", **{**config, "train_config.num_steps": 7})
+        self.train("tdm", "parts", "--continue_train", **config)
+        one, two = (weights(self.dir / f"{model}/model.ckpt-19") for model in ("whole", "parts"))
+        self.assertEqual(one, two)
+        during = json.loads((self.dir / "whole/train_eval_result_v2.txt").read_text())
+        # Of a row's 9 only the ancestors are always right: a constant answer would give about the entropy of that.
+        self.assertLess(during["softmax_cross_entropy"], 0.75, text)
+        self.run_program(ANNEAL, "eval", *self.config("tdm", "whole", **config))
+        again = json.loads((self.dir / "whole/eval_result.txt").read_text())
+        self.assertEqual((again["softmax_cross_entropy"], again["auc"]), (during["softmax_cross_entropy"], during["auc"]))
+        # Two ranks draw for their own rows.
+        self.launch(*TWO_RANKS, "train", *self.config("tdm", "ranks", **{**config, "data_config.batch_size": 32}))
+        # Prediction and export know no sampler.
+        for table in ("nodes", "edges", "down"):
+            (self.dir / f"{table}.txt").unlink()
+        self.run_program(ANNEAL, "predict", *self.config("tdm", "whole", **config), "--predict_input_path", EVAL, "--predict_output_path", self.dir / "p")
+        self.run_program(ANNEAL, "export", *self.config("tdm", "whole", **config), "--export_dir", self.dir / "x")
+        check = self.run_program(ANNEAL, "check", ZOO / "tdm/pipeline.config", "--edit_config_json", edits(**config), expect=64)
+        self.assertIn("data_config.tdm_sampler.item_input_path: there is no file", check)
+
+    def test_items_that_the_tree_has_not(self):
+        text = self.run_program(ANNEAL, "train", *self.config("tdm", "m", **{**self.tree(), "train_input_path": str(DATA)}), expect=78)
+        self.assertRegex(text, r"seq_train.parquet row \d+, column item_id: the item is no leaf of .*nodes.txt")
 
 
 if __name__ == "__main__":

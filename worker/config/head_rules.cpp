@@ -68,7 +68,9 @@ class HeadRules {
         value_ = true;
         break;
       case LossConfig::LOSS_NOT_SET:
-        if (loss.sid_loss_case() == LossConfig::SID_LOSS_NOT_SET) fail_(path, "names no loss");
+        fail_(path, loss.sid_loss_case() == LossConfig::SID_LOSS_NOT_SET
+                        ? "names no loss"
+                        : "is for models of semantic ids, not for this one");
         break;
     }
   }

@@ -6,11 +6,14 @@
 #include "worker/config/head_rules.h"
 #include "worker/config/sampler_settings.h"
 #include "worker/config/source_map.h"
+#include "worker/config/tree_sampler_settings.h"
 
 namespace anneal::config {
 namespace {
 
 using namespace tzrec::protos;  // NOLINT: the schema
+
+const std::vector<std::string> kDistances = {"l2", "l1", "cos"};
 
 class ModelRules {
  public:
@@ -20,6 +23,8 @@ class ModelRules {
   void Run() {
     Model();
     if (const auto sampler = SamplerOf(data_); sampler && !matches_) fail_(sampler->field, "not supported yet");
+    if (const auto sampler = TreeSamplerOf(data_); sampler && !model_.has_tdm())
+      fail_(sampler->field, "is for tdm, not for this model");
   }
 
  private:
@@ -65,6 +70,8 @@ class ModelRules {
         return Rules(model_.mind(), "model_config.mind");
       case ModelConfig::kRocketLaunching:
         return Rules(model_.rocket_launching(), "model_config.rocket_launching");
+      case ModelConfig::kSidRqvae:
+        return Rules(model_.sid_rqvae(), "model_config.sid_rqvae");
       case ModelConfig::kTdm:
         return Rules(model_.tdm(), "model_config.tdm");
       default:
@@ -442,6 +449,46 @@ class ModelRules {
     Head(model_, "model_config");
   }
 
+  /// parity/models.md 7.7, 15
+  void Rules(const SidRqvae& model, const std::string& path) {
+    FirstGroup(path);
+    AtLeastOne(model.embed_dim(), path + ".embed_dim");
+    if (!model.hidden_dims().empty()) Widths(model.hidden_dims(), path, "hidden_dims");
+    Widths(model.codebook(), path, "codebook");
+    OneOf(model.forward_mode(), {"ste", "gumbel_softmax"}, path + ".forward_mode");
+    OneOf(model.distance_type(), {"l2", "cosine"}, path + ".distance_type");
+    if (model.rotation_trick() && model.forward_mode() == "gumbel_softmax")
+      fail_(path + ".rotation_trick", "is for forward_mode ste");
+    if (!(model.sinkhorn_config().epsilon() > 0)) fail_(path + ".sinkhorn_config.epsilon", "must be more than 0");
+    if (model_.losses().empty()) fail_("model_config.losses", "is empty");
+    std::set<int> losses;
+    for (int i = 0; i < model_.losses_size(); ++i) {
+      const auto& loss = model_.losses(i);
+      const std::string at = Item("model_config.losses", i);
+      if (loss.sid_loss_case() == LossConfig::SID_LOSS_NOT_SET) {
+        fail_(at, "this model has recon_loss and commitment_loss only");
+      } else if (!losses.insert(loss.sid_loss_case()).second) {
+        fail_(at, "is there twice");
+      }
+      if (loss.has_recon_loss()) OneOf(loss.recon_loss().recon_type(), kDistances, at + ".recon_loss.recon_type");
+      if (!loss.has_commitment_loss()) continue;
+      const auto& commitment = loss.commitment_loss();
+      OneOf(commitment.commitment_type(), kDistances, at + ".commitment_loss.commitment_type");
+      if (commitment.latent_weight_size() != 0 && commitment.latent_weight_size() != 2)
+        fail_(at + ".commitment_loss.latent_weight", "needs 2 numbers");
+    }
+    if (!model_.metrics().empty())
+      fail_("model_config.metrics", "this model's are fixed: mse, rel_loss, unique_sid_ratio");
+    if (!model_.train_metrics().empty()) fail_("model_config.train_metrics", "this model has none");
+  }
+
+  void OneOf(const std::string& value, const std::vector<std::string>& known, const std::string& path) {
+    if (std::find(known.begin(), known.end(), value) != known.end()) return;
+    std::string text;
+    for (const std::string& name : known) text += (text.empty() ? "" : ", ") + name;
+    fail_(path, "'" + value + "' is not one of " + text);
+  }
+
   void Rules(const TDM& model, const std::string& path) {
     const FeatureGroupConfig* sequence = nullptr;
     for (const auto& group : model_.feature_groups()) {
@@ -458,6 +505,7 @@ class ModelRules {
     Mlp(model.multiwindow_din().attn_mlp(), path + ".multiwindow_din.attn_mlp");
     Mlp(model.final(), path + ".final");
     Head(model_, "model_config");
+    CheckTreeSampler(data_, fail_);
   }
 
   /// Groups and dense_mlp of DLRM and WuKong.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -62,6 +63,11 @@ bool Related(const std::string& a, const std::string& b) {
 }  // namespace
 
 std::string ReadTextFile(const std::string& path) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  // A pipe would be waited for.
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    throw ConfigError(path + " is no regular file");
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) throw ConfigError("cannot read " + path + ": " + std::strerror(errno));
   const int64_t size = in.tellg();

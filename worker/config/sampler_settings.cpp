@@ -4,6 +4,7 @@
 #include <set>
 
 #include "worker/config/source_map.h"
+#include "worker/config/tree_sampler_settings.h"
 
 namespace anneal::config {
 namespace {
@@ -88,7 +89,21 @@ std::optional<SamplerSettings> SamplerOf(const DataConfig& config) {
 void CheckSampler(const DataConfig& config, const Report& fail) {
   const std::optional<SamplerSettings> sampler = SamplerOf(config);
   if (!sampler) return;
-  for (const SamplerTable& table : sampler->Tables()) {
+  CheckTables(sampler->Tables(), fail);
+  const auto count = [&](const std::string& name, uint32_t number) {
+    if (number == 0 || number > kMostSamples)
+      fail(sampler->field + "." + name, "must be at least 1 and at most " + std::to_string(kMostSamples));
+  };
+  count("num_sample", sampler->num_sample);
+  if (sampler->num_eval_sample) count("num_eval_sample", *sampler->num_eval_sample);
+  if (sampler->hard_edges) count("num_hard_sample", sampler->num_hard_sample);
+  if (sampler->item_id_field.empty()) fail(sampler->field + ".item_id_field", "is missing");
+  if (sampler->users && sampler->user_id_field.empty()) fail(sampler->field + ".user_id_field", "is missing");
+  CheckAttributes(sampler->field, sampler->attr_fields, sampler->attr_delimiter, sampler->field_delimiter, fail);
+}
+
+void CheckTables(const std::vector<SamplerTable>& tables, const Report& fail) {
+  for (const SamplerTable& table : tables) {
     if (table.path.empty()) {
       fail(table.field, "is missing");
     } else if (table.path.starts_with("odps://")) {
@@ -97,34 +112,33 @@ void CheckSampler(const DataConfig& config, const Report& fail) {
       fail(table.field, "'" + table.path + "' is no local file: only those are supported yet");
     }
   }
-  constexpr uint32_t kMost = 1 << 24;  // as of a batch's rows
-  const auto count = [&](const std::string& name, uint32_t number) {
-    if (number == 0 || number > kMost)
-      fail(sampler->field + "." + name, "must be at least 1 and at most " + std::to_string(kMost));
-  };
-  count("num_sample", sampler->num_sample);
-  if (sampler->num_eval_sample) count("num_eval_sample", *sampler->num_eval_sample);
-  if (sampler->hard_edges) count("num_hard_sample", sampler->num_hard_sample);
-  if (sampler->item_id_field.empty()) fail(sampler->field + ".item_id_field", "is missing");
-  if (sampler->users && sampler->user_id_field.empty()) fail(sampler->field + ".user_id_field", "is missing");
-  if (sampler->attr_delimiter.empty()) fail(sampler->field + ".attr_delimiter", "must not be empty");
-  if (sampler->field_delimiter.empty()) fail(sampler->field + ".field_delimiter", "must not be empty");
-  if (sampler->attr_fields.empty()) fail(sampler->field, "attr_fields is empty");
+}
+
+void CheckAttributes(const std::string& field, const std::vector<std::string>& attr_fields,
+                     const std::string& attr_delimiter, const std::string& field_delimiter, const Report& fail) {
+  if (attr_delimiter.empty()) fail(field + ".attr_delimiter", "must not be empty");
+  if (field_delimiter.empty()) fail(field + ".field_delimiter", "must not be empty");
+  if (attr_fields.empty()) fail(field, "attr_fields is empty");
   std::set<std::string> names;
-  for (size_t i = 0; i < sampler->attr_fields.size(); ++i) {
-    if (!names.insert(sampler->attr_fields[i]).second) {
-      fail(Item(sampler->field + ".attr_fields", static_cast<int>(i)),
-           "'" + sampler->attr_fields[i] + "' is listed twice");
+  for (size_t i = 0; i < attr_fields.size(); ++i) {
+    if (!names.insert(attr_fields[i]).second) {
+      fail(Item(field + ".attr_fields", static_cast<int>(i)), "'" + attr_fields[i] + "' is listed twice");
     }
   }
 }
 
 void CheckSamplerFiles(const DataConfig& config, const Report& fail) {
-  const std::optional<SamplerSettings> sampler = SamplerOf(config);
-  if (!sampler) return;
-  for (const SamplerTable& table : sampler->Tables()) {
+  std::vector<SamplerTable> tables;
+  if (const auto sampler = SamplerOf(config)) tables = sampler->Tables();
+  if (const auto sampler = TreeSamplerOf(config)) tables = sampler->Tables();
+  for (const SamplerTable& table : tables) {
     std::error_code ignored;
-    if (!std::filesystem::is_regular_file(table.path, ignored)) fail(table.field, "there is no file " + table.path);
+    const auto status = std::filesystem::status(table.path, ignored);
+    if (!std::filesystem::exists(status)) {
+      fail(table.field, "there is no file " + table.path);
+    } else if (!std::filesystem::is_regular_file(status)) {
+      fail(table.field, table.path + " is no regular file");
+    }
   }
 }
 

@@ -35,13 +35,22 @@ struct SamplerSettings {
   std::vector<SamplerTable> Tables() const;
 };
 
-/// Of the sampler that is set; nothing without one and for tdm_sampler.
+/// Of the negative sampler that is set; nothing without one, nor for tdm_sampler (tree_sampler_settings.h).
 std::optional<SamplerSettings> SamplerOf(const tzrec::protos::DataConfig& config);
 
-/// Calls `fail` for every fault of the sampler's fields. Files are not looked at: the operator has none of them.
+/// Calls `fail` for every fault of the negative sampler's fields. Files are not looked at: the operator has none of
+/// them.
 void CheckSampler(const tzrec::protos::DataConfig& config, const Report& fail);
 
-/// Calls `fail` for every table of the sampler that is no file.
+/// Calls `fail` for every table of the sampler, whichever it is, that is no regular file.
 void CheckSamplerFiles(const tzrec::protos::DataConfig& config, const Report& fail);
+
+inline constexpr uint32_t kMostSamples = 1 << 24;  ///< of one number in the config: as of a batch's rows
+
+// What all samplers have. `fail` is called for paths that are missing or of no local file, for attributes that are
+// missing or there twice, and for empty delimiters.
+void CheckTables(const std::vector<SamplerTable>& tables, const Report& fail);
+void CheckAttributes(const std::string& field, const std::vector<std::string>& attr_fields,
+                     const std::string& attr_delimiter, const std::string& field_delimiter, const Report& fail);
 
 }  // namespace anneal::config

@@ -15,21 +15,21 @@ using google::protobuf::Message;
 const std::map<std::string, std::set<std::string>>& SupportedMembers() {
   static const std::map<std::string, std::set<std::string>> members = {
       {"ModelConfig.model",
-       {"dat",      "dbmtl",         "dcn_v1", "dcn_v2",      "deepfm",          "dlrm",   "dssm", "dssm_v2",
-        "mask_net", "mind",          "mmoe",   "multi_tower", "multi_tower_din", "pepnet", "ple",  "rocket_launching",
-        "tdm",      "wide_and_deep", "wukong", "xdeepfm"}},
+       {"dat",       "dbmtl", "dcn_v1",        "dcn_v2",      "deepfm",          "dlrm",   "dssm", "dssm_v2",
+        "mask_net",  "mind",  "mmoe",          "multi_tower", "multi_tower_din", "pepnet", "ple",  "rocket_launching",
+        "sid_rqvae", "tdm",   "wide_and_deep", "wukong",      "xdeepfm"}},
       {"FeatureConfig.feature",
        {"id_feature", "raw_feature", "sequence_feature", "sequence_id_feature", "sequence_raw_feature"}},
       {"SeqFeatureConfig.feature", {"id_feature", "raw_feature"}},
       {"LossConfig.loss",
        {"binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss"}},
-      {"LossConfig.sid_loss", {}},
+      {"LossConfig.sid_loss", {"recon_loss", "commitment_loss"}},
       {"SparseOptimizer.optimizer",
        {"sgd_optimizer", "adagrad_optimizer", "rowwise_adagrad_optimizer", "adam_optimizer",
         "partial_rowwise_adam_optimizer", "lamb_optimizer", "partial_rowwise_lamb_optimizer", "lars_sgd_optimizer",
         "adadelta_optimizer", "rmsprop_optimizer"}},
       {"DataConfig.sampler",
-       {"negative_sampler", "negative_sampler_v2", "hard_negative_sampler", "hard_negative_sampler_v2"}},
+       {"negative_sampler", "negative_sampler_v2", "hard_negative_sampler", "hard_negative_sampler_v2", "tdm_sampler"}},
       {"RawFeature.dense_emb", {}},
   };
   return members;
@@ -45,6 +45,9 @@ const std::set<std::string>& UnsupportedFields() {
       "ModelConfig.variational_dropout",
       "ModelConfig.use_pareto_loss_weight",
       "PEPNet.domain_input_name",
+      "SidRqvae.kmeans_init",
+      "SidRqvae.contrastive_config",
+      "SidCandidateOutputConfig.enabled",
       "IdFeature.zch",
       "IdFeature.dynamicemb",
   };

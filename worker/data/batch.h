@@ -43,6 +43,7 @@ struct Label {
 
 struct Batch {
   int64_t rows = 0;
+  int64_t read = 0;       ///< of `rows`, the first ones: those of the input, before a sampler's
   int64_t negatives = 0;  ///< of `rows`, the last ones: sampled items, with item features only and no label
   /// Of the hard negatives, the last ones of `negatives` (parity/data.md 5.2), in their order: whose row of the batch
   /// each is, and its running number within that row.

@@ -93,6 +93,7 @@ BatchAssembler::Column BatchAssembler::Find(const std::string& name, const arrow
 
 void BatchAssembler::Fill(std::span<const RowSlice> slices, Batch* out) const {
   program_.Run(slices, *out);
+  out->read = out->rows;
   out->negatives = 0;
   out->hard_negatives.clear();
   out->labels.resize(labels_.size());

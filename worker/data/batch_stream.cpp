@@ -18,7 +18,7 @@
 #include "worker/data/batch_queue.h"
 #include "worker/data/dataset.h"
 #include "worker/data/reader_times.h"
-#include "worker/data/sampler/negative_rows.h"
+#include "worker/data/sampler/sampled_rows.h"
 #include "worker/data/shuffle_buffer.h"
 #include "worker/data/stream_plan.h"
 
@@ -71,14 +71,14 @@ BatchAssembler MakeAssembler(const tzrec::protos::EasyRecConfig& config, const f
   }
 }
 
-std::unique_ptr<const NegativeRows> MakeNegatives(const tzrec::protos::EasyRecConfig& config,
-                                                  const features::FeatureSet& features, const StreamPlan& plan,
-                                                  bool training, const arrow::Schema& schema) {
+std::unique_ptr<const SampledRows> MakeSampled(const tzrec::protos::EasyRecConfig& config,
+                                               const features::FeatureSet& features, const StreamPlan& plan,
+                                               bool training, const arrow::Schema& schema) {
   if (!plan.samples) return nullptr;
   SamplingRequest request;
   request.seed = plan.dataset.seed;
   request.rank = plan.dataset.rank;
-  return std::make_unique<const NegativeRows>(config, features, schema, training, request);
+  return SampledRows::Make(config, features, schema, training, request);
 }
 
 /// FNV-1a, so that a number stands for the same in every build.
@@ -104,7 +104,7 @@ class BatchStream::Impl {
         dataset_(OpenDataset(config.data_config(), plan_.dataset)),
         assembler_(MakeAssembler(config, features, plan_, *dataset_->schema())),
         training_(options.mode == Mode::kTrain),
-        negatives_(MakeNegatives(config, features, plan_, training_, *dataset_->schema())),
+        sampled_(MakeSampled(config, features, plan_, training_, *dataset_->schema())),
         pool_(dataset_->workers() * (kReadAhead + plan_.shuffle_batches + 2)),
         order_(OrderOf(plan_, *dataset_)),
         exact_(options.resume.order == order_ || (options.resume.rows.empty() && options.resume.batches == 0)),
@@ -257,8 +257,8 @@ class BatchStream::Impl {
         }
         std::unique_ptr<Batch> batch = pool_.Take();
         assembler_.Fill(slices, batch.get());
-        // Evaluations of one run, and of one that was resumed, rank the same negatives.
-        if (negatives_) negatives_->Append(slices, worker, training_ ? pass : 0, number, batch.get());
+        // Evaluations of one run, and of one that was resumed, have the same samples.
+        if (sampled_) sampled_->Append(slices, worker, training_ ? pass : 0, number, batch.get());
         began = ThreadSeconds();
         ReaderTimesOfProcess().features += began - decoded;
         if (held != missing.end()) {
@@ -296,7 +296,7 @@ class BatchStream::Impl {
   const std::unique_ptr<Dataset> dataset_;
   const BatchAssembler assembler_;
   const bool training_;
-  const std::unique_ptr<const NegativeRows> negatives_;  ///< null: none are appended
+  const std::unique_ptr<const SampledRows> sampled_;  ///< null: none are appended
   BatchPool pool_;
   std::atomic<bool> stop_ = false;
   std::vector<std::unique_ptr<Worker>> workers_;

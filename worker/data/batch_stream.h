@@ -49,8 +49,8 @@ inline constexpr const char* kEventTimeColumn = "__data_timestamp__";
 /// Batch::position of a batch holds only the rows of that batch.
 ///
 /// With a negative sampler in data_config, batches of training and evaluation end with sampled items
-/// (Batch::negatives). Which ones depends on the seed, rank, reader thread and number of the batch, in training on the
-/// pass, too.
+/// (Batch::negatives), with tdm_sampler with rows of the nodes of its tree. Which ones depends on the seed, rank,
+/// reader thread and number of the batch, in training on the pass, too.
 class BatchStream {
  public:
   /// Opens the input and compiles the features. `config` and `features` are not needed afterwards. Throws ConfigError

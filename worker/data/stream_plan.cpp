@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "worker/config/error.h"
-#include "worker/config/sampler_settings.h"
+#include "worker/config/tree_sampler_settings.h"
 
 namespace anneal::data {
 namespace {
@@ -21,7 +21,6 @@ void CheckSupported(const tzrec::protos::DataConfig& config, Mode mode) {
   const auto refuse = [](const std::string& option) {
     throw ConfigError("data_config." + option + " is not supported yet");
   };
-  if (config.has_tdm_sampler()) refuse("tdm_sampler");
   if (config.batch_cost_size() > 0) refuse("batch_cost_size");
   if (mode != Mode::kTrain) return;
   if (config.sample_mask_prob() > 0) refuse("sample_mask_prob");
@@ -94,6 +93,10 @@ StreamPlan PlanStream(const tzrec::protos::DataConfig& config, const features::F
       plan.samples = true;
       read.push_back(sampler->item_id_field);
       if (!sampler->user_id_field.empty()) read.push_back(sampler->user_id_field);
+    }
+    if (const auto sampler = config::TreeSamplerOf(config)) {
+      plan.samples = true;
+      read.push_back(sampler->item_id_field);
     }
   }
   if (options.event_times) {

@@ -12,7 +12,7 @@ struct StreamPlan {
   int64_t batch_size = 0;
   bool drop_remainder = false;
   size_t shuffle_batches = 0;  ///< 0: no shuffling
-  bool samples = false;        ///< negatives are appended to every batch
+  bool samples = false;        ///< a sampler's rows are appended to every batch
   BatchColumns columns;        ///< reserved is resolved by ResolveReserved
 };
 

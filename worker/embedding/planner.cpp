@@ -313,7 +313,7 @@ class Search {
       const auto smallest = std::min_element(options_[t].begin(), options_[t].end(),
                                              [](const Option& a, const Option& b) { return a.largest < b.largest; });
       if (smallest->largest <= limit_) continue;
-      text += "\n  table '" + tables_[t].name + "' (" + std::to_string(tables_[t].rows) + " x " +
+      text += "\n  " + tables_[t].label() + " (" + std::to_string(tables_[t].rows) + " x " +
               std::to_string(tables_[t].dim) + ") by itself: its smallest shards are " +
               ShardingTypeName(smallest->shape.type) + ", " + MemoryText(smallest->largest) + " each";
     }
@@ -363,8 +363,8 @@ std::vector<ShardingType> AllowedTypes(const PlannedTable& table, const Paramete
     allowed.push_back(ShardingType::kDataParallel);
   }
   if (allowed.empty()) {
-    throw ConfigError("table '" + table.name +
-                      "': No available sharding type and compute kernel combination: " + "sharding_types [" +
+    throw ConfigError(table.label() +
+                      ": No available sharding type and compute kernel combination: " + "sharding_types [" +
                       Join(constraints.sharding_types()) + "], compute_kernels [" + Join(kernels) + "]");
   }
   return allowed;

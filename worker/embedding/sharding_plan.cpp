@@ -165,7 +165,7 @@ std::vector<TablePlacement> PlanFromJson(const nlohmann::json& plan, const std::
   std::vector<TablePlacement> placements;
   for (const PlannedTable& table : tables) {
     const nlohmann::json* const entry = FindEntry(plan, table, tables);
-    const std::string at = where + ": table '" + table.name + "'";
+    const std::string at = where + ": " + table.label();
     if (!entry) throw ConfigError(at + " is missing");
     if (!entry->is_object() || !entry->value("sharding_type", nlohmann::json()).is_string()) {
       throw ConfigError(at + ": sharding_type is missing");

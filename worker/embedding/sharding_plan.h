@@ -62,6 +62,9 @@ struct PlannedTable {
   int64_t rows = 0, dim = 0;
   tzrec::protos::ParameterConstraints constraints;  ///< empty: global constraints, then the planner's choice
   int64_t lookups = 1;                              ///< of a row of the batch: one a feature, of a sequence its length
+
+  /// For messages: towers may have tables of equal names.
+  std::string label() const { return "table '" + name + "' of " + module; }
 };
 
 /// {module path: {table: {sharding_type, compute_kernel, ranks}}} (parity/train.md 5).

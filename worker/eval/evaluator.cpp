@@ -54,7 +54,7 @@ Metrics Evaluate(models::Network& network, embedding::ShardedEmbedding& tables, 
     if (batch) {
       const c10::AutoGradMode no_grad(false);
       metrics.Update(predictions, network.ComputeLosses(predictions, network.MakeTargets(current)), current);
-      rows += current.rows - current.negatives;
+      rows += current.read;
       stream.Recycle(std::move(batch));
     }
     times.EndStep(batches);

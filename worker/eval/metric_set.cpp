@@ -72,22 +72,24 @@ void HeadMetric::Reduce(dist::ProcessGroup& group) {
   group.AllReduceSum(dist::AsTensor(metric_->state()));
 }
 
-MetricSet::MetricSet(const models::Network& network) : loss_names_(network.loss_names()) {
+MetricSet::MetricSet(const models::Network& network) : network_(network), loss_names_(network.loss_names()) {
   for (const auto& head : network.heads()) {
     for (const auto& config : head.metrics) metrics_.emplace_back(config, head, network);
   }
-  loss_sums_.assign(2 * loss_names_.size(), 0.0);
+  sums_.assign(2 * (network.own_metric_names().size() + loss_names_.size()), 0.0);
 }
 
 void MetricSet::Update(const models::Predictions& predictions, const models::Losses& losses, const data::Batch& batch) {
   for (auto& metric : metrics_) {
     if (!metric.only_in_training()) metric.Update(predictions, batch);
   }
+  auto sum = sums_.begin();
+  for (const auto& [value, weight] : network_.OwnMetrics(predictions)) *sum++ += value, *sum++ += weight;
   const auto rows = static_cast<double>(batch.rows - batch.negatives);
   for (const auto& [name, loss] : losses) {
-    const size_t i = std::find(loss_names_.begin(), loss_names_.end(), name) - loss_names_.begin();
-    loss_sums_[2 * i] += loss.item<double>() * rows;
-    loss_sums_[2 * i + 1] += rows;
+    const auto i = std::find(loss_names_.begin(), loss_names_.end(), name) - loss_names_.begin();
+    sum[2 * i] += loss.item<double>() * rows;
+    sum[2 * i + 1] += rows;
   }
 }
 
@@ -97,9 +99,13 @@ Metrics MetricSet::Compute(dist::ProcessGroup& group) {
     metric.Reduce(group);
     all.emplace_back(metric.name(), metric.metric().Compute());
   }
-  group.AllReduceSum(dist::AsTensor(loss_sums_));
-  for (size_t i = 0; i < loss_names_.size(); ++i) {
-    all.emplace_back(loss_names_[i], loss_sums_[2 * i] / loss_sums_[2 * i + 1]);
+  group.AllReduceSum(dist::AsTensor(sums_));
+  auto sum = sums_.begin();
+  for (const auto* names : {&network_.own_metric_names(), &loss_names_}) {
+    for (const std::string& name : *names) {
+      all.emplace_back(name, sum[0] / sum[1]);
+      sum += 2;
+    }
   }
   return all;
 }

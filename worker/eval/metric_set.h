@@ -14,7 +14,7 @@
 
 namespace anneal::eval {
 
-/// Metrics in the order of the log line: configured ones first, then the mean of every loss.
+/// Metrics in the order of the log line: configured ones first, then the model's own, then the mean of every loss.
 using Metrics = std::vector<std::pair<std::string, double>>;
 
 /// One metric of a head with the prediction, the label and the groups that it reads.
@@ -40,6 +40,7 @@ class HeadMetric {
 
 class MetricSet {
  public:
+  /// The network has to live as long.
   explicit MetricSet(const models::Network& network);
 
   void Update(const models::Predictions& predictions, const models::Losses& losses, const data::Batch& batch);
@@ -47,9 +48,12 @@ class MetricSet {
   Metrics Compute(dist::ProcessGroup& group);
 
  private:
+  const models::Network& network_;
   std::vector<HeadMetric> metrics_;
   std::vector<std::string> loss_names_;
-  std::vector<double> loss_sums_;  ///< per loss: the sum of (mean loss of a batch * its rows), the number of rows
+  /// Per metric of the model's own: the sum and its weight. Then per loss: the sum of (mean loss of a batch * its
+  /// rows), the number of rows.
+  std::vector<double> sums_;
 };
 
 }  // namespace anneal::eval

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
-#include "worker/config/sampler_settings.h"
+#include "worker/config/tree_sampler_settings.h"
 #include "worker/dist/device.h"
 #include "worker/embedding/sharded_embedding.h"
 
@@ -23,6 +24,11 @@ embedding::Workload WorkloadOf(const tzrec::protos::EasyRecConfig& config, const
   // parity/data.md 5.2
   if (const auto sampler = config::SamplerOf(config.data_config())) {
     workload.batch_size += sampler->num_sample + std::min<int64_t>(sampler->num_hard_sample, 8) * workload.batch_size;
+  }
+  if (const auto sampler = config::TreeSamplerOf(config.data_config())) {
+    const auto& counts = sampler->layer_num_sample;
+    workload.batch_size +=
+        (std::accumulate(counts.begin(), counts.end(), int64_t{0}) + sampler->levels() - 2) * workload.batch_size;
   }
   if (training) workload.optimizer = embedding::MakeOptimizerSpec(config.train_config().sparse_optimizer()).type;
   for (const auto& parameter : network.DenseParameters()) {

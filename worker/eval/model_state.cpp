@@ -24,7 +24,8 @@ void SetValues(Piece& piece, const at::Tensor& tensor, const Freeze& freeze) {
 Piece Whole(const nn::NamedTensor& entry, const Freeze& freeze) {
   Piece piece;
   piece.tensor.name = entry.name;
-  piece.tensor.dtype = entry.tensor.scalar_type() == at::kLong ? DType::kI64 : DType::kF32;
+  const at::ScalarType type = entry.tensor.scalar_type();
+  piece.tensor.dtype = type == at::kLong ? DType::kI64 : type == at::kBool ? DType::kBool : DType::kF32;
   piece.tensor.shape = entry.tensor.sizes().vec();
   SetValues(piece, entry.tensor, freeze);
   return piece;

@@ -9,6 +9,7 @@
 #include "worker/embedding/id_numbers.h"
 #include "worker/eval/model_plan.h"
 #include "worker/eval/model_state.h"
+#include "worker/models/match_towers.h"
 #include "worker/models/sequence_assembly.h"
 #include "worker/train/progress/log.h"
 
@@ -69,6 +70,13 @@ models::Predictions TrainedModel::Predict(const data::Batch& batch) { return Inf
 void BuildOnce(const tzrec::protos::EasyRecConfig& config) {
   const auto features = features::FeatureSet::FromConfig(config);
   const models::Network network(config, features);
+  TellOfUnreadGroups(config.model_config());
+}
+
+void TellOfUnreadGroups(const tzrec::protos::ModelConfig& model) {
+  std::string names;
+  for (const std::string& group : models::UnreadGroups(model)) names += (names.empty() ? "'" : ", '") + group + "'";
+  if (!names.empty()) LogWarning("model_config.feature_groups: no tower of the model reads " + names);
 }
 
 void TellOfIdsOutside(const embedding::ShardedEmbedding& tables) {
@@ -87,7 +95,9 @@ models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding&
   const embedding::LookedUp found = tables.Forward(batch);
   models::Predictions predictions;
   if (batch.rows > 0) predictions = network.Forward(MakeInput(network.plan(), batch, found));
-  for (auto& [name, value] : predictions.values) value = value.to(at::kCPU, at::kFloat);
+  for (auto& [name, value] : predictions.values) {
+    value = value.to(at::kCPU, value.is_floating_point() ? at::kFloat : value.scalar_type());
+  }
   TellOfIdsOutside(tables);
   if (training) network.Train(true);
   return predictions;

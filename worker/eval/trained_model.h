@@ -50,14 +50,18 @@ class TrainedModel {
   std::string checkpoint_;
 };
 
-/// Makes features and network of a config and throws them away: ConfigError says why they cannot be.
+/// Makes features and network of a config and throws them away: ConfigError says why they cannot be. Warns as
+/// TellOfUnreadGroups.
 void BuildOnce(const tzrec::protos::EasyRecConfig& config);
+
+/// Warns of feature groups that no tower of a match model reads.
+void TellOfUnreadGroups(const tzrec::protos::ModelConfig& model);
 
 /// Warns, once in a process, when ids were outside of their tables, which are looked up as row 0.
 void TellOfIdsOutside(const embedding::ShardedEmbedding& tables);
 
 /// A forward pass of any network and tables in inference mode: no gradients, dropout off, batch-norm statistics used.
-/// Predictions are float32 on the CPU whatever they were computed in and wherever.
+/// Predictions are on the CPU wherever they were computed, float32 if they are no integers.
 models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding& tables, const data::Batch& batch);
 
 /// What the network reads of a batch whose ids were looked up; without gradients.

@@ -7,8 +7,11 @@ Boundary BoundaryOf(const models::EmbeddingPlan& plan) {
   for (const auto& group : plan.groups) groups += (groups.empty() ? "" : "__") + group.name;
   Boundary boundary{groups + "__ebc", groups + "__dense", {}};
   for (const auto& group : plan.sequence_groups) {
-    boundary.sequences.push_back({group.query.empty() ? "" : group.name + "__query", group.name + "__sequence",
-                                  group.name + "__sequence_length"});
+    auto& names = boundary.sequences.emplace_back();
+    if (!group.query.empty()) names.query = group.name + "__query";
+    if (group.sequence.empty()) continue;
+    names.sequence = group.name + "__sequence";
+    names.length = group.name + "__sequence_length";
   }
   return boundary;
 }

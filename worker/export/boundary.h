@@ -15,8 +15,8 @@ namespace anneal::exporting {
 struct Boundary {
   struct Sequence {
     std::string query;     ///< "<group>__query"; empty when the group has no query feature
-    std::string sequence;  ///< "<group>__sequence"
-    std::string length;    ///< "<group>__sequence_length"
+    std::string sequence;  ///< "<group>__sequence"; empty when it has no sequence feature
+    std::string length;    ///< "<group>__sequence_length"; likewise
   };
   std::string pooled, dense;
   std::vector<Sequence> sequences;  ///< of EmbeddingPlan::sequence_groups

@@ -104,7 +104,9 @@ Difference Check(eval::TrainedModel& model, const Settings& settings, const Expo
                  const std::string& folder, const std::string& rows, dist::ProcessGroup& group, ordered_json& report) {
   Answers expected = Ask(model, rows, kVerifyBatches);
   RefuseWhatIsNoNumber(expected, rows);
-  ordered_json metrics = model.network().loss_names().empty() ? "none: of a tower alone" : Metrics(model, rows, group);
+  const models::Network& network = model.network();
+  const bool judged = !network.loss_names().empty() || !network.own_metric_names().empty();
+  ordered_json metrics = judged ? Metrics(model, rows, group) : "none: of a part alone";
   const bool sequences = !model.network().plan().sequence_groups.empty() && settings.sequence != TableType::kFp32;
   if (settings.pooled != TableType::kFp32 || settings.dist_quant || sequences) {
     const char* type = settings.dist_quant ? "INT8" : TableTypeName(settings.pooled);
@@ -186,8 +188,12 @@ void NameSequenceKeys(tzrec::protos::EasyRecConfig& config) {
   }
 }
 
-/// Row servers and RTP get no sequences yet.
-void CheckSequences(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
+/// Row servers and RTP get no sequences yet; codes are known to TorchScript exports only.
+void CheckFormat(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
+  if (config.model_config().has_sid_rqvae() && settings.format != Format::kTorchScript) {
+    throw ConfigError(std::string("--format ") + FormatName(settings.format) +
+                      ": sid_rqvae is exported as TorchScript only, yet");
+  }
   const auto& groups = config.model_config().feature_groups();
   const bool sequences = std::any_of(groups.begin(), groups.end(), [](const auto& group) {
     return group.group_type() == tzrec::protos::SEQUENCE || group.sequence_groups_size() > 0;
@@ -212,12 +218,13 @@ void CheckTowers(const tzrec::protos::EasyRecConfig& config, const Settings& set
   }
 }
 
-/// A model of the export: the whole one, one tower of a match model, or a TDM's scorer.
+/// A model of the export: the whole one, one tower of a match model, a TDM's scorer, or its items.
 struct Part {
   std::string name;   ///< of its folder below the export; empty: the export itself
   std::string tower;  ///< eval::LoadOptions::tower
   tzrec::protos::EasyRecConfig config;
-  std::string rows;  ///< to trace it with and to compare it on
+  std::string rows;    ///< to trace it with and to compare it on
+  bool assets = true;  ///< has --asset_files
 };
 
 /// parity/export.md 2
@@ -231,9 +238,9 @@ std::vector<Part> PartsOf(const tzrec::protos::EasyRecConfig& config, const Expo
     parts.push_back({name, tower.name, models::TowerConfig(config, tower), items ? options.item_input_path : rows});
   }
   if (config.model_config().has_tdm()) {
-    LogWarning(
-        "model_config.tdm: model/ is exported; embedding/, which a new tree is learnt from, is not supported yet");
     parts.push_back({"model", "", config, rows});
+    parts.push_back({"embedding", models::kItemEmbedding, models::ItemEmbeddingConfig(config), rows});
+    parts.back().assets = false;
   }
   if (parts.empty()) parts.push_back({"", "", config, rows});
   return parts;
@@ -287,7 +294,7 @@ Exported ExportPart(const Part& part, const Run& run) {
     checkpoint::WriteFileSynced(path / "fg.json", features::FgJson(part.config, {.assets = assets}).dump(4));
     checkpoint::WriteFileSynced(path / "model_acc.json", ModelAcc(settings, options.additional_export_config).dump(4));
   }
-  CopyAssets(options.asset_files, path);
+  if (part.assets) CopyAssets(options.asset_files, path);
 
   UseMixedPrecision(model, settings);
   exported.report = {{"format", FormatName(settings.format)},
@@ -363,7 +370,7 @@ int RunExport(const ExportOptions& options) {
   const auto store = options.publish.uri.empty() ? nullptr : io::OpenStore(options.publish.uri, options.publish.s3);
   if (store) io::CheckOutside(options.export_dir, *store);
   const auto group = dist::Connect(topology, at::kCPU);
-  CheckSequences(config, settings);
+  CheckFormat(config, settings);
   CheckTowers(config, settings, options.item_input_path);
   train::ProgressServer server(true);
   train::Progress progress;

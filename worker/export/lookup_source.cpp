@@ -149,9 +149,10 @@ class SequenceStatements {
           (sequence.empty() ? "" : ", ") + ("self.pad(" + RowsOf(part) + ", " + lengths + ", position_" + g + ")");
     }
     if (!query.empty()) text_ << "    query_" << g << " = torch.cat([" << query << "], 1)\n";
+    if (!query.empty()) results_ += ", query_" + g;
+    if (sequence.empty()) return;
     text_ << "    sequence_" << g << " = torch.cat([" << sequence << "], 2)\n"
           << "    mask_" << g << " = position_" << g << " < length_" << g << ".unsqueeze(1)\n";
-    if (!query.empty()) results_ += ", query_" + g;
     results_ += ", sequence_" + g + ", length_" + g + ", mask_" + g;
   }
 
@@ -239,7 +240,8 @@ size_t LookupOf(const models::EmbeddingPlan& plan, const models::SequencePart& p
 
 size_t LookupResults(const models::EmbeddingPlan& plan) {
   size_t results = 2;
-  for (const auto& group : plan.sequence_groups) results += group.query.empty() ? 3 : 4;
+  for (const auto& group : plan.sequence_groups)
+    results += (group.query.empty() ? 0 : 1) + (group.sequence.empty() ? 0 : 3);
   return results;
 }
 

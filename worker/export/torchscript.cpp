@@ -90,6 +90,7 @@ std::string BoundaryItems(const models::EmbeddingPlan& plan) {
   next(boundary.dense, plan.dense_width > 0);
   for (const auto& sequence : boundary.sequences) {
     if (!sequence.query.empty()) next(sequence.query);
+    if (sequence.sequence.empty()) continue;
     next(sequence.sequence);
     next(sequence.length);
     next("", /*crosses=*/false);  // the mask
@@ -112,6 +113,7 @@ FlatInput FlattenInput(const models::NetworkInput& input) {
       flat.names.push_back(name + std::to_string(g));
     };
     if (sequence.query.defined()) add("query_", sequence.query);
+    if (!sequence.sequence.defined()) continue;
     add("sequence_", sequence.sequence);
     add("length_", sequence.length);
     add("mask_", sequence.mask);
@@ -128,6 +130,7 @@ models::NetworkInput UnflattenInput(const models::EmbeddingPlan& plan, const tor
   for (const auto& group : plan.sequence_groups) {
     nn::Sequence& sequence = input.sequences.emplace_back();
     if (!group.query.empty()) sequence.query = take();
+    if (group.sequence.empty()) continue;
     sequence.sequence = take();
     sequence.length = take();
     sequence.mask = take();
@@ -183,6 +186,9 @@ void AddDense(eval::TrainedModel& model, const data::Batch& sample, Module& root
     Register(root, entry.name, entry.tensor, /*buffer=*/false);
   }
   for (const auto& entry : network.Buffers()) Register(root, entry.name, entry.tensor, /*buffer=*/true);
+  if (!root.hasattr("model"))
+    root.register_module("model", Module(c10::QualifiedName("anneal_model"), root._ivalue()->compilation_unit(),
+                                         /*shouldMangle=*/true));
   TraceDense(model, root.attr("model").toModule(), sample);
 }
 

@@ -1,6 +1,7 @@
 #include "worker/features/vocabulary.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 
 #include "worker/config/error.h"
@@ -39,6 +40,11 @@ Vocabulary Vocabulary::FromConfig(const tzrec::protos::IdFeature& config) {
 }
 
 void Vocabulary::ReadFile(const std::string& path, const std::string& where) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  // A pipe would be waited for.
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    throw ConfigError(where + "vocab_file " + path + " is no regular file");
   std::ifstream file(path);
   if (!file) throw ConfigError(where + "vocab_file " + path + " cannot be opened");
   int64_t line_number = 0, indexed_lines = 0, word_lines = 0, next = 0;

@@ -51,6 +51,7 @@ class Planner {
         wide_(WideSettings(model)),
         towers_(MatchTowersOf(model)),
         tower_(tower),
+        items_only_(tower == kItemEmbedding),
         sampler_(config::SamplerOf(config.data_config())) {}
 
   EmbeddingPlan Run() {
@@ -59,6 +60,7 @@ class Planner {
     for (const auto& group : model_.feature_groups()) {
       const MatchTower* tower = FindTower(towers_, group.group_name());
       if (!towers_.empty() && (!tower || (!tower_.empty() && tower->name != tower_))) continue;
+      if (items_only_ && group.group_type() != tzrec::protos::SEQUENCE) continue;
       module_ = tower && !tower->shares_embeddings ? "model." + tower->name + ".embedding_group" : kEmbeddingGroup;
       item_side_ = sampler_ && IsItemSide(group, tower);
       AddGroup(group);
@@ -216,6 +218,7 @@ class Planner {
     SequenceGroup group{name};
     group.item_side = item_side_;
     for (const auto& feature_name : feature_names) {
+      if (items_only_ && !features_.Find(feature_name)) continue;  // a sequence: ItemEmbeddingConfig
       const features::Feature& feature = Find(feature_name, where);
       SequencePart part{false, feature.index, feature.dense_column, feature.value_dim};
       if (feature.sparse) {
@@ -227,7 +230,7 @@ class Planner {
       (feature.sequence ? group.sequence : group.query).push_back(part);
       (feature.sequence ? group.sequence_width : group.query_width) += part.width;
     }
-    if (group.sequence.empty()) throw ConfigError(where + ": it has no sequence feature");
+    if (group.sequence.empty() && !items_only_) throw ConfigError(where + ": it has no sequence feature");
     plan_.sequence_groups.push_back(std::move(group));
     return static_cast<int>(plan_.sequence_groups.size()) - 1;
   }
@@ -291,6 +294,7 @@ class Planner {
   const Wide wide_;
   const std::vector<MatchTower> towers_;
   const std::string tower_;
+  const bool items_only_;
   const std::optional<config::SamplerSettings> sampler_;
   // Of the group that is being added.
   std::string module_ = kEmbeddingGroup;

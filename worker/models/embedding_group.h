@@ -118,7 +118,7 @@ struct EmbeddingPlan {
 };
 
 /// Of a match model the groups of its towers (match_towers.h), each tower with an embedding group of its own; only
-/// those of `tower`, unless it is empty.
+/// those of `tower`, unless it is empty. With kItemEmbedding SEQUENCE groups alone, without their sequences.
 ///
 /// Throws ConfigError naming group and feature: unknown feature, dense feature in a WIDE group, tables that cannot be
 /// shared, feature groups of a kind that is not supported.

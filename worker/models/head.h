@@ -20,14 +20,15 @@ struct Head {
     kLabel,   ///< the label column
     kOwnRow,  ///< the number of the row: row i belongs to column i of the output
     kFirst,   ///< 0: every row belongs to the first column
+    kNone,    ///< nothing: losses and metrics are the model's own
   };
 
   std::string suffix;  ///< "" or "_<tower_name>": ends the names of its predictions, losses and metrics
   std::string label;   ///< label column
   Truth truth = Truth::kLabel;
   /// The output itself is the prediction and is called so: "similarity" [B, items] of a match model, whose columns are
-  /// what softmax_cross_entropy has for classes, or a tower's vector [B, D] or [B, K, D]. Empty: the losses name the
-  /// predictions.
+  /// what softmax_cross_entropy has for classes, or a tower's vector [B, D] or [B, K, D], or `codes`. Empty: the losses
+  /// name the predictions.
   std::string output;
   int num_class = 1;  ///< not of a named output
   std::vector<tzrec::protos::LossConfig> losses;
@@ -44,17 +45,18 @@ struct Head {
 };
 
 /// Prediction tensors by name, in the order of the heads: [B], or [B, num_class] of several classes, or a named output;
-/// float32 or of the autocast type.
+/// float32, of the autocast type, or int64.
 struct Predictions {
   std::vector<std::pair<std::string, at::Tensor>> values;
   const at::Tensor& at(const std::string& name) const;  ///< throws ConfigError
-  std::vector<at::Tensor> outputs;                      ///< in training: what Model::Forward returned
+  std::vector<at::Tensor> outputs;                      ///< what Model::Forward returned
+  bool in_training = false;                             ///< made by a model in training
 };
 
 /// What losses are computed from besides the predictions.
 struct Targets {
   struct OfHead {
-    at::Tensor label;                  ///< [B] float32
+    at::Tensor label;                  ///< [B] float32, undefined where truth is kNone
     at::Tensor weights;                ///< [B] float32, undefined when the head is not weighted
     std::vector<at::Tensor> sessions;  ///< per loss [B] int64: losses::Input's, undefined where it needs none
   };

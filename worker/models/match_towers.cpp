@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "worker/features/feature_set.h"
+
 namespace anneal::models {
 namespace {
 
@@ -23,16 +25,9 @@ bool IsAmong(const std::set<std::string>& names, const std::string& prefix, cons
   return field && names.count(prefix + feature->GetReflection()->GetString(*feature, field)) > 0;
 }
 
-}  // namespace
-
-tzrec::protos::EasyRecConfig TowerConfig(const tzrec::protos::EasyRecConfig& config, const MatchTower& tower) {
-  std::set<std::string> wanted;
-  for (const auto& group : config.model_config().feature_groups()) {
-    if (!FindTower({tower}, group.group_name())) continue;
-    wanted.insert(group.feature_names().begin(), group.feature_names().end());
-    for (const auto& nested : group.sequence_groups())
-      wanted.insert(nested.feature_names().begin(), nested.feature_names().end());
-  }
+/// The config with those features alone.
+tzrec::protos::EasyRecConfig WithFeatures(const tzrec::protos::EasyRecConfig& config,
+                                          const std::set<std::string>& wanted) {
   tzrec::protos::EasyRecConfig own = config;
   own.clear_feature_configs();
   for (const auto& feature : config.feature_configs()) {
@@ -49,6 +44,40 @@ tzrec::protos::EasyRecConfig TowerConfig(const tzrec::protos::EasyRecConfig& con
     if (!members.empty()) *own.add_feature_configs() = std::move(sequence);
   }
   return own;
+}
+
+}  // namespace
+
+tzrec::protos::EasyRecConfig TowerConfig(const tzrec::protos::EasyRecConfig& config, const MatchTower& tower) {
+  std::set<std::string> wanted;
+  for (const auto& group : config.model_config().feature_groups()) {
+    if (!FindTower({tower}, group.group_name())) continue;
+    wanted.insert(group.feature_names().begin(), group.feature_names().end());
+    for (const auto& nested : group.sequence_groups())
+      wanted.insert(nested.feature_names().begin(), nested.feature_names().end());
+  }
+  return WithFeatures(config, wanted);
+}
+
+tzrec::protos::EasyRecConfig ItemEmbeddingConfig(const tzrec::protos::EasyRecConfig& config) {
+  const auto features = features::FeatureSet::FromConfig(config);
+  std::set<std::string> wanted;
+  for (const auto& group : config.model_config().feature_groups()) {
+    if (group.group_type() != tzrec::protos::SEQUENCE) continue;
+    for (const std::string& name : group.feature_names()) {
+      if (const auto* feature = features.Find(name); feature && !feature->sequence) wanted.insert(name);
+    }
+  }
+  return WithFeatures(config, wanted);
+}
+
+std::vector<std::string> UnreadGroups(const tzrec::protos::ModelConfig& model) {
+  std::vector<std::string> unread;
+  const std::vector<MatchTower> towers = MatchTowersOf(model);
+  for (const auto& group : model.feature_groups()) {
+    if (!towers.empty() && !FindTower(towers, group.group_name())) unread.push_back(group.group_name());
+  }
+  return unread;
 }
 
 std::vector<MatchTower> MatchTowersOf(const tzrec::protos::ModelConfig& model) {

@@ -1,4 +1,5 @@
-// The towers of match models: which feature groups each reads (parity/models.md 11).
+// The parts of models that are exported by themselves: the towers of match models, and which feature groups each reads
+// (parity/models.md 11), and the items of a TDM (12).
 #pragma once
 
 #include <string>
@@ -19,6 +20,15 @@ std::vector<MatchTower> MatchTowersOf(const tzrec::protos::ModelConfig& model);
 
 /// The config of one tower alone: of its features those that the tower's groups are made from.
 tzrec::protos::EasyRecConfig TowerConfig(const tzrec::protos::EasyRecConfig& config, const MatchTower& tower);
+
+/// Feature groups that no tower of a match model reads, by name; none of other models.
+std::vector<std::string> UnreadGroups(const tzrec::protos::ModelConfig& model);
+
+/// ModelInput::tower of what a TDM's items are known by: the query side of its SEQUENCE group.
+inline constexpr char kItemEmbedding[] = "embedding";
+
+/// The config of that part alone: of the features those of the SEQUENCE group that are no sequences.
+tzrec::protos::EasyRecConfig ItemEmbeddingConfig(const tzrec::protos::EasyRecConfig& config);
 
 /// The tower that reads the group; null when there is none.
 const MatchTower* FindTower(const std::vector<MatchTower>& towers, const std::string& group);

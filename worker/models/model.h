@@ -37,7 +37,7 @@ struct Groups {
 class Model : public nn::Module {
  public:
   /// One [B, num_class] float32 output (logits), or named output, per head, in the order of heads(); undefined outside
-  /// of training where the head is only_in_training. In training, what else OwnLosses reads follows.
+  /// of training where the head is only_in_training. What else OwnLosses, in training, and OwnMetrics read follows.
   virtual std::vector<at::Tensor> Forward(const Groups& groups) = 0;
   const std::vector<Head>& heads() const { return heads_; }
 
@@ -46,9 +46,18 @@ class Model : public nn::Module {
   /// Their values, scalars, from what Forward returned.
   virtual std::vector<at::Tensor> OwnLosses(const std::vector<at::Tensor>& outputs, const Targets& targets) const;
 
+  /// Names of metrics that the model has whatever the config says.
+  const std::vector<std::string>& own_metric_names() const { return own_metric_names_; }
+  /// What a batch adds to a mean over batches: the value is the sum of sums over the sum of weights.
+  struct Mean {
+    double sum = 0, weight = 0;
+  };
+  /// Of those metrics in a batch, from what Forward returned outside of training.
+  virtual std::vector<Mean> OwnMetrics(const std::vector<at::Tensor>& outputs) const;
+
  protected:
   std::vector<Head> heads_;
-  std::vector<std::string> own_loss_names_;
+  std::vector<std::string> own_loss_names_, own_metric_names_;
 };
 
 /// What a model is built from. The references outlive the model's construction only.
@@ -57,7 +66,7 @@ struct ModelInput {
   const EmbeddingPlan& plan;
   std::vector<std::string> label_fields;
   std::vector<std::string> sample_weight_fields;
-  std::string tower;  ///< of a match model the one tower to make; empty: the whole model
+  std::string tower;  ///< the part to make: a match model's tower, a TDM's kItemEmbedding; empty: the whole model
 
   /// The DEEP or WIDE group of that name; throws ConfigError when the config lacks it.
   const Group& RequireGroup(const std::string& name) const;

@@ -35,11 +35,6 @@ at::Tensor RowWeights(const Head& head, const data::Batch& batch, const Network&
   return weights * head.weight;
 }
 
-nn::Sequence FirstRows(const nn::Sequence& sequence, int64_t rows) {
-  const auto first = [rows](const at::Tensor& x) { return x.defined() ? x.narrow(0, 0, rows) : x; };
-  return {first(sequence.query), first(sequence.sequence), first(sequence.length), first(sequence.mask)};
-}
-
 }  // namespace
 
 at::Tensor LabelTensor(const data::Label& label) {
@@ -83,7 +78,7 @@ Network::Network(const tzrec::protos::EasyRecConfig& config, const features::Fea
       model_(MakeModel({config.model_config(), plan_, label_fields_, sample_weight_fields_, tower})) {
   for (const auto* feature : features.sparse()) sparse_index_[feature->name] = feature->index;
   for (const Head& head : model_->heads()) {
-    if (head.losses.empty() && tower.empty())
+    if (head.losses.empty() && tower.empty() && head.truth != Head::Truth::kNone)
       throw ConfigError("model_config: no loss is set for head '" + head.label + "'");
     for (const auto& loss : head.losses) {
       if (head.output.empty()) losses::Check(loss, head.num_class);
@@ -143,37 +138,38 @@ Predictions Network::Forward(const NetworkInput& input) {
   const std::vector<at::Tensor> assembled = AssembleGroups(plan_, input.pooled, input.dense);
   const bool sampled = input.sampled.count > 0;
   const int64_t rows = input.pooled.size(0) - input.sampled.count;
-  std::vector<nn::Sequence> groups_of_sequences = input.sequences;
-  for (size_t g = 0; sampled && g < input.sequences.size(); ++g) {
-    if (!plan_.sequence_groups[g].item_side) groups_of_sequences[g] = FirstRows(input.sequences[g], rows);
-  }
   Groups groups;
   groups.sampled = input.sampled;
   for (size_t g = 0; g < assembled.size(); ++g) {
     const Group& group = plan_.groups[g];
     const bool cut = sampled && !group.item_side;
     const at::Tensor encoded =
-        encoders_.Encode(g, cut ? assembled[g].narrow(0, 0, rows) : assembled[g], groups_of_sequences);
+        encoders_.Encode(g, cut ? assembled[g].narrow(0, 0, rows) : assembled[g], input.sequences);
     if (input.repeated && !cut) {
       nn::SetRepeatedRows(encoded, [this, &group, ids = input.repeated] { return RepeatedRowsOf(plan_, group, *ids); });
     }
     groups.plain.emplace(group.name, encoded);
   }
   for (size_t g = 0; g < input.sequences.size(); ++g) {
-    groups.sequences.emplace(plan_.sequence_groups[g].name, groups_of_sequences[g]);
+    groups.sequences.emplace(plan_.sequence_groups[g].name, input.sequences[g]);
   }
   std::vector<at::Tensor> outputs = model_->Forward(groups);
   Predictions predictions;
   for (size_t h = 0; h < heads().size(); ++h) {
     if (outputs[h].defined()) Predict(heads()[h], outputs[h], predictions);
   }
-  if (training()) predictions.outputs = std::move(outputs);
+  predictions.outputs = std::move(outputs);
+  predictions.in_training = training();
   return predictions;
 }
 
 Targets Network::MakeTargets(const data::Batch& batch) const {
   Targets targets;
   for (const Head& head : model_->heads()) {
+    if (head.truth == Head::Truth::kNone) {
+      targets.heads.emplace_back();
+      continue;
+    }
     const at::Tensor label = TruthOf(head, batch.labels.at(LabelIndex(head.label)));
     targets.heads.push_back({label, RowWeights(head, batch, *this, sample_weight_fields_), {}});
     for (const auto& config : head.losses) {
@@ -192,7 +188,7 @@ Losses Network::ComputeLosses(const Predictions& predictions, const Targets& tar
   Losses losses;
   for (size_t h = 0; h < targets.heads.size(); ++h) {
     const Head& head = model_->heads()[h];
-    if (head.only_in_training && predictions.outputs.empty()) continue;
+    if (head.only_in_training && !predictions.in_training) continue;
     const Targets::OfHead& target = targets.heads[h];
     for (size_t l = 0; l < head.losses.size(); ++l) {
       const auto& config = head.losses[l];
@@ -201,7 +197,7 @@ Losses Network::ComputeLosses(const Predictions& predictions, const Targets& tar
                                                    target.sessions[l]}));
     }
   }
-  if (predictions.outputs.empty()) return losses;
+  if (!predictions.in_training) return losses;
   const std::vector<at::Tensor> own = model_->OwnLosses(predictions.outputs, targets);
   for (size_t i = 0; i < own.size(); ++i) losses.emplace_back(model_->own_loss_names()[i], own[i]);
   return losses;

@@ -32,8 +32,8 @@ struct NetworkInput {
 
 class Network {
  public:
-  /// Everything from the config; throws ConfigError. `tower`: of a match model this tower alone (MatchTower::name),
-  /// whose vectors are the predictions; it has no losses.
+  /// Everything from the config; throws ConfigError. `tower`: this part alone (ModelInput::tower), whose vectors are
+  /// the predictions; it has no losses.
   Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
           const std::string& tower = "");
 
@@ -51,6 +51,13 @@ class Network {
   std::vector<std::string> loss_names() const;
   /// Names of the losses in the order in which ComputeLosses gives them in training: those and the model's own.
   std::vector<std::string> training_loss_names() const;
+
+  /// Names of the model's own metrics.
+  const std::vector<std::string>& own_metric_names() const { return model_->own_metric_names(); }
+  /// What a batch adds to them, of predictions that were not made in training.
+  std::vector<Model::Mean> OwnMetrics(const Predictions& predictions) const {
+    return model_->OwnMetrics(predictions.outputs);
+  }
 
   Predictions Forward(const NetworkInput& input);
   /// On the host; may share memory with the batch. Throws DataError for a label that is no class.

@@ -17,6 +17,7 @@
 #include "worker/models/pepnet.h"
 #include "worker/models/ple.h"
 #include "worker/models/rocket_launching.h"
+#include "worker/models/sid_rqvae.h"
 #include "worker/models/tdm.h"
 #include "worker/models/wide_and_deep.h"
 #include "worker/models/wukong.h"
@@ -48,6 +49,7 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
       {"pepnet", &Make<PepNet>},
       {"ple", &Make<Ple>},
       {"rocket_launching", &Make<RocketLaunching>},
+      {"sid_rqvae", &Make<SidRqvae>},
       {"tdm", &Make<Tdm>},
       {"wide_and_deep", &Make<WideAndDeep>},
       {"wukong", &Make<WuKong>},
@@ -59,6 +61,8 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
 }  // namespace
 
 std::vector<at::Tensor> Model::OwnLosses(const std::vector<at::Tensor>&, const Targets&) const { return {}; }
+
+std::vector<Model::Mean> Model::OwnMetrics(const std::vector<at::Tensor>&) const { return {}; }
 
 const Group& ModelInput::RequireGroup(const std::string& name) const {
   const Group* group = plan.FindGroup(name);

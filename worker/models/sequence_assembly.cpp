@@ -92,11 +92,10 @@ void AddPadded(const SequenceGroup& group, const SequenceLayout::OfGroup& layout
 }
 
 /// [B, Dq]: an element a row of the batch, and dense columns.
-at::Tensor Query(const SequenceGroup& group, const at::Tensor& elements, const at::Tensor& dense) {
+at::Tensor Query(const SequenceGroup& group, int64_t rows, const at::Tensor& elements, const at::Tensor& dense) {
   std::vector<at::Tensor> parts;
   for (const SequencePart& part : group.query) {
-    parts.push_back(part.looked_up ? elements.narrow(0, 0, dense.size(0)).narrow(1, part.column, part.width)
-                                   : dense.narrow(1, part.column, part.width));
+    parts.push_back((part.looked_up ? elements : dense).narrow(0, 0, rows).narrow(1, part.column, part.width));
   }
   return parts.empty() ? at::Tensor() : at::cat(parts, 1);
 }
@@ -121,7 +120,8 @@ struct Assembly : torch::autograd::Function<Assembly> {
     variable_list made;
     for (size_t g = 0; g < plan->sequence_groups.size(); ++g) {
       const SequenceGroup& group = plan->sequence_groups[g];
-      made.push_back(group.query.empty() ? at::empty({0}, elements.options()) : Query(group, elements, dense));
+      made.push_back(group.query.empty() ? at::empty({0}, elements.options())
+                                         : Query(group, layout->groups[g].rows, elements, dense));
       made.push_back(Pad(group, layout->groups[g], elements));
     }
     return made;
@@ -166,6 +166,8 @@ SequenceLayout SequenceLayout::Map(const std::function<at::Tensor(const at::Tens
   SequenceLayout mapped;
   for (const OfGroup& group : groups) {
     OfGroup& copy = mapped.groups.emplace_back();
+    copy.rows = group.rows;
+    if (group.parts.empty()) continue;
     for (const Part& part : group.parts) {
       copy.parts.push_back({change(part.offsets), part.values.defined() ? change(part.values) : at::Tensor()});
     }
@@ -194,22 +196,23 @@ SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch) {
   SequenceLayout layout;
   for (const SequenceGroup& group : plan.sequence_groups) {
     SequenceLayout::OfGroup& made = layout.groups.emplace_back();
+    const int64_t rows = made.rows = batch.rows - (group.item_side ? 0 : batch.negatives);
+    if (group.sequence.empty()) continue;
     for (const SequencePart& part : group.sequence) {
       if (part.looked_up) {
-        made.parts.push_back({Offsets(batch.sparse.offsets.data() + part.feature * batch.rows, batch.rows), {}});
+        made.parts.push_back({Offsets(batch.sparse.offsets.data() + part.feature * batch.rows, rows), {}});
         continue;
       }
       const data::DenseSequence& dense = batch.dense_sequences[part.feature];
       const int64_t elements = static_cast<int64_t>(dense.values.size()) / part.width;
-      made.parts.push_back(
-          {Offsets(dense.offsets.data(), batch.rows),
-           at::from_blob(const_cast<float*>(dense.values.data()), {elements, part.width}, at::kFloat)});
+      made.parts.push_back({Offsets(dense.offsets.data(), rows), at::from_blob(const_cast<float*>(dense.values.data()),
+                                                                               {elements, part.width}, at::kFloat)});
     }
     const at::Tensor& offsets = made.parts.front().offsets;
     made.length = offsets.slice(0, 1) - offsets.slice(0, 0, -1);
-    int64_t longest = std::max<int64_t>(batch.rows > 0 ? made.length.max().item<int64_t>() : 0, 1);
+    int64_t longest = std::max<int64_t>(rows > 0 ? made.length.max().item<int64_t>() : 0, 1);
     if (group.most > 0) longest = std::min(longest, group.most);
-    RefuseTooMuch(group, batch.rows, longest);
+    RefuseTooMuch(group, rows, longest);
     made.mask = at::arange(longest, at::kLong).unsqueeze(0).lt(made.length.unsqueeze(1));
   }
   return layout;
@@ -224,11 +227,16 @@ std::vector<nn::Sequence> AssembleSequences(const EmbeddingPlan& plan, const Seq
   for (size_t g = 0; g < plan.sequence_groups.size(); ++g) {
     const SequenceGroup& group = plan.sequence_groups[g];
     nn::Sequence sequence;
+    if (group.sequence.empty()) {
+      sequence.query = Query(group, layout.groups[g].rows, elements, dense);
+      sequences.push_back(std::move(sequence));
+      continue;
+    }
     if (!made.empty()) {
       if (!group.query.empty()) sequence.query = made[2 * g];
       sequence.sequence = made[2 * g + 1];
     } else {
-      sequence.query = Query(group, elements, dense);
+      sequence.query = Query(group, layout.groups[g].rows, elements, dense);
       sequence.sequence =
           elements.is_cpu() ? Pad(group, layout.groups[g], elements) : PadByIndex(group, layout.groups[g], elements);
     }

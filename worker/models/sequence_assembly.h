@@ -18,10 +18,12 @@ struct SequenceLayout {
     at::Tensor offsets;  ///< [B + 1] int64: row b has the feature's elements [offsets[b], offsets[b + 1])
     at::Tensor values;   ///< [elements, width] float32 of a dense feature; undefined when the elements are looked up
   };
+  /// B: the rows of the batch, without those of sampled items unless the group is item_side.
   struct OfGroup {
+    int64_t rows = 0;         ///< B
     std::vector<Part> parts;  ///< of SequenceGroup::sequence
-    at::Tensor length;        ///< [B] int64, of the first part
-    at::Tensor mask;          ///< [B, T] bool, T at least 1: the position is before the row's end
+    at::Tensor length;        ///< [B] int64, of the first part; undefined where there is none
+    at::Tensor mask;          ///< [B, T] bool, T at least 1: the position is before the row's end; likewise
   };
   std::vector<OfGroup> groups;  ///< of EmbeddingPlan::sequence_groups
 
@@ -32,8 +34,8 @@ struct SequenceLayout {
 /// On the host; may share memory with the batch. Throws DataError where the padding would take all memory.
 SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch);
 
-/// The plan's sequence groups. elements [E, element_width], dense [B, dense_width], all on one device; the dense matrix
-/// gets no gradient. Plan and layout have to live as long as the graph.
+/// The plan's sequence groups. elements [E, element_width], dense [rows, dense_width], all on one device; the dense
+/// matrix gets no gradient. Plan and layout have to live as long as the graph.
 std::vector<nn::Sequence> AssembleSequences(const EmbeddingPlan& plan, const SequenceLayout& layout,
                                             const at::Tensor& elements, const at::Tensor& dense);
 

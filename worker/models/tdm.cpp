@@ -3,12 +3,20 @@
 #include <ATen/ATen.h>
 
 #include "worker/config/error.h"
+#include "worker/models/match_towers.h"
 #include "worker/nn/masked_attention.h"
 
 namespace anneal::models {
 
 Tdm::Tdm(const ModelInput& input) {
   const auto& config = input.config.tdm();
+  if (input.tower == kItemEmbedding) {
+    sequence_ = input.plan.sequence_groups.front().name;
+    Head items;
+    items.output = "item_emb";
+    heads_ = {items};
+    return;
+  }
   heads_ = {input.SingleHead()};
   int64_t width = 0;
   for (const auto& group : input.config.feature_groups()) {
@@ -36,6 +44,7 @@ Tdm::Tdm(const ModelInput& input) {
 }
 
 std::vector<at::Tensor> Tdm::Forward(const Groups& groups) {
+  if (!attention_) return {groups.sequence(sequence_).query};
   std::vector<at::Tensor> parts{attention_->Forward(groups.sequence(sequence_))};
   for (const std::string& group : others_) parts.push_back(groups.at(group));
   return {output_->Forward(deep_->Forward(at::cat(parts, 1)))};

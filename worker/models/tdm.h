@@ -12,8 +12,9 @@
 
 namespace anneal::models {
 
-/// output(MLP([multi-window DIN of the one SEQUENCE group, every other group as declared])).
-/// State names: multiwindow_din, deep_mlp (the config's `final`), output_mlp.
+/// output(MLP([multi-window DIN of the one SEQUENCE group, every other group as declared])). Of kItemEmbedding the
+/// query of that group, `item_emb` [B, query_width], and no state. State names: multiwindow_din, deep_mlp (the config's
+/// `final`), output_mlp.
 class Tdm : public Model {
  public:
   explicit Tdm(const ModelInput& input);

@@ -90,7 +90,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   flags[kStop] = votes.stop ? 1.0f : 0.0f;
   flags[kSaved] = votes.saved ? 1.0f : 0.0f;
   flags[kDump] = votes.dump ? 1.0f : 0.0f;
-  flags[kRows] = static_cast<float>(batch.rows - batch.negatives);
+  flags[kRows] = static_cast<float>(batch.read);
   flags[kFoundInf] = scaler_ && !AllFinite(gradient) ? 1.0f : 0.0f;
   if (average_) average_->SendRest(flags);
   // A gradient that overflowed would ruin the rows that it touches for good. Only a scaler has to know before.

@@ -50,6 +50,14 @@ Trainer::Trainer(const TrainOptions& options, const tzrec::protos::EasyRecConfig
     LogWarning("train_config.gradient_accumulation_steps: " + std::to_string(accumulation) +
                " are more than num_steps, " + std::to_string(num_steps_) + ": no dense parameter is trained");
   }
+  if (leader()) eval::TellOfUnreadGroups(config_.model_config());
+  const auto& quantizer = config_.model_config().sid_rqvae();
+  if (config_.model_config().has_sid_rqvae() && quantizer.sinkhorn_config().enabled() &&
+      quantizer.forward_mode() == "ste" && topology.world_size > 1) {
+    throw ConfigError(
+        "model_config.sid_rqvae.sinkhorn_config: sums over ranks are not supported yet: train in one "
+        "process or set enabled: false");
+  }
   StartPoint start = FindStart(options, config_, *group_);
   lock_ = std::move(start.lock);
   eval::PlanRequest plan;
@@ -280,7 +288,7 @@ bool Trainer::RunPass(int64_t epoch) {
       if (!result.losses.empty()) last_losses_ = result.losses;
       newest_event_ = batch->data_timestamp;
       rows_since_report_ += result.rows;
-      progress_.samples += current.rows - current.negatives;
+      progress_.samples += current.read;
       stream_->Recycle(std::move(batch));
     }
     if (result.all_saved) FinishSave();

@@ -219,6 +219,43 @@ TEST(ModelRules, RocketLaunching) {
                           "model_config: losses is empty"));
 }
 
+TEST(ModelRules, SidRqvae) {
+  const std::string losses = " losses { recon_loss {} } losses { commitment_loss {} }";
+  EXPECT_THAT(Faults("sid_rqvae { codebook: [8, 8] }" + losses), IsEmpty());
+  EXPECT_THAT(
+      Faults("sid_rqvae { embed_dim: 0 hidden_dims: [4, 0] forward_mode: 'x' distance_type: 'y' "
+             "sinkhorn_config { epsilon: 0 } } losses { recon_loss { recon_type: 'z' } } "
+             "losses { commitment_loss { commitment_type: 'l3' latent_weight: 1 } } losses { recon_loss {} } "
+             "losses { l2_loss {} } metrics { auc {} } train_metrics { auc {} }"),
+      ElementsAre("sid_rqvae.embed_dim: must be at least 1", "sid_rqvae.hidden_dims: must be at least 1",
+                  "sid_rqvae: codebook is empty", "sid_rqvae.forward_mode: 'x' is not one of ste, gumbel_softmax",
+                  "sid_rqvae.distance_type: 'y' is not one of l2, cosine",
+                  "sid_rqvae.sinkhorn_config.epsilon: must be more than 0",
+                  "losses[0].recon_loss.recon_type: 'z' is not one of l2, l1, cos",
+                  "losses[1].commitment_loss.commitment_type: 'l3' is not one of l2, l1, cos",
+                  "losses[1].commitment_loss.latent_weight: needs 2 numbers", "losses[2]: is there twice",
+                  "losses[3]: this model has recon_loss and commitment_loss only",
+                  "metrics: this model's are fixed: mse, rel_loss, unique_sid_ratio",
+                  "train_metrics: this model has none"));
+  EXPECT_THAT(Faults("sid_rqvae { codebook: 8 rotation_trick: true forward_mode: 'gumbel_softmax' }" + losses),
+              ElementsAre("sid_rqvae.rotation_trick: is for forward_mode ste"));
+  std::vector<std::string> refused;
+  for (const Fault& fault : Validate(ParsePipelineConfig(
+           "model_config { sid_rqvae { codebook: 8 kmeans_init: true candidate_output_config { enabled: true } "
+           "contrastive_config { pair_feature_group: 'a' pair_flag_feature_group: 'b' } } " +
+               losses + " losses { contrastive_loss {} } }",
+           "p"))) {
+    if (fault.message == "not supported yet") refused.push_back(fault.path);
+  }
+  EXPECT_THAT(refused, testing::UnorderedElementsAre("model_config.sid_rqvae.kmeans_init",
+                                                     "model_config.sid_rqvae.contrastive_config",
+                                                     "model_config.sid_rqvae.candidate_output_config.enabled",
+                                                     "model_config.losses[2].contrastive_loss"));
+  EXPECT_THAT(Faults("rocket_launching { booster_mlp { hidden_units: 4 } light_mlp { hidden_units: 2 } }" + losses),
+              ElementsAre("losses[0]: is for models of semantic ids, not for this one",
+                          "losses[1]: is for models of semantic ids, not for this one"));
+}
+
 // They read the group that is declared first, whatever its name.
 TEST(ModelRules, TheFirstGroupIsNoSequence) {
   const std::string towers = "task_towers { tower_name: 'ctr' label_name: 'clk'" + kLoss + "} }";

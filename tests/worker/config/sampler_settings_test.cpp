@@ -2,12 +2,15 @@
 #include "worker/config/sampler_settings.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
+#include "worker/config/error.h"
 #include "worker/config/pipeline.h"
+#include "worker/config/tree_sampler_settings.h"
 
 namespace anneal::config {
 namespace {
@@ -45,7 +48,51 @@ TEST(SamplerRules, ModelsThatTakeOne) {
       EXPECT_THAT(Faults(sampler, model), ElementsAre("data_config." + name + ": not supported yet"));
     }
   }
-  EXPECT_THAT(Faults("tdm_sampler { }"), ElementsAre("data_config.tdm_sampler: not supported yet"));
+  EXPECT_THAT(Faults("tdm_sampler { }"), ElementsAre("data_config.tdm_sampler: is for tdm, not for this model"));
+}
+
+TEST(SamplerRules, Trees) {
+  const std::string tree = "data_config.tdm_sampler",
+                    tables = "item_input_path: 'n' edge_input_path: 'a' predict_edge_input_path: 'c' ";
+  EXPECT_THAT(
+      Faults("label_fields: 'y' tdm_sampler { " + tables + "item_id_field: 'i' layer_num_sample: [0, 3] }", "tdm { }"),
+      IsEmpty());
+  EXPECT_THAT(
+      Faults("label_fields: 'y' tdm_sampler { item_input_path: '' edge_input_path: 'odps://p/tables/t' "
+             "predict_edge_input_path: 'c' attr_fields: ['a', 'a'] item_id_field: '' attr_delimiter: '' "
+             "field_delimiter: '' layer_num_sample: [1, 16777217] num_eval_sample: 0 remain_ratio: 1.5 "
+             "probability_type: 'x' }",
+             "tdm { }"),
+      testing::UnorderedElementsAre(
+          tree + ".item_input_path: is missing",
+          tree + ".edge_input_path: 'odps://p/tables/t' is a table of MaxCompute: not supported yet, only local text "
+                 "files are",
+          tree + ".item_id_field: is missing", tree + ".attr_delimiter: must not be empty",
+          tree + ".field_delimiter: must not be empty", tree + ".attr_fields[3]: 'a' is listed twice",
+          tree + ".layer_num_sample[0]: has to be 0: the root has no other node beside it",
+          tree + ".layer_num_sample[1]: must be at most 16777216",
+          tree + ".num_eval_sample: has no meaning: layer_num_sample counts in evaluation, too",
+          tree + ".remain_ratio: must be in [0, 1]",
+          tree + ".probability_type: 'x' is not UNIFORM, ARITHMETIC or RECIPROCAL"));
+  EXPECT_THAT(
+      Faults("label_fields: 'y' tdm_sampler { " + tables + "item_id_field: 'i' layer_num_sample: [0] }", "tdm { }"),
+      ElementsAre(tree + ".layer_num_sample: has 1 numbers: it needs one for each level from the root to the "
+                         "leaves"));
+}
+
+TEST(SamplerSettings, OfATree) {
+  const auto settings = [](const std::string& text) {
+    const auto loaded = ParsePipelineConfig("data_config { tdm_sampler { " + text + " } }", "p");
+    return TreeSamplerOf(loaded.config.data_config()).value();
+  };
+  EXPECT_THAT(settings("item_id_field: 'i' attr_fields: 'a'").attr_fields, ElementsAre("tree_level", "i", "a"));
+  EXPECT_THAT(settings("item_id_field: 'i' attr_fields: ['tree_level', 'i']").attr_fields,
+              ElementsAre("tree_level", "i"));
+  EXPECT_THAT(settings("item_id_field: 'i' attr_fields: ['i', 'a']").attr_fields, ElementsAre("tree_level", "i", "a"));
+  EXPECT_EQ(settings("layer_num_sample: [0, 1, 1, 1, 1, 1, 1]").RemainingLevels(), 5);
+  EXPECT_EQ(settings("layer_num_sample: [0, 1, 1, 1, 1, 1, 1] remain_ratio: 0.3").RemainingLevels(), 2);
+  EXPECT_EQ(settings("layer_num_sample: [0, 1, 1, 1, 1, 1, 1] remain_ratio: 0.5").RemainingLevels(), 2);
+  EXPECT_FALSE(TreeSamplerOf({}));
 }
 
 TEST(SamplerRules, WhatIsMissingOrWrong) {
@@ -85,8 +132,28 @@ TEST(SamplerRules, TablesThatAreNoFiles) {
   std::vector<std::string> faults;
   CheckSamplerFiles(config,
                     [&](const std::string& at, const std::string& message) { faults.push_back(at + ": " + message); });
-  EXPECT_THAT(faults, ElementsAre("data_config.negative_sampler_v2.user_input_path: there is no file .",
+  EXPECT_THAT(faults, ElementsAre("data_config.negative_sampler_v2.user_input_path: . is no regular file",
                                   "data_config.negative_sampler_v2.pos_edge_input_path: there is no file none.txt"));
+  std::filesystem::remove(path);
+}
+
+// Nobody writes into them: to open one would be to wait for ever.
+TEST(Pipes, AreNoConfigsAndNoTables) {
+  const std::string path = "pipe-" + std::to_string(getpid());
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  tzrec::protos::DataConfig config;
+  config.mutable_negative_sampler()->set_input_path(path);
+  std::vector<std::string> faults;
+  CheckSamplerFiles(config,
+                    [&](const std::string& at, const std::string& message) { faults.push_back(at + ": " + message); });
+  EXPECT_THAT(faults, ElementsAre("data_config.negative_sampler.input_path: " + path + " is no regular file"));
+  std::string message;
+  try {
+    LoadPipelineConfig(path);
+  } catch (const ConfigError& error) {
+    message = error.what();
+  }
+  EXPECT_EQ(message, path + " is no regular file");
   std::filesystem::remove(path);
 }
 

@@ -78,7 +78,7 @@ TEST(AllowedTypes, ContradictionsAreNamed) {
   const auto message = ErrorOf([] {
     AllowedTypes(Table("t", 9, 8, Constraints({"data_parallel"}, {"fused"})), {}, {2, 2});
   });
-  EXPECT_THAT(message, HasSubstr("table 't': No available sharding type and compute kernel combination"));
+  EXPECT_THAT(message, HasSubstr("table 't' of m: No available sharding type and compute kernel combination"));
   EXPECT_THAT(message, HasSubstr("sharding_types [data_parallel], compute_kernels [fused]"));
 }
 
@@ -182,7 +182,8 @@ TEST(Planner, ExplainsWhatDoesNotFit) {
       ErrorOf([&] { PlanTables(tables, Constraints({"table_wise"}), Machines(2, 2, 20.0 * (1 << 30)), workload); });
   EXPECT_THAT(message,
               HasSubstr("do not fit into 2 ranks with 11.00 GiB each for tables (20.00 GiB less 9.00 GiB reserved)"));
-  EXPECT_THAT(message, HasSubstr("table 'huge' (671088640 x 16) by itself: its smallest shards are table_wise, 42.50"));
+  EXPECT_THAT(message,
+              HasSubstr("table 'huge' of m (671088640 x 16) by itself: its smallest shards are table_wise, 42.50"));
   EXPECT_THAT(message, testing::Not(HasSubstr("'small'")));
 }
 
@@ -218,7 +219,10 @@ TEST(PlanFile, FaultsNameTheTable) {
       PlanFromJson(nlohmann::json::parse(R"({"m": {"t": )" + std::string(entry) + "}}"), tables, layout, "f.json");
     });
   };
-  EXPECT_THAT(ErrorOf([&] { PlanFromJson({}, tables, {1, 1}, "f.json"); }), HasSubstr("f.json: table 't' is missing"));
+  EXPECT_THAT(ErrorOf([&] {
+                PlanFromJson({}, tables, {1, 1}, "f.json");
+              }),
+              HasSubstr("f.json: table 't' of m is missing"));
   EXPECT_THAT(fault(R"({"ranks": [0]})"), HasSubstr("sharding_type is missing"));
   EXPECT_THAT(fault(R"({"sharding_type": "diagonal", "ranks": [0]})"), HasSubstr("'diagonal' is not known"));
   EXPECT_THAT(fault(R"({"sharding_type": "table_wise", "ranks": [4]})"), HasSubstr("rank 4 is not one of the 4"));

@@ -160,6 +160,36 @@ TEST(SequenceAssembly, QueriesAndDenseSequences) {
   ExpectSequences(c);
 }
 
+// Sampled items, the last rows of a batch, belong to item-side groups alone.
+TEST(SequenceAssembly, SampledItemsHaveNoUsers) {
+  Case c;
+  AddTable(c, 2, true);
+  const int64_t column = AddLookup(c, 0, 0, true), query = AddLookup(c, 1, 0, false);
+  SetLengths(c, {{2, 1, 0, 0, 0}, {1, 1, 1, 1, 1}});
+  c.batch.negatives = 3;
+  for (const bool items : {false, true}) {
+    SequenceGroup group{items ? "items" : "users"};
+    group.sequence = {{true, 0, column, 2}};
+    group.query = {{true, 1, query, 2}};
+    group.sequence_width = group.query_width = 2;
+    group.item_side = items;
+    c.plan.sequence_groups.push_back(group);
+  }
+  const SequenceLayout layout = LayoutOf(c.plan, c.batch);
+  const at::Tensor elements = Leaf(5, c.plan.element_width);
+  const auto sequences = AssembleSequences(c.plan, layout, elements, at::zeros({5, 0}));
+  for (size_t g = 0; g < 2; ++g) {
+    const int64_t rows = g == 0 ? 2 : 5;
+    EXPECT_EQ(layout.groups[g].rows, rows);
+    EXPECT_EQ(sequences[g].mask.sizes(), (std::vector<int64_t>{rows, 2}));
+    EXPECT_EQ(sequences[g].sequence.sizes(), (std::vector<int64_t>{rows, 2, 2}));
+    EXPECT_TRUE(at::equal(sequences[g].query, elements.narrow(0, 0, rows).narrow(1, query, 2)));
+  }
+  // Gradients of queries go to those rows.
+  const at::Tensor gradient = torch::autograd::grad({sequences[0].query.sum()}, {elements})[0];
+  EXPECT_TRUE(at::equal(gradient.narrow(1, query, 2).sum(1), at::tensor({2.0f, 2.0f, 0.0f, 0.0f, 0.0f})));
+}
+
 TEST(SequenceAssembly, DenseSequencesAlone) {
   Case c;
   c.batch.rows = 3;

@@ -166,6 +166,53 @@ def euclid(a, b):
     return ((a - b) ** 2).sum().sqrt()
 
 
+def sinkhorn(distances, iterations, epsilon):
+    d = (distances - distances.mean()) / (distances.std() + 1e-8)
+    q = torch.exp(-epsilon * (d - d.min()))
+    for _ in range(iterations):
+        q = q / (q.sum(0) + 1e-8) / q.shape[1]
+        q = q / (q.sum(1, keepdim=True) + 1e-8) / q.shape[0]
+    return q.argmax(1)
+
+
+def turned(x, target):
+    """x by the rotation and the scale that bring each row onto its target, made of the rows' own plane, as matrices."""
+    rows = []
+    for a, b in zip(x, target.detach()):
+        u, v = a.detach() / a.detach().norm(), b / b.norm()
+        across = torch.outer(v, u) - torch.outer(u, v)
+        rows.append((torch.eye(len(a), dtype=a.dtype) + across + across @ across / (1 + u @ v)) @ a * (b.norm() / a.detach().norm()))
+    return torch.stack(rows)
+
+
+def distance(kind, a, b):
+    if kind == "cos":
+        return (1 - (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).mean()
+    return {"l1": (a - b).abs(), "l2": (a - b) ** 2}[kind].mean()
+
+
+def sid_rqvae(w, g, losses={"recon_loss": "l2", "commitment_loss": "l2"}, weights=(1, 0.5), assign=lambda d: sinkhorn(d, 5, 10),
+              cosine_distance=False, normalized=False, rotated=False):
+    x, unit = g["all"], lambda v: v / v.norm(dim=1, keepdim=True)
+    encoded = linear(w / "_encoder.1", mlp(w / "_encoder.0", x))
+    residual, codes, sums = encoded, [], []
+    for layer in w.list("_quantizer.layers"):
+        table = layer["embedding.weight"]
+        residual = unit(residual) if normalized else residual
+        d = -unit(residual) @ unit(table).T if cosine_distance else torch.cdist(residual, table) ** 2
+        codes.append(assign(d.detach()))
+        sums.append(table[codes[-1]] + (sums[-1] if sums else 0))
+        residual = residual - table[codes[-1]].detach()
+    latents = torch.stack(sums, 1)
+    decoded = turned(encoded, sums[-1]) if rotated else encoded + (sums[-1] - encoded).detach()
+    decoded = linear(w / "_decoder.1", mlp(w / "_decoder.0", decoded))
+    beside = encoded.unsqueeze(1).expand_as(latents)
+    value = {"recon_loss": lambda kind: distance(kind, decoded, x),
+             "commitment_loss": lambda kind: weights[0] * distance(kind, beside, latents.detach()) +
+                                             weights[1] * distance(kind, beside.detach(), latents)}
+    return [torch.stack(codes, 1).double()], {name: value[name](kind) for name, kind in losses.items()}
+
+
 MODELS = {
     "wide_and_deep": wide_and_deep, "dcn_v1": dcn_v1, "dcn_v2": dcn_v2, "dcn_v2_backbone_only": dcn_v2, "dlrm": dlrm,
     "dlrm_pairs_only": lambda w, g: dlrm(w, g, copied=1), "dlrm_one_group": dlrm, "wukong": wukong, "xdeepfm": xdeepfm,
@@ -174,6 +221,10 @@ MODELS = {
     "rocket_launching": lambda w, g: rocket_launching(w, g, {(0, 2): cosine, (2, 1): cosine}),
     "rocket_launching_euclid": lambda w, g: rocket_launching(w, g, {(0, 1): euclid}),
     "rocket_launching_hint_only": rocket_launching,
+    "sid_rqvae": sid_rqvae,
+    "sid_rqvae_cosine": lambda w, g: sid_rqvae(w, g, {"commitment_loss": "cos", "recon_loss": "cos"}, (0.5, 2), lambda d: d.argmin(1),
+                                               cosine_distance=True, normalized=True, rotated=True),
+    "sid_rqvae_l1": lambda w, g: sid_rqvae(w, g, {"recon_loss": "l1", "commitment_loss": "l1"}, assign=lambda d: sinkhorn(d, 2, 3)),
 }
 
 

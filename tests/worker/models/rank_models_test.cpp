@@ -27,12 +27,15 @@ constexpr int64_t kRows = 70;
 struct Case {
   std::string name, model;
   std::vector<std::pair<std::string, std::vector<int64_t>>> groups;  ///< and the widths of their features
+  std::string losses = "losses { binary_cross_entropy {} }";
 };
 
 const std::vector<std::pair<std::string, std::vector<int64_t>>> kFields = {{"dense", {3}}, {"sparse", {4, 4, 4}}};
 const char* const kTowers =
     "task_towers { tower_name: 'a' label_name: 'y' losses { binary_cross_entropy {} } mlp { hidden_units: [5] } }"
     "task_towers { tower_name: 'b' label_name: 'z' losses { binary_cross_entropy {} } }";
+
+const char* const kSidLosses = "losses { recon_loss {} } losses { commitment_loss {} }";
 
 std::vector<Case> Cases() {
   const std::string towers = kTowers;
@@ -83,6 +86,17 @@ std::vector<Case> Cases() {
        "rocket_launching { booster_mlp { hidden_units: [7, 5] } light_mlp { hidden_units: [5] }"
        " feature_based_distillation: true feature_distillation_function: EUCLID }",
        {{"all", {4, 5}}}},
+      {"sid_rqvae", "sid_rqvae { embed_dim: 4 codebook: [9, 7] }", {{"all", {4, 5}}}, kSidLosses},
+      {"sid_rqvae_cosine",
+       "sid_rqvae { embed_dim: 4 hidden_dims: [8, 6] codebook: [5, 5, 5] distance_type: 'cosine' rotation_trick: true"
+       " normalize_residuals: true sinkhorn_config { enabled: false } }",
+       {{"all", {4, 5}}},
+       "losses { commitment_loss { latent_weight: [0.5, 2] commitment_type: 'cos' } }"
+       "losses { recon_loss { recon_type: 'cos' } }"},
+      {"sid_rqvae_l1",
+       "sid_rqvae { embed_dim: 4 codebook: [6] sinkhorn_config { iters: 2 epsilon: 3 } }",
+       {{"all", {4, 5}}},
+       "losses { recon_loss { recon_type: 'l1' } } losses { commitment_loss { commitment_type: 'l1' } }"},
       {"rocket_launching_hint_only",
        "rocket_launching { booster_mlp { hidden_units: [7, 5] } light_mlp { hidden_units: [5] } } num_class: 2",
        {{"all", {4, 5}}}},
@@ -97,9 +111,7 @@ struct Built {
 
 Built Build(const Case& c) {
   Built built;
-  EXPECT_TRUE(
-      google::protobuf::TextFormat::ParseFromString(c.model + " losses { binary_cross_entropy {} }", &built.config))
-      << c.name;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(c.model + c.losses, &built.config)) << c.name;
   for (const auto& [name, widths] : c.groups) {
     Group group;
     group.name = name;

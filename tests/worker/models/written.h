@@ -8,9 +8,9 @@
 
 namespace anneal::models {
 
-/// {"shape", "values"} of a float32 tensor.
+/// {"shape", "values"} of a tensor, as float32.
 inline nlohmann::json Written(const at::Tensor& tensor) {
-  const at::Tensor flat = tensor.detach().contiguous();
+  const at::Tensor flat = tensor.detach().to(at::kFloat).contiguous();
   return {{"shape", flat.sizes().vec()},
           {"values", std::vector<float>(flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel())}};
 }

@@ -14,6 +14,7 @@
 
 #include "tests/worker/train/event_reader.h"
 #include "worker/data/sampler/negative_sampler.h"
+#include "worker/data/sampler/tree_sampler.h"
 #include "worker/train/checkpoint/safetensors.h"
 #include "worker/train/train.h"
 
@@ -91,15 +92,18 @@ TEST_P(GoldenTraining, LossesWeightsAndEvaluationAgree) {
 
 INSTANTIATE_TEST_SUITE_P(Runs, GoldenTraining, testing::Values("deepfm_fused", "mmoe_fused", "deepfm"));
 
-/// What the golden run drew its negatives with (golden/zoo/README.md).
+/// The zoo's 200 items, row i of the id i.
+data::RowSlice ZooItems() {
+  auto file = arrow::io::ReadableFile::Open((kZoo / "data/items.parquet").string()).ValueOrDie();
+  auto reader = parquet::arrow::OpenFile(file, arrow::default_memory_pool()).ValueOrDie();
+  const auto table = reader->ReadTable().ValueOrDie();
+  return {table->CombineChunksToBatch().ValueOrDie(), 0, table->num_rows()};
+}
+
+/// What the golden runs drew negatives with (golden/zoo/README.md).
 class StandInSampler : public data::NegativeSampler {
  public:
-  explicit StandInSampler(int64_t count) : count_(count) {
-    auto file = arrow::io::ReadableFile::Open((kZoo / "data/items.parquet").string()).ValueOrDie();
-    auto reader = parquet::arrow::OpenFile(file, arrow::default_memory_pool()).ValueOrDie();
-    const auto table = reader->ReadTable().ValueOrDie();
-    items_ = {table->CombineChunksToBatch().ValueOrDie(), 0, table->num_rows()};
-  }
+  explicit StandInSampler(int64_t count) : count_(count), items_(ZooItems()) {}
   data::Negatives Sample(const data::SamplingRequest& request) const override {
     data::Negatives negatives;
     for (int64_t j = 0; j < count_; ++j) negatives.items.push_back((31 * request.number + 7 * j) % 200);
@@ -112,14 +116,32 @@ class StandInSampler : public data::NegativeSampler {
   data::RowSlice items_;
 };
 
-TEST(GoldenSampling, SampledNegativesOfDssm) {
-  if (!fs::exists(kZoo)) GTEST_SKIP() << "the golden files are not on this machine";
-  const fs::path expected = kZoo / "dssm_sampler", model_dir = fs::absolute("model-dssm_sampler");
+class StandInTreeSampler : public data::TreeSampler {
+ public:
+  data::TreeNodes Sample(const data::SamplingRequest& request) const override {
+    data::TreeNodes result;
+    const auto add = [&](size_t row, int64_t shift) {
+      result.nodes.push_back((request.items[row] + shift) % 200);
+      result.rows.push_back(static_cast<int32_t>(row));
+    };
+    for (size_t row = 0; row < request.items.size(); ++row) add(row, 50), add(row, 100);
+    result.ancestors = static_cast<int64_t>(result.nodes.size());
+    for (size_t row = 0; row < request.items.size(); ++row) {
+      for (int64_t j = 0; j < 3; ++j) add(row, 17 * (j + 1) + request.number);
+    }
+    return result;
+  }
+  const data::RowSlice& attributes() const override { return items_; }
+
+ private:
+  data::RowSlice items_ = ZooItems();
+};
+
+/// `plan`: of the tables, where the reference does not train all of them with the sparse optimizer.
+void ExpectGoldenOfZoo(const std::string& name, const json& plan = {}) {
+  const fs::path expected = kZoo / name, model_dir = fs::absolute("model-" + name);
   fs::remove_all(model_dir);
   setenv("OMP_NUM_THREADS", "1", 1);
-  data::NegativeSampler::MakerOfStreams() = [](const auto&, bool training, const auto&...) {
-    return std::make_shared<StandInSampler>(training ? 64 : 32);
-  };
   TrainOptions options;
   options.pipeline_config_path = (expected / "pipeline.config").string();
   options.model_dir = model_dir.string();
@@ -127,10 +149,34 @@ TEST(GoldenSampling, SampledNegativesOfDssm) {
   options.eval_input_path = (kZoo / "data/seq_eval.parquet").string();
   options.fine_tune_checkpoint = (expected / "weights_init.safetensors").string();
   options.edit_config_json = R"({"train_config.use_tensorboard": true})";
-  const int status = RunTrain(options);
-  data::NegativeSampler::MakerOfStreams() = data::NegativeSampler::Make;
-  ASSERT_EQ(status, 0);
+  if (!plan.is_null()) {
+    options.sharding_plan = "plan-" + name + ".json";
+    std::ofstream(options.sharding_plan) << plan.dump();
+  }
+  ASSERT_EQ(RunTrain(options), 0);
   ExpectGolden(expected, expected / "eval_result.json", model_dir, 20);
+}
+
+TEST(GoldenSampling, SampledNegativesOfDssm) {
+  if (!fs::exists(kZoo)) GTEST_SKIP() << "the golden files are not on this machine";
+  data::NegativeSampler::MakerOfStreams() = [](const auto&, bool training, const auto&...) {
+    return std::make_shared<StandInSampler>(training ? 64 : 32);
+  };
+  ExpectGoldenOfZoo("dssm_sampler");
+  data::NegativeSampler::MakerOfStreams() = data::NegativeSampler::Make;
+}
+
+TEST(GoldenSampling, NodesOfATree) {
+  if (!fs::exists(kZoo)) GTEST_SKIP() << "the golden files are not on this machine";
+  data::TreeSampler::MakerOfStreams() = [](const auto&...) { return std::make_shared<StandInTreeSampler>(); };
+  // On a CPU the reference trains sequence tables with the dense optimizer.
+  const json fused = {{"sharding_type", "table_wise"}, {"compute_kernel", "fused"}, {"ranks", {0}}};
+  const json dense = {{"sharding_type", "data_parallel"}, {"compute_kernel", "dense"}, {"ranks", {0}}};
+  ExpectGoldenOfZoo(
+      "tdm_sampler",
+      {{"model.embedding_group.emb_impls.__BASE__.ebc", {{"city_emb", fused}, {"user_id_emb", fused}}},
+       {"model.embedding_group.seq_emb_impls.__BASE__.ec_dict.8", {{"cate_emb", dense}, {"item_emb", dense}}}});
+  data::TreeSampler::MakerOfStreams() = data::TreeSampler::Make;
 }
 
 }  // namespace

@@ -1,20 +1,7 @@
 #include "worker/data/sampler/negative_rows.h"
 
-#include <arrow/array/array_primitive.h>
-#include <arrow/compute/api_vector.h>
-#include <arrow/datum.h>
-#include <arrow/record_batch.h>
-#include <arrow/type.h>
-
 #include <algorithm>
 
-#include "worker/config/error.h"
-#include "worker/config/sampler_settings.h"
-#include "worker/data/sampler/table_file.h"
-#include "worker/features/arrow_column.h"
-#include "worker/features/bad_value.h"
-#include "worker/features/data_groups.h"
-#include "worker/features/number_text.h"
 #include "worker/train/progress/log.h"
 
 namespace anneal::data {
@@ -44,28 +31,11 @@ void AppendSparse(int64_t rows, const KeyedJagged& items, int64_t item_rows, Key
   }
 }
 
-config::SamplerSettings SettingsOf(const tzrec::protos::EasyRecConfig& config) {
-  return config::SamplerOf(config.data_config()).value();
-}
-
 std::shared_ptr<const NegativeSampler> MakeSampler(const tzrec::protos::EasyRecConfig& config,
                                                    const arrow::Schema& input, bool training, int rank) {
   return NegativeSampler::MakerOfStreams()(config.data_config(), training, input, [&](const std::string& text) {
     if (rank == 0) LogWarning(text);
   });
-}
-
-/// The program of what sampled items have.
-features::FeatureProgram ItemProgram(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
-                                     const NegativeSampler& sampler) {
-  const std::vector<std::string> attr_fields = SettingsOf(config).attr_fields;
-  const RowSlice& items = sampler.attributes();
-  try {
-    return {features, config, *items.rows->schema(),
-            [&](const features::Feature& feature) { return features::IsSampled(feature, attr_fields); }};
-  } catch (const DataError& error) {  // knows the columns, not where they are from
-    throw DataError((items.file ? *items.file + ": " : "") + error.what());
-  }
 }
 
 }  // namespace
@@ -85,58 +55,18 @@ void AppendNegatives(Batch& batch, const Batch& items, std::vector<std::pair<int
   batch.hard_negatives = std::move(hard_negatives);
 }
 
-IdColumn::IdColumn(const std::string& name, std::string delimiter, const arrow::Schema& schema)
-    : name_(name), delimiter_(std::move(delimiter)), index_(schema.GetFieldIndex(name)), text_ids_(TextNodeIds()) {
-  if (index_ < 0) throw DataError("column " + name + " is missing");
-  const arrow::DataType& type = *schema.field(index_)->type();
-  if (type.id() != arrow::Type::INT32 && type.id() != arrow::Type::INT64 && type.id() != arrow::Type::STRING) {
-    throw DataError("column " + name + " has dtype " + type.ToString() + ": ids of a sampler are int or string");
-  }
-}
-
-std::vector<int64_t> IdColumn::Read(std::span<const RowSlice> slices) const {
-  std::vector<int64_t> ids;
-  for (const RowSlice& slice : slices) {
-    const arrow::ArrayData& column = *slice.rows->column_data(index_);
-    const features::Validity valid(column);
-    const auto read = [&](std::string_view text, int64_t row) {
-      int64_t& id = ids.emplace_back();
-      if (!ReadNodeId(text, text_ids_, &id)) {
-        throw DataError(Where(slice, row) + ", column " + name_ + ": " + features::Shown(text) + " is not an int64");
-      }
-    };
-    features::VisitCells(column, [&](const auto& cells) {
-      using Cell = typename std::decay_t<decltype(cells)>::Value;
-      for (int64_t row = 0; row < slice.count; ++row) {
-        const int64_t at = slice.begin + row;
-        if constexpr (std::is_same_v<Cell, std::string_view>) {
-          if (!valid[at] && !text_ids_) {
-            ids.push_back(0);
-          } else if (delimiter_.empty()) {
-            read(valid[at] ? cells[at] : "", row);
-          } else {
-            features::SplitText(valid[at] ? cells[at] : "", delimiter_, [&](std::string_view id) {
-              read(id, row);
-              return true;
-            });
-          }
-        } else {
-          const auto id = valid[at] ? static_cast<int64_t>(cells[at]) : 0;
-          text_ids_ ? read(valid[at] ? std::to_string(id) : "", row) : ids.push_back(id);
-        }
-      }
-    });
-  }
-  return ids;
-}
-
 NegativeRows::NegativeRows(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
                            const arrow::Schema& input, bool training, const SamplingRequest& request)
+    : NegativeRows(config::SamplerOf(config.data_config()).value(), config, features, input, training, request) {}
+
+NegativeRows::NegativeRows(const config::SamplerSettings& settings, const tzrec::protos::EasyRecConfig& config,
+                           const features::FeatureSet& features, const arrow::Schema& input, bool training,
+                           const SamplingRequest& request)
     : request_(request),
       sampler_(MakeSampler(config, input, training, request.rank)),
-      item_ids_(SettingsOf(config).item_id_field, SettingsOf(config).item_id_delimiter, input),
-      program_(ItemProgram(config, features, *sampler_)) {
-  if (const std::string users = SettingsOf(config).user_id_field; !users.empty()) user_ids_.emplace(users, "", input);
+      item_ids_(settings.item_id_field, settings.item_id_delimiter, input),
+      features_(config, features, sampler_->attributes(), settings.attr_fields) {
+  if (!settings.user_id_field.empty()) user_ids_.emplace(settings.user_id_field, "", input);
 }
 
 void NegativeRows::Append(std::span<const RowSlice> slices, int worker, int64_t pass, int64_t number,
@@ -151,28 +81,8 @@ void NegativeRows::Append(std::span<const RowSlice> slices, int worker, int64_t 
   request.number = number;
   Negatives negatives = sampler_->Sample(request);
   Batch sampled;
-  RunFeatures(negatives.items, &sampled);
+  features_.Run(negatives.items, &sampled);
   AppendNegatives(*batch, sampled, std::move(negatives.hard_indices));
-}
-
-void NegativeRows::RunFeatures(const std::vector<int64_t>& items, Batch* out) const {
-  const RowSlice& all = sampler_->attributes();
-  const auto rows = std::make_shared<arrow::Int64Array>(std::ssize(items), arrow::Buffer::Wrap(items));
-  const auto taken =
-      arrow::compute::Take(arrow::Datum(all.rows), arrow::Datum(rows), arrow::compute::TakeOptions::NoBoundsCheck());
-  if (!taken.ok()) throw DataError(Where(all, 0) + ": " + taken.status().message());
-  try {
-    program_.Run(taken->record_batch(), *out);
-  } catch (const DataError&) {  // names a row of `taken`: find it in the table
-    for (const int64_t item : items) {
-      RowSlice one = all;
-      one.begin += item;
-      one.row_in_file += item;
-      one.count = 1;
-      program_.Run({&one, 1}, *out);
-    }
-    throw;
-  }
 }
 
 }  // namespace anneal::data

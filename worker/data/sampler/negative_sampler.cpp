@@ -12,20 +12,13 @@
 #include "worker/data/sampler/alias_table.h"
 #include "worker/data/sampler/edge_table.h"
 #include "worker/data/sampler/node_table.h"
+#include "worker/data/sampler/shared_tables.h"
 
 namespace anneal::data {
 namespace {
 
 using config::SamplerSettings;
 using config::SamplerTable;
-
-std::mt19937_64 RandomOf(const SamplingRequest& request) {
-  std::seed_seq seed{static_cast<uint32_t>(request.seed),        static_cast<uint32_t>(request.seed >> 32),
-                     static_cast<uint32_t>(request.rank),        static_cast<uint32_t>(request.worker),
-                     static_cast<uint32_t>(request.pass),        static_cast<uint32_t>(request.number),
-                     static_cast<uint32_t>(request.number >> 32)};
-  return std::mt19937_64(seed);
-}
 
 /// Draws of one batch by weight, without its positives.
 class WeightedDraws {
@@ -90,49 +83,59 @@ int64_t DrawOutside(std::span<const int32_t> excluded, int64_t count, uint64_t r
   return nth + low;
 }
 
-class TableSampler : public NegativeSampler {
- public:
-  TableSampler(const SamplerSettings& settings, bool training, NodeTable items, const Warn& warn)
-      : count_(settings.Count(training)), most_hard_(settings.num_hard_sample), items_(std::move(items)) {
+/// What a sampler reads.
+struct Tables {
+  Tables(const SamplerSettings& settings, AttributeColumns& attributes, const NegativeSampler::Warn& warn)
+      : items(settings.items.path, settings.field_delimiter, &attributes) {
     // Edges tell all that is asked of users; their table is only checked.
     if (settings.users) NodeTable(settings.users->path, settings.field_delimiter, nullptr);
     const auto read = [&](const std::optional<SamplerTable>& table, std::optional<EdgeTable>& edges) {
       if (!table) return;
-      edges.emplace(table->path, settings.field_delimiter, items_);
+      edges.emplace(table->path, settings.field_delimiter, items);
       if (edges->unknown() > 0) {
         warn(table->path + ": " + std::to_string(edges->unknown()) + " edges to items that " + settings.items.path +
              " does not have, the first in row " + std::to_string(edges->first_unknown_line()) + ", are not used");
       }
     };
-    read(settings.positive_edges, positive_edges_);
-    read(settings.hard_edges, hard_edges_);
-    if (positive_edges_) {
-      positive_edges_->SortTargets();
+    read(settings.positive_edges, positive_edges);
+    read(settings.hard_edges, hard_edges);
+    if (positive_edges) {
+      positive_edges->SortTargets();
     } else {
-      const std::vector<float>& weights = items_.weights();
+      const std::vector<float>& weights = items.weights();
       if (std::none_of(weights.begin(), weights.end(), [](float weight) { return weight > 0; })) {
         throw DataError(settings.items.path + ", column weight: no item weighs more than 0");
       }
-      alias_.emplace(weights);
+      alias.emplace(weights);
     }
   }
+
+  NodeTable items;
+  std::optional<AliasTable> alias;  ///< of items that are drawn by weight
+  std::optional<EdgeTable> positive_edges, hard_edges;
+};
+
+class TableSampler : public NegativeSampler {
+ public:
+  TableSampler(const SamplerSettings& settings, bool training, std::shared_ptr<const Tables> tables)
+      : count_(settings.Count(training)), most_hard_(settings.num_hard_sample), tables_(std::move(tables)) {}
 
   Negatives Sample(const SamplingRequest& request) const override {
     Negatives negatives;
     negatives.items.reserve(count_);
-    std::mt19937_64 random = RandomOf(request);
-    if (positive_edges_) {
+    std::mt19937_64 random = request.Random();
+    if (const auto& edges = tables_->positive_edges) {
       const int64_t rows = std::ssize(request.users), share = (count_ + rows - 1) / rows;
       for (int64_t i = 0; i < count_; ++i) {
-        const std::span<const int32_t> wanted = positive_edges_->Of(request.users[i / share]);
-        negatives.items.push_back(DrawOutside(wanted, items_.size(), random()));
+        const std::span<const int32_t> wanted = edges->Of(request.users[i / share]);
+        negatives.items.push_back(DrawOutside(wanted, tables_->items.size(), random()));
       }
     } else {
-      WeightedDraws draws(items_, *alias_, request.items);
+      WeightedDraws draws(tables_->items, *tables_->alias, request.items);
       for (int64_t i = 0; i < count_; ++i) negatives.items.push_back(draws.Next(random));
     }
-    for (size_t row = 0; hard_edges_ && row < request.users.size(); ++row) {
-      const std::span<const int32_t> targets = hard_edges_->Of(request.users[row]);
+    for (size_t row = 0; tables_->hard_edges && row < request.users.size(); ++row) {
+      const std::span<const int32_t> targets = tables_->hard_edges->Of(request.users[row]);
       for (size_t i = 0; i < std::min<size_t>(targets.size(), most_hard_); ++i) {
         negatives.items.push_back(targets[i]);
         negatives.hard_indices.emplace_back(static_cast<int32_t>(row), static_cast<int32_t>(i));
@@ -141,14 +144,12 @@ class TableSampler : public NegativeSampler {
     return negatives;
   }
 
-  const RowSlice& attributes() const override { return items_.attributes(); }
+  const RowSlice& attributes() const override { return tables_->items.attributes(); }
 
  private:
   int64_t count_;
   uint32_t most_hard_;
-  NodeTable items_;
-  std::optional<AliasTable> alias_;
-  std::optional<EdgeTable> positive_edges_, hard_edges_;
+  std::shared_ptr<const Tables> tables_;
 };
 
 }  // namespace
@@ -161,12 +162,15 @@ std::shared_ptr<const NegativeSampler> NegativeSampler::Make(const tzrec::protos
   config::CheckSampler(config, fail);
   config::CheckSamplerFiles(config, fail);
   const SamplerSettings settings = config::SamplerOf(config).value();
-  AttributeColumns attributes(settings.attr_fields, settings.attr_delimiter, input);
-  for (const std::string& name : attributes.unread()) {
-    warn(settings.field + ".attr_fields: no feature reads a column " + name + ": the attribute is not used");
-  }
-  return std::make_shared<TableSampler>(settings, training,
-                                        NodeTable(settings.items.path, settings.field_delimiter, &attributes), warn);
+  const std::string key = TablesKey(config.ShortDebugString(), settings.Tables(), settings.attr_fields, input);
+  const auto tables = SharedTables<Tables>(key, [&] {
+    AttributeColumns attributes(settings.attr_fields, settings.attr_delimiter, input);
+    for (const std::string& name : attributes.unread()) {
+      warn(settings.field + ".attr_fields: no feature reads a column " + name + ": the attribute is not used");
+    }
+    return std::make_shared<const Tables>(settings, attributes, warn);
+  });
+  return std::make_shared<TableSampler>(settings, training, tables);
 }
 
 NegativeSampler::Maker& NegativeSampler::MakerOfStreams() {

@@ -6,27 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "tzrec/data.pb.h"
 #include "worker/data/row_slice.h"
+#include "worker/data/sampler/sampling_request.h"
 
 namespace anneal::data {
-
-/// The batch to draw for. Ids are numbers as ReadNodeId makes them.
-struct SamplingRequest {
-  std::span<const int64_t> items;  ///< the positives: item_id_field of every row, at least one
-  std::span<const int64_t> users;  ///< user_id_field of every row; empty for negative_sampler
-  // What makes a batch another one than all others of a run. The same draws follow from the same numbers.
-  uint64_t seed = 0;
-  int rank = 0;
-  int worker = 0;      ///< reader thread of the rank
-  int64_t pass = 0;    ///< over the data
-  int64_t number = 0;  ///< of the batch, among those that its worker reads in the pass
-};
 
 struct Negatives {
   std::vector<int64_t>
@@ -40,9 +28,10 @@ class NegativeSampler {
  public:
   using Warn = std::function<void(const std::string&)>;
 
-  /// Reads the tables of the sampler that data_config has. `training` decides between num_sample and num_eval_sample.
-  /// Attributes get the types of the columns of `input`. `warn` is told of attr_fields that nothing reads and of edges
-  /// to unknown items. Throws ConfigError for a table that is no file, DataError for what is wrong in one.
+  /// Reads the tables of the sampler that data_config has, unless another one of the process has them. `training`
+  /// decides between num_sample and num_eval_sample. Attributes get the types of the columns of `input`. `warn` is told
+  /// of attr_fields that nothing reads and of edges to unknown items. Throws ConfigError for a table that is no file,
+  /// DataError for what is wrong in one.
   ///
   /// - negative_sampler, hard_negative_sampler: items by their weights, none of the batch's positives.
   /// - negative_sampler_v2, hard_negative_sampler_v2: all items alike, each of P rows' share of ceil(num_sample / P)

@@ -122,9 +122,11 @@ class DenseModel(torch.nn.Module):
         arguments = [data[part["name"]] if part["width"] > 0 else torch.zeros([some.shape[0], 0], device=some.device)
                      for part in (self.spec["pooled"], self.spec["dense"])]
         for group in self.spec["sequences"]:
-            sequence, length = data[group["sequence"]], data[group["length"]]
-            mask = torch.arange(sequence.shape[1], device=length.device).unsqueeze(0) < length.unsqueeze(1)
-            arguments += ([data[group["query"]]] if group["query"] else []) + [sequence, length, mask]
+            arguments += [data[group["query"]]] if group["query"] else []
+            if group["sequence"]:
+                sequence, length = data[group["sequence"]], data[group["length"]]
+                mask = torch.arange(sequence.shape[1], device=length.device).unsqueeze(0) < length.unsqueeze(1)
+                arguments += [sequence, length, mask]
         kind = {"BF16": torch.bfloat16, "FP16": torch.float16}.get(self.spec["autocast"])
         with torch.autocast(some.device.type, dtype=kind, enabled=kind is not None):
             outputs = self.traced(*arguments)
@@ -235,6 +237,9 @@ class WholeModel(torch.nn.Module):
 
     def sequence(self, group, data, dense, tiled):
         """The boundary tensors of a sequence group."""
+        made = {group["query"]: self.query(group, data, dense, tiled)} if group["query"] else {}
+        if not group["sequence"]:
+            return made
         parts = [self.elements(part, data) for part in group["parts"]]
         lengths = parts[0][1]
         longest = 1
@@ -243,18 +248,19 @@ class WholeModel(torch.nn.Module):
             torch._check(longest >= 2)
             torch._check(longest <= 999999993)
         position = torch.arange(longest, device=lengths.device).unsqueeze(0)
-        made = {group["length"]: tiled(parts[0][2], lengths),
-                group["sequence"]: torch.cat([tiled(owner, self.pad(rows, of, position)) for rows, of, owner in parts], 2)}
-        query = []
+        made[group["length"]] = tiled(parts[0][2], lengths)
+        made[group["sequence"]] = torch.cat([tiled(owner, self.pad(rows, of, position)) for rows, of, owner in parts], 2)
+        return made
+
+    def query(self, group, data, dense, tiled):
+        parts = []
         for part in group["query_parts"]:
             if "column" in part:
-                query.append(dense[:, part["column"]:part["column"] + part["width"]])
+                parts.append(dense[:, part["column"]:part["column"] + part["width"]])
             else:
                 lookup = self.spec["lookups"][part["lookup"]]
-                query.append(tiled(lookup, (self.first if lookup["first_only"] else self.bag)(lookup, data)))
-        if query:
-            made[group["query"]] = torch.cat(query, 1)
-        return made
+                parts.append(tiled(lookup, (self.first if lookup["first_only"] else self.bag)(lookup, data)))
+        return torch.cat(parts, 1)
 
 
 def boundary_sample(spec):
@@ -263,13 +269,14 @@ def boundary_sample(spec):
     data = {part["name"]: torch.randn(SAMPLE_ROWS, part["width"]) for part in (spec["pooled"], spec["dense"]) if part["width"] > 0}
     shapes = {name: {0: batch} for name in data}
     for number, group in enumerate(spec["sequences"]):
-        positions = SAMPLE_ROWS + 2 + number
-        data[group["sequence"]] = torch.randn(SAMPLE_ROWS, positions, group["sequence_width"])
-        shapes[group["sequence"]] = {0: batch, 1: torch.export.Dim(f"seq_len_{number}", min=1, max=999999993)}
-        data[group["length"]] = torch.arange(positions - SAMPLE_ROWS + 1, positions + 1)
-        shapes[group["length"]] = {0: batch}
         if group["query"]:
             data[group["query"]], shapes[group["query"]] = torch.randn(SAMPLE_ROWS, group["query_width"]), {0: batch}
+        if group["sequence"]:
+            positions = SAMPLE_ROWS + 2 + number
+            data[group["sequence"]] = torch.randn(SAMPLE_ROWS, positions, group["sequence_width"])
+            shapes[group["sequence"]] = {0: batch, 1: torch.export.Dim(f"seq_len_{number}", min=1, max=999999993)}
+            data[group["length"]] = torch.arange(positions - SAMPLE_ROWS + 1, positions + 1)
+            shapes[group["length"]] = {0: batch}
     return {name: data[name].to(spec["device"]) for name in sorted(data)}, {name: shapes[name] for name in sorted(data)}
 
 
@@ -331,7 +338,8 @@ def onnx(model, spec, output):
     names, outputs = list(sample), sorted(spec["outputs"])
     axes = {name: {0: "batch"} for name in names + outputs}
     for number, group in enumerate(spec["sequences"]):
-        axes[group["sequence"]][1] = f"seq_len_{number}"
+        if group["sequence"]:
+            axes[group["sequence"]][1] = f"seq_len_{number}"
     torch.onnx.export(Positional(model, names), tuple(sample.values()), output, dynamo=False, opset_version=17,
                       input_names=names, output_names=outputs, dynamic_axes=axes)
 

@@ -127,7 +127,8 @@ void DeltaDump::Restore(const checkpoint::Reader& reader) {
     std::vector<int64_t> rows;
     for (const json& row : state[table.unique_name()]) {
       if (!row.is_number_integer() || row < 0 || row >= table.rows) {
-        throw DataError(where + ": " + row.dump() + " is no row of table " + table.name);
+        throw DataError(where + ": " + row.dump() + " is no row of table '" + table.name + "' of " +
+                        table.module_path());
       }
       rows.push_back(row);
     }
