@@ -425,10 +425,10 @@ class WrongInput(Case):
         self.assertIn("bad.config:2:3: train_config.num_stepz: TrainConfig has no field 'num_stepz' (did you mean 'num_steps'?)", text)
         (self.dir / "sequence.config").write_text(
             'feature_configs {\n  sequence_feature {\n    sequence_name: "click"\n    features {\n      id_feature {\n        feature_name: "item"\n'
-            "        embedding_dim: 4\n        num_buckets: 9\n        value_dim: 3\n      }\n    }\n    features { combo_feature { } }\n  }\n}\n")
+            "        embedding_dim: 4\n        num_buckets: 9\n        value_dim: 3\n      }\n    }\n    features { custom_feature { } }\n  }\n}\n")
         text = self.run_program(ANNEAL, "check", self.dir / "sequence.config", expect=64)
         self.assertIn("sequence.config:9:9: feature_configs[0].sequence_feature.features[0].id_feature.value_dim: feature 'click__item': a sequence", text)
-        self.assertIn("sequence.config:12:16: feature_configs[0].sequence_feature.features[1].combo_feature: not supported yet", text)
+        self.assertIn("sequence.config:12:16: feature_configs[0].sequence_feature.features[1].custom_feature: not supported yet", text)
         self.run_program(ANNEAL, "train", "--pipeline_config_path", self.dir / "bad.config", expect=64)
         self.run_program(ANNEAL, "train", "--pipeline_config_path", self.dir / "missing.config", expect=64)
         self.run_program(ANNEAL, "nonsense", expect=64)

@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 
+#include "worker/config/feature_kinds.h"
+#include "worker/config/feature_rules.h"
 #include "worker/config/group_rules.h"
 #include "worker/config/model_rules.h"
 #include "worker/config/name_pattern.h"
@@ -15,24 +17,11 @@ namespace {
 
 using namespace tzrec::protos;  // NOLINT: the schema
 
-/// "<side>:<name>"
-bool IsExpression(const std::string& text) {
-  static const std::set<std::string> sides = {"user", "item", "context", "feature", "const"};
-  const size_t colon = text.find(':');
-  return colon != std::string::npos && colon + 1 < text.size() && sides.count(text.substr(0, colon));
-}
-
 /// A feature as the rules see it.
 struct FeatureFacts {
   std::string path, table;
   bool sparse = false;
   int64_t dim = 0;  ///< columns in a group; 0: not known
-  bool sequence = false;
-};
-
-/// What a feature belongs to.
-struct FeatureContext {
-  std::string prefix;  ///< of its name: "<sequence_name>__" in a sequence_feature
   bool sequence = false;
 };
 
@@ -44,8 +33,7 @@ class Validator {
   void Run() {
     Train();
     Data();
-    for (int i = 0; i < config_.feature_configs_size(); ++i)
-      Feature(config_.feature_configs(i), Item("feature_configs", i));
+    Features();
     Model();
     const std::string exporter = config_.export_config().exporter_type();
     if (exporter != "latest" && exporter != "best")
@@ -232,25 +220,29 @@ class Validator {
     }
   }
 
-  void Feature(const FeatureConfig& feature, const std::string& path) {
-    const FeatureContext plain, alone{"", true};
-    switch (feature.feature_case()) {
-      case FeatureConfig::kIdFeature:
-        return Id(feature.id_feature(), path + ".id_feature", plain);
-      case FeatureConfig::kRawFeature:
-        return Raw(feature.raw_feature(), path + ".raw_feature", plain);
-      case FeatureConfig::kSequenceIdFeature:
-        Delimiter(feature.sequence_id_feature(), path + ".sequence_id_feature");
-        return Id(feature.sequence_id_feature(), path + ".sequence_id_feature", alone);
-      case FeatureConfig::kSequenceRawFeature:
-        Delimiter(feature.sequence_raw_feature(), path + ".sequence_raw_feature");
-        return Raw(feature.sequence_raw_feature(), path + ".sequence_raw_feature", alone);
-      case FeatureConfig::kSequenceFeature:
-        return Sequence(feature.sequence_feature(), path + ".sequence_feature");
-      case FeatureConfig::FEATURE_NOT_SET:
-        return Fail(path, "names no feature (id_feature, raw_feature, ...)");
-      default:
-        break;  // refused by CheckSupported
+  void Features() {
+    for (int i = 0; i < config_.feature_configs_size(); ++i) {
+      if (config_.feature_configs(i).has_sequence_feature())
+        Sequence(config_.feature_configs(i).sequence_feature(), Item("feature_configs", i) + ".sequence_feature");
+    }
+    const std::vector<FeatureEntry> entries = FeatureEntries(config_);
+    for (const FeatureEntry& entry : entries) {
+      if (!entry.feature) Fail(entry.path, "names no feature (id_feature, raw_feature, ...)");
+      if (entry.feature) VisitFeature(*entry.feature, [&](const auto& feature) { Feature(feature, entry); });
+    }
+    const Report fail = [this](const std::string& at, const std::string& message) { Fail(at, message); };
+    CheckFeatures(entries, config_.data_config(), fail);
+  }
+
+  /// Kinds that CheckSupported refuses do not come here.
+  template <typename Kind>
+  void Feature(const Kind& feature, const FeatureEntry& entry) {
+    if (entry.sequence && !entry.group) Delimiter(feature, entry.path);
+    const Encoding encoding = EncodingOf(feature);
+    if (const auto* id = std::get_if<IdFeature>(&encoding)) {
+      Id(*id, entry);
+    } else {
+      Raw(std::get<RawFeature>(encoding), entry);
     }
   }
 
@@ -263,18 +255,6 @@ class Validator {
     }
     Delimiter(sequence, path);
     if (sequence.features_size() == 0) Fail(path, "sequence '" + name + "' has no features");
-    const FeatureContext context{name + "__", true};
-    for (int i = 0; i < sequence.features_size(); ++i) {
-      const SeqFeatureConfig& feature = sequence.features(i);
-      const std::string at = Item(path + ".features", i);
-      if (feature.has_id_feature()) {
-        Id(feature.id_feature(), at + ".id_feature", context);
-      } else if (feature.has_raw_feature()) {
-        Raw(feature.raw_feature(), at + ".raw_feature", context);
-      } else if (feature.feature_case() == SeqFeatureConfig::FEATURE_NOT_SET) {
-        Fail(at, "names no feature (id_feature, raw_feature, ...)");
-      }
-    }
   }
 
   template <typename Message>
@@ -282,11 +262,14 @@ class Validator {
     if (sequence.sequence_delim().empty()) Fail(path + ".sequence_delim", "must not be empty");
   }
 
-  void Id(const IdFeature& f, const std::string& at, const FeatureContext& context) {
-    Common(f, at, true, context);
+  void Id(const IdFeature& f, const FeatureEntry& entry) {
+    const std::string& at = entry.path;
+    Common(f, true, entry);
     int sizes = f.has_zch() + f.has_dynamicemb() + f.has_hash_bucket_size() + f.has_num_buckets() +
                 (f.vocab_list_size() > 0) + (f.vocab_dict_size() > 0) + f.has_vocab_file();
-    if (sizes == 0) Fail(at, "one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file is needed");
+    const std::string buckets = entry.kind == "combo_feature" ? "" : "num_buckets, ";
+    if (sizes == 0 && !f.stub_type())
+      Fail(at, "one of hash_bucket_size, " + buckets + "vocab_list, vocab_dict, vocab_file is needed");
     if (sizes > 1)
       Fail(at,
            "only one of hash_bucket_size, num_buckets, vocab_list, vocab_dict, vocab_file, zch, dynamicemb may be "
@@ -300,22 +283,23 @@ class Validator {
       Fail(at + ".default_bucketize_value",
            "must be less than the length of vocab_list, " + std::to_string(f.vocab_list_size()));
     }
-    if (!context.sequence) return;
-    if (f.has_value_dim() && f.value_dim() != 1) SeveralIds(context.prefix + f.feature_name(), at);
+    if (!entry.sequence) return;
+    if (f.has_value_dim() && f.value_dim() != 1) SeveralIds(FullName(f.feature_name(), entry), at);
     if (f.weighted())
-      Fail(at + ".weighted", "feature '" + context.prefix + f.feature_name() + "' is a sequence: not supported yet");
+      Fail(at + ".weighted", "feature '" + FullName(f.feature_name(), entry) + "' is a sequence: not supported yet");
   }
 
-  void Raw(const RawFeature& f, const std::string& at, const FeatureContext& context) {
+  void Raw(const RawFeature& f, const FeatureEntry& entry) {
+    const std::string& at = entry.path;
     const bool sparse = f.boundaries_size() > 0;
-    Common(f, at, sparse, context);
-    if (const auto facts = features_.find(context.prefix + f.feature_name()); !sparse && facts != features_.end())
+    Common(f, sparse, entry);
+    if (const auto facts = features_.find(FullName(f.feature_name(), entry)); !sparse && facts != features_.end())
       facts->second.dim = f.value_dim();
     if (!std::is_sorted(f.boundaries().begin(), f.boundaries().end())) Fail(at + ".boundaries", "must ascend");
-    if (f.value_dim() == 0) {
+    if (f.value_dim() == 0 && entry.kind == "raw_feature") {
       Fail(at + ".value_dim", "must be at least 1");
-    } else if (context.sequence && sparse && f.value_dim() != 1) {
-      SeveralIds(context.prefix + f.feature_name(), at);
+    } else if (entry.sequence && sparse && f.value_dim() != 1) {
+      SeveralIds(FullName(f.feature_name(), entry), at);
     }
   }
 
@@ -325,13 +309,16 @@ class Validator {
   }
 
   template <typename Message>
-  void Common(const Message& f, const std::string& path, bool sparse, const FeatureContext& context) {
+  void Common(const Message& f, bool sparse, const FeatureEntry& entry) {
+    const std::string& path = entry.path;
     if (f.feature_name().empty()) return Fail(path, "feature_name is missing");
-    const std::string name = context.prefix + f.feature_name();
+    const std::string name = FullName(f.feature_name(), entry);
     FeatureFacts facts{path, f.has_embedding_name() ? f.embedding_name() : name + "_emb", sparse,
-                       static_cast<int64_t>(f.embedding_dim()), context.sequence};
-    if (!features_.emplace(name, facts).second) Fail(path + ".feature_name", "the name '" + name + "' is used twice");
-    if (sparse && f.embedding_dim() == 0) Fail(path, "feature '" + name + "': embedding_dim must be more than 0");
+                       static_cast<int64_t>(f.embedding_dim()), entry.sequence};
+    if (!names_.insert(name).second) Fail(path + ".feature_name", "the name '" + name + "' is used twice");
+    if (!f.stub_type()) features_.emplace(name, facts);
+    if (sparse && f.embedding_dim() == 0 && !f.stub_type())
+      Fail(path, "feature '" + name + "': embedding_dim must be more than 0");
     if (f.pooling() != "sum" && f.pooling() != "mean")
       Fail(path + ".pooling", "'" + f.pooling() + "' is not sum or mean");
     if (f.data_type() != "FP32" && f.data_type() != "FP16")
@@ -339,21 +326,6 @@ class Validator {
     if (f.data_type() == "FP16") Fail(path + ".data_type", "FP16: not supported yet");
     if (f.has_use_mask() && f.use_mask()) Fail(path + ".use_mask", "not supported yet");
     Constraints(f.embedding_constraints(), path + ".embedding_constraints");
-    const auto mode = config_.data_config().fg_mode();
-    const bool needs = mode == FG_NORMAL || mode == FG_DAG;
-    if (f.expression().empty() ? needs : !IsExpression(f.expression())) {
-      Fail(path + ".expression",
-           "'" + f.expression() + "' is not <side>:<name> with a side of user, item, context, feature, const");
-    }
-    if (context.sequence && mode == FG_DAG && f.expression().starts_with("const:"))
-      Fail(path + ".expression", "'" + f.expression() + "' is a literal as a sequence: not supported yet");
-    const std::string input = f.expression().substr(f.expression().find(':') + 1);
-    for (int i = 0; i < f.sequence_fields_size(); ++i) {
-      if (!context.sequence || f.sequence_fields(i) != input) {
-        Fail(Item(path + ".sequence_fields", i),
-             "'" + f.sequence_fields(i) + "' is not the input of a sequence: not supported yet");
-      }
-    }
   }
 
   void Model() {
@@ -385,8 +357,9 @@ class Validator {
   const EasyRecConfig& config_;
   const SourceMap& sources_;
   std::vector<Fault>& faults_;
-  std::map<std::string, FeatureFacts> features_;
-  std::set<std::string> sequences_;  ///< sequence_name of every sequence_feature
+  std::map<std::string, FeatureFacts> features_;  ///< without stub features, which are in no group
+  std::set<std::string> names_;                   ///< of all features
+  std::set<std::string> sequences_;               ///< sequence_name of every sequence_feature
 };
 
 }  // namespace

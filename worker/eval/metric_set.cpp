@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "worker/dist/vector_tensor.h"
 
@@ -101,7 +102,7 @@ Metrics MetricSet::Compute(dist::ProcessGroup& group) {
   }
   group.AllReduceSum(dist::AsTensor(sums_));
   auto sum = sums_.begin();
-  for (const auto* names : {&network_.own_metric_names(), &loss_names_}) {
+  for (const auto* names : {&network_.own_metric_names(), &std::as_const(loss_names_)}) {
     for (const std::string& name : *names) {
       all.emplace_back(name, sum[0] / sum[1]);
       sum += 2;

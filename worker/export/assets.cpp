@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "worker/config/error.h"
+#include "worker/config/feature_kinds.h"
 #include "worker/io/digest.h"
 
 namespace anneal::exporting {
@@ -10,19 +11,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The features with an asset file. More kinds of features will have more fields.
+/// Calls visit(feature) with every feature that has an asset file.
 template <typename Visit>
 void EachAsset(tzrec::protos::EasyRecConfig& config, Visit visit) {
-  const auto look = [&](tzrec::protos::IdFeature& feature) {
-    if (feature.has_vocab_file()) visit(feature);
-  };
-  for (auto& one : *config.mutable_feature_configs()) {
-    if (one.has_id_feature()) look(*one.mutable_id_feature());
-    if (one.has_sequence_id_feature()) look(*one.mutable_sequence_id_feature());
-    if (!one.has_sequence_feature()) continue;
-    for (auto& member : *one.mutable_sequence_feature()->mutable_features()) {
-      if (member.has_id_feature()) look(*member.mutable_id_feature());
-    }
+  for (const config::FeatureEntry& entry : config::FeatureEntries(config)) {
+    if (entry.feature == nullptr) continue;
+    config::VisitFeature(config::FeatureAt(config, entry.config_index, entry.member_index), [&](auto& feature) {
+      if constexpr (requires { feature.vocab_file(); }) {
+        if (feature.has_vocab_file()) visit(feature);
+      }
+    });
   }
 }
 
@@ -31,7 +29,7 @@ void EachAsset(tzrec::protos::EasyRecConfig& config, Visit visit) {
 std::map<std::string, std::string> PackAssets(tzrec::protos::EasyRecConfig& config, const std::string& folder,
                                               const std::string& final_folder) {
   std::map<std::string, std::string> names;
-  EachAsset(config, [&](tzrec::protos::IdFeature& feature) {
+  EachAsset(config, [&](auto& feature) {
     const std::string path =
         feature.asset_dir().empty() ? feature.vocab_file() : feature.asset_dir() + "/" + feature.vocab_file();
     const fs::path file(path);
@@ -52,7 +50,7 @@ std::map<std::string, std::string> PackAssets(tzrec::protos::EasyRecConfig& conf
 
 config::LoadedConfig LoadExportConfig(const std::string& folder) {
   auto loaded = config::LoadPipelineConfig(folder + "/pipeline.config");
-  EachAsset(loaded.config, [&folder](tzrec::protos::IdFeature& feature) { feature.set_asset_dir(folder); });
+  EachAsset(loaded.config, [&folder](auto& feature) { feature.set_asset_dir(folder); });
   return loaded;
 }
 

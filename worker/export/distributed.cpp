@@ -32,7 +32,7 @@ std::vector<Side> SidesOf(const eval::TrainedModel& model, const models::Embeddi
   const std::string name = BoundaryOf(plan).pooled;
   std::vector<Side> sides = {{name, {}}, {name + "_user", {}}};
   for (const auto& lookup : plan.lookups) {
-    const bool user = model.features().sparse()[lookup.feature]->side == "user";
+    const bool user = model.features().sparse()[lookup.feature]->user_side();
     sides[user ? 1 : 0].lookups.push_back(&lookup);
   }
   std::erase_if(sides, [](const Side& side) { return side.lookups.empty(); });
@@ -76,7 +76,7 @@ std::string DenseSource(const eval::TrainedModel& model, const models::Embedding
     s << "    dense = torch.cat([\n";
     for (const auto* feature : model.features().dense()) {
       s << "        data[" << Quote(feature->name + ".values") << "].to(d, 6).reshape([-1, " << feature->value_dim
-        << "])" << (feature->side == "user" ? ".repeat([tiles, 1])" : "") << ",\n";
+        << "])" << (feature->user_side() ? ".repeat([tiles, 1])" : "") << ",\n";
     }
     s << "    ], 1)\n";
   }

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "worker/config/error.h"
+#include "worker/config/feature_kinds.h"
 #include "worker/export/boundary.h"
 #include "worker/export/lookup_source.h"
 #include "worker/export/torchscript.h"
@@ -93,12 +94,17 @@ void CheckRtp(const tzrec::protos::EasyRecConfig& config) {
       throw ConfigError("RTP serves no " + (field ? field->name() : std::string("feature without a kind")) +
                         " (id, raw, combo, match, lookup and overlap features only)");
     }
-    if (kind != FeatureConfig::kIdFeature) continue;
-    const auto& id = one.id_feature();
-    if (id.vocab_list_size() > 0 || id.vocab_dict_size() > 0 || id.has_vocab_file()) {
-      throw ConfigError("feature '" + id.feature_name() +
-                        "': RTP knows no vocab_list, vocab_dict or vocab_file; use hash_bucket_size or num_buckets");
-    }
+  }
+  for (const config::FeatureEntry& entry : config::FeatureEntries(config)) {
+    config::VisitFeature(*entry.feature, [](const auto& feature) {
+      if constexpr (requires { feature.vocab_file(); }) {
+        if (feature.vocab_list_size() > 0 || feature.vocab_dict_size() > 0 || feature.has_vocab_file()) {
+          throw ConfigError(
+              "feature '" + feature.feature_name() +
+              "': RTP knows no vocab_list, vocab_dict or vocab_file; use hash_bucket_size or num_buckets");
+        }
+      }
+    });
   }
   const char* farm = std::getenv("USE_FARM_HASH_TO_BUCKETIZE");
   if (!farm || std::string(farm) != "true") {

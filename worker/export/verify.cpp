@@ -56,10 +56,12 @@ Answers Read(const std::string& path) {
   const checkpoint::SafetensorsFile file(path);
   Answers answers;
   for (const auto& [name, view] : file.tensors()) {
-    if (view.dtype != checkpoint::DType::kF32 || view.shape.empty()) {
-      throw DataError(path + ": '" + name + "' is no float32 output of rows");
+    const bool integer = view.dtype == checkpoint::DType::kI64;
+    if ((!integer && view.dtype != checkpoint::DType::kF32) || view.shape.empty()) {
+      throw DataError(path + ": '" + name + "' is no float32 or int64 output of rows");
     }
-    answers.values.emplace_back(name, at::from_blob(const_cast<void*>(view.data), view.shape, at::kFloat).clone());
+    const auto type = integer ? at::kLong : at::kFloat;
+    answers.values.emplace_back(name, at::from_blob(const_cast<void*>(view.data), view.shape, type).clone());
   }
   if (answers.values.empty()) throw DataError(path + " holds no outputs");
   return answers;

@@ -10,7 +10,7 @@
 
 #include "worker/features/arrow_column.h"
 #include "worker/features/bad_value.h"
-#include "worker/features/normalizer.h"
+#include "worker/features/formulas/normalizer.h"
 
 namespace anneal::features {
 

@@ -2,6 +2,7 @@
 
 namespace anneal::features {
 
+using google::protobuf::Message;
 using tzrec::protos::EasyRecConfig;
 using tzrec::protos::IdFeature;
 using tzrec::protos::RawFeature;
@@ -17,20 +18,32 @@ RawFeature InSequence(RawFeature config) {
   return config;
 }
 
+config::Encoding AsItCounts(const Feature& feature, config::Encoding encoding) {
+  std::visit(
+      [&](auto& config) {
+        if (feature.sequence) config = InSequence(std::move(config));
+        config.set_feature_name(feature.name);
+      },
+      encoding);
+  return encoding;
+}
+
+const Message& ConfigOf(const EasyRecConfig& config, const Feature& feature) {
+  return config::FeatureAt(config, feature.config_index, feature.member_index);
+}
+
+config::Encoding EncodingOf(const EasyRecConfig& config, const Feature& feature) {
+  config::Encoding encoding;
+  config::VisitFeature(ConfigOf(config, feature), [&](const auto& one) { encoding = config::EncodingOf(one); });
+  return AsItCounts(feature, std::move(encoding));
+}
+
 IdFeature IdConfig(const EasyRecConfig& config, const Feature& feature) {
-  const auto& entry = config.feature_configs(feature.config_index);
-  return AsItCounts(feature, entry.has_sequence_feature()
-                                 ? entry.sequence_feature().features(feature.member_index).id_feature()
-                             : feature.sequence ? entry.sequence_id_feature()
-                                                : entry.id_feature());
+  return std::get<IdFeature>(EncodingOf(config, feature));
 }
 
 RawFeature RawConfig(const EasyRecConfig& config, const Feature& feature) {
-  const auto& entry = config.feature_configs(feature.config_index);
-  return AsItCounts(feature, entry.has_sequence_feature()
-                                 ? entry.sequence_feature().features(feature.member_index).raw_feature()
-                             : feature.sequence ? entry.sequence_raw_feature()
-                                                : entry.raw_feature());
+  return std::get<RawFeature>(EncodingOf(config, feature));
 }
 
 }  // namespace anneal::features

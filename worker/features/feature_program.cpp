@@ -3,11 +3,13 @@
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
 #include "worker/config/error.h"
 #include "worker/features/feature_config.h"
+#include "worker/features/non_finite.h"
 
 namespace anneal::features {
 namespace {
@@ -21,19 +23,11 @@ using tzrec::protos::RawFeature;
 struct Compiler {
   const DataConfig& data_config;
   FgMode mode;
-  const arrow::Schema& schema;
+  ColumnCompiler& columns;
 
   bool encoded() const { return mode == tzrec::protos::FG_NONE; }
   /// FG_BUCKETIZE reads values that a normalizer has seen already.
   bool normalizes() const { return mode == tzrec::protos::FG_NORMAL || mode == tzrec::protos::FG_DAG; }
-
-  int ColumnIndex(const Feature& feature) const {
-    if (feature.inputs.empty()) return -1;
-    const std::vector<int> found = schema.GetAllFieldIndices(feature.inputs[0]);
-    if (found.size() == 1) return found[0];
-    throw DataError("feature " + feature.name + ": column " + feature.inputs[0] + " is " +
-                    (found.empty() ? "missing" : "there more than once"));
-  }
 
   std::string Separator(const std::string& of_feature, const Feature& feature) const {
     const std::string& separator = encoded() ? data_config.fg_encoded_multival_sep() : of_feature;
@@ -45,9 +39,11 @@ struct Compiler {
   }
 };
 
-/// The text after the side of a `const:` literal, which FG_DAG reads as the value of every row.
-bool IsLiteral(const Feature& feature) { return feature.side == "const" && feature.inputs.empty(); }
-std::string Literal(const std::string& expression) { return expression.substr(expression.find(':') + 1); }
+/// The `const:` literal of an id_feature or raw_feature, which FG_DAG reads as the value of every row; null when its
+/// values are in a column.
+const std::string* Literal(const Feature& feature, const SourceColumn& column) {
+  return column.index < 0 ? &feature.sides[0].name : nullptr;
+}
 
 IdEncoder Encoder(const IdFeature& config, const Feature& feature) {
   if (config.has_num_buckets()) return DirectId();
@@ -65,11 +61,11 @@ IdEncoder Encoder(const IdFeature& config, const Feature& feature) {
 
 /// What ops of every kind know: names, column.
 template <typename Op>
-Op Start(const Compiler& compiler, const Feature& feature) {
+Op Start(const Feature& feature, const SourceColumn& column) {
   Op op;
   op.feature = feature.name;
-  op.column = feature.inputs.empty() ? "const" : feature.inputs[0];
-  op.column_index = compiler.ColumnIndex(feature);
+  op.column = column.name;
+  op.column_index = column.index;
   return op;
 }
 
@@ -81,8 +77,9 @@ void SetElements(const Compiler& compiler, const Feature& feature, Op& op) {
   if (!compiler.encoded() && feature.sequence_length > 0) op.most_elements = feature.sequence_length;
 }
 
-SparseOp StartSparse(const Compiler& compiler, const Feature& feature, const std::string& separator) {
-  auto op = Start<SparseOp>(compiler, feature);
+SparseOp StartSparse(const Compiler& compiler, const Feature& feature, const SourceColumn& column,
+                     const std::string& separator) {
+  auto op = Start<SparseOp>(feature, column);
   op.separator = compiler.Separator(separator, feature);
   op.skip_empty = !compiler.encoded();
   if (feature.sequence) {
@@ -93,8 +90,9 @@ SparseOp StartSparse(const Compiler& compiler, const Feature& feature, const std
   return op;
 }
 
-SparseOp CompileId(const Compiler& compiler, const Feature& feature, const IdFeature& config) {
-  SparseOp op = StartSparse(compiler, feature, config.separator());
+SparseOp CompileId(const Compiler& compiler, const Feature& feature, const SourceColumn& column,
+                   const IdFeature& config) {
+  SparseOp op = StartSparse(compiler, feature, column, config.separator());
   if (compiler.encoded()) {
     op.SetDefault(config.fg_encoded_default_value());
     // From here on elements are "id:weight"; the default above is ids only and weighs 1.
@@ -103,13 +101,15 @@ SparseOp CompileId(const Compiler& compiler, const Feature& feature, const IdFea
     op.weighted = feature.weighted;
     op.encoder = Encoder(config, feature);
     if (feature.value_dim > 0) op.most = feature.value_dim;
-    op.SetDefault(IsLiteral(feature) ? Literal(config.expression()) : config.default_value());
+    const std::string* literal = Literal(feature, column);
+    op.SetDefault(literal ? *literal : config.default_value());
   }
   return op;
 }
 
-SparseOp CompileBuckets(const Compiler& compiler, const Feature& feature, const RawFeature& config) {
-  SparseOp op = StartSparse(compiler, feature, config.separator());
+SparseOp CompileBuckets(const Compiler& compiler, const Feature& feature, const SourceColumn& column,
+                        const RawFeature& config) {
+  SparseOp op = StartSparse(compiler, feature, column, config.separator());
   if (compiler.encoded()) {
     op.SetDefault(config.fg_encoded_default_value());
     return op;
@@ -118,16 +118,18 @@ SparseOp CompileBuckets(const Compiler& compiler, const Feature& feature, const 
   if (feature.value_dim == 1) {
     op.most = 1;
   } else {
-    op.exactly = feature.value_dim;
+    op.exactly = feature.value_dim;  // 0: any number
   }
   op.encoder = bucket;
-  op.SetDefault(IsLiteral(feature) ? Literal(config.expression()) : config.default_value());
+  const std::string* literal = Literal(feature, column);
+  op.SetDefault(literal ? *literal : config.default_value());
   if (compiler.normalizes()) bucket.normalizer = Normalizer::FromText(config.normalizer(), feature.name);
   op.encoder = bucket;
   return op;
 }
 
-DenseValue CompileValue(const Compiler& compiler, const Feature& feature, const RawFeature& config) {
+DenseValue CompileValue(const Compiler& compiler, const Feature& feature, const SourceColumn& column,
+                        const RawFeature& config) {
   DenseValue value;
   value.dim = feature.value_dim;
   value.separator = compiler.Separator(config.separator(), feature);
@@ -137,17 +139,12 @@ DenseValue CompileValue(const Compiler& compiler, const Feature& feature, const 
   }
   value.first_only = feature.value_dim == 1;
   if (compiler.normalizes()) value.normalizer = Normalizer::FromText(config.normalizer(), feature.name);
-  if (IsLiteral(feature)) {
-    value.SetDefaults(Literal(config.expression()), feature.name, true);
+  if (const std::string* literal = Literal(feature, column)) {
+    value.SetDefaults(*literal, feature.name, true);
   } else {
     value.SetDefaults(config.default_value().empty() ? "0" : config.default_value(), feature.name);
   }
   return value;
-}
-
-template <typename Op>
-void CheckColumn(const arrow::Schema& schema, const Op& op) {
-  if (op.column_index >= 0) op.CheckType(*schema.field(op.column_index)->type());
 }
 
 }  // namespace
@@ -159,39 +156,48 @@ FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyR
 FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyRecConfig& config,
                                const arrow::Schema& schema, const std::function<bool(const Feature&)>& reads)
     : weighted_(set.weighted()), dense_width_(set.dense_width()) {
-  const Compiler compiler{config.data_config(), set.fg_mode(), schema};
+  ColumnCompiler columns(set, config, schema);
+  const Compiler compiler{config.data_config(), set.fg_mode(), columns};
+  const auto add = [](auto& steps, auto op, const SourceColumn& column) {
+    if (column.type) op.CheckType(*column.type);
+    steps.push_back({std::move(op), column.derived});
+  };
   for (const Feature* feature : set.sparse()) {
     if (!reads(*feature)) {
       sparse_.emplace_back();  // no column and no default
       continue;
     }
-    sparse_.push_back(feature->kind == Kind::kId ? CompileId(compiler, *feature, IdConfig(config, *feature))
-                                                 : CompileBuckets(compiler, *feature, RawConfig(config, *feature)));
-    CheckColumn(schema, sparse_.back());
+    const SourceColumn column = columns.Of(*feature);
+    add(sparse_,
+        feature->kind == Kind::kId ? CompileId(compiler, *feature, column, IdConfig(config, *feature))
+                                   : CompileBuckets(compiler, *feature, column, RawConfig(config, *feature)),
+        column);
   }
   for (const Feature* feature : set.dense()) {
     DenseOp op;
+    SourceColumn column;
     if (reads(*feature)) {
-      op = Start<DenseOp>(compiler, *feature);
-      op.value = CompileValue(compiler, *feature, RawConfig(config, *feature));
-      CheckColumn(schema, op);
+      column = columns.Of(*feature);
+      op = Start<DenseOp>(*feature, column);
+      op.value = CompileValue(compiler, *feature, column, RawConfig(config, *feature));
     } else {
       op.value.defaults.assign(feature->value_dim, 0.0f);
     }
     op.dense_column = feature->dense_column;
-    dense_.push_back(std::move(op));
+    add(dense_, std::move(op), column);
   }
   for (const Feature* feature : set.dense_sequences()) {
     if (!reads(*feature)) {
       dense_sequences_.emplace_back();  // no column and no default
       continue;
     }
-    auto op = Start<DenseSequenceOp>(compiler, *feature);
-    op.value = CompileValue(compiler, *feature, RawConfig(config, *feature));
+    const SourceColumn column = columns.Of(*feature);
+    auto op = Start<DenseSequenceOp>(*feature, column);
+    op.value = CompileValue(compiler, *feature, column, RawConfig(config, *feature));
     SetElements(compiler, *feature, op);
-    CheckColumn(schema, op);
-    dense_sequences_.push_back(std::move(op));
+    add(dense_sequences_, std::move(op), column);
   }
+  derived_ = std::move(columns).Take();
 }
 
 void FeatureProgram::Run(std::span<const data::RowSlice> slices, data::Batch& out) const {
@@ -204,18 +210,28 @@ void FeatureProgram::Run(std::span<const data::RowSlice> slices, data::Batch& ou
   out.sparse.offsets[0] = 0;
   out.dense.resize(rows * dense_width_);
 
+  std::vector<data::RowSlice> derived(slices.size());
+  if (!derived_.empty()) {
+    std::transform(slices.begin(), slices.end(), derived.begin(),
+                   [&](const auto& slice) { return derived_.Run(slice); });
+  }
   int64_t* ends = out.sparse.offsets.data() + 1;
-  for (const SparseOp& op : sparse_) {
-    for (const data::RowSlice& slice : slices) {
-      op.Run(slice, weighted_, out.sparse, ends);
-      ends += slice.count;
+  for (const auto& step : sparse_) {
+    for (size_t i = 0; i < slices.size(); ++i) {
+      step.op.Run(step.From(slices[i], derived[i]), weighted_, out.sparse, ends);
+      ends += slices[i].count;
     }
   }
-  for (const DenseOp& op : dense_) {
+  for (const auto& step : dense_) {
     float* at = out.dense.data();
-    for (const data::RowSlice& slice : slices) {
-      op.Run(slice, at, dense_width_);
-      at += slice.count * dense_width_;
+    for (size_t i = 0; i < slices.size(); ++i) {
+      step.op.Run(step.From(slices[i], derived[i]), at, dense_width_);
+      at += slices[i].count * dense_width_;
+    }
+  }
+  if (AnyNonFinite(out.dense)) {
+    for (const auto& [op, derived] : dense_) {
+      WarnOfNonFinite(op.feature, slices, out.dense.data() + op.dense_column, op.value.dim, dense_width_);
     }
   }
   out.dense_sequences.resize(dense_sequences_.size());
@@ -225,10 +241,12 @@ void FeatureProgram::Run(std::span<const data::RowSlice> slices, data::Batch& ou
     sequence.offsets.resize(rows + 1);
     sequence.offsets[0] = 0;
     ends = sequence.offsets.data() + 1;
-    for (const data::RowSlice& slice : slices) {
-      dense_sequences_[i].Run(slice, sequence.values, ends);
-      ends += slice.count;
+    const auto& step = dense_sequences_[i];
+    for (size_t j = 0; j < slices.size(); ++j) {
+      step.op.Run(step.From(slices[j], derived[j]), sequence.values, ends);
+      ends += slices[j].count;
     }
+    if (AnyNonFinite(sequence.values)) WarnOfNonFinite(step.op.feature, slices, sequence, step.op.value.dim);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "worker/data/row_slice.h"
 #include "worker/features/dense_op.h"
 #include "worker/features/dense_sequence_op.h"
+#include "worker/features/derived/derived_columns.h"
 #include "worker/features/feature_set.h"
 #include "worker/features/sparse_op.h"
 
@@ -21,7 +22,7 @@ class RecordBatch;
 
 namespace anneal::features {
 
-/// What parity/features.md 3 (FG_NONE) and 4.1-4.7 (FG_NORMAL, FG_DAG, FG_BUCKETIZE) say happens to a value.
+/// What parity/features.md 3 (FG_NONE) and 4 (FG_NORMAL, FG_DAG, FG_BUCKETIZE) say happens to a value.
 /// Compiled once; Run only reads the program, so that all reader threads share one.
 ///
 /// Where the reference leaves it open, we decided: empty parts of a multi-value string ("a||b") are dropped in the FG
@@ -48,9 +49,21 @@ class FeatureProgram {
   void Run(const std::shared_ptr<arrow::RecordBatch>& rows, data::Batch& out) const;
 
  private:
-  std::vector<SparseOp> sparse_;                  ///< as FeatureSet::sparse()
-  std::vector<DenseOp> dense_;                    ///< as FeatureSet::dense()
-  std::vector<DenseSequenceOp> dense_sequences_;  ///< as FeatureSet::dense_sequences()
+  /// An op, and whether its column is one of derived_ or of the rows themselves.
+  template <typename Op>
+  struct Step {
+    Op op;
+    bool derived = false;
+
+    const data::RowSlice& From(const data::RowSlice& rows, const data::RowSlice& derived_rows) const {
+      return derived ? derived_rows : rows;
+    }
+  };
+
+  DerivedColumns derived_;
+  std::vector<Step<SparseOp>> sparse_;                  ///< as FeatureSet::sparse()
+  std::vector<Step<DenseOp>> dense_;                    ///< as FeatureSet::dense()
+  std::vector<Step<DenseSequenceOp>> dense_sequences_;  ///< as FeatureSet::dense_sequences()
   bool weighted_ = false;
   int64_t dense_width_ = 0;
 };

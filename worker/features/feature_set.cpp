@@ -1,22 +1,23 @@
 #include "worker/features/feature_set.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
+#include <map>
+#include <set>
 
 #include "worker/config/error.h"
+#include "worker/config/feature_rules.h"
+#include "worker/config/source_map.h"
 #include "worker/features/feature_config.h"
 #include "worker/features/vocabulary.h"
 
 namespace anneal::features {
 namespace {
 
-using tzrec::protos::FeatureConfig;
+using config::FeatureEntry;
 using tzrec::protos::FgMode;
 using tzrec::protos::IdFeature;
 using tzrec::protos::RawFeature;
-using tzrec::protos::SeqFeatureConfig;
-using tzrec::protos::SequenceFeature;
 
 std::string Quoted(const std::string& text) { return "\"" + text + "\""; }
 
@@ -31,46 +32,32 @@ FgMode EffectiveFgMode(const tzrec::protos::DataConfig& config) {
   return config.fg_threads() > 0 ? tzrec::protos::FG_DAG : tzrec::protos::FG_NORMAL;
 }
 
-bool ReadsOwnColumn(FgMode mode) { return mode == tzrec::protos::FG_NONE || mode == tzrec::protos::FG_BUCKETIZE; }
-
-/// Sets side and inputs from "side:column".
+/// Sets the feature's sides from its expressions.
 template <typename Config>
-void ReadExpression(const Config& config, FgMode mode, Feature& feature) {
-  const std::string& expression = config.expression();
-  if (ReadsOwnColumn(mode)) feature.inputs = {feature.name};
-  if (expression.empty()) {
-    if (ReadsOwnColumn(mode)) return;
-    Fail(feature, "expression is missing");
+void ReadInputs(const Config& config, FgMode mode, Feature& feature) {
+  const bool own = mode == tzrec::protos::FG_NONE || mode == tzrec::protos::FG_BUCKETIZE;
+  std::vector<std::string> names;
+  for (const config::FeatureInput& input : config::InputsOf(config)) {
+    if (input.expression.empty() && own) continue;
+    if (input.expression.empty()) Fail(feature, input.field + " is missing");
+    const auto expression = config::ParseExpression(input.expression);
+    if (!expression) {
+      Fail(feature, input.field + " " + Quoted(input.expression) +
+                        " is not \"side:name\" with a side of user, item, context, feature, const");
+    }
+    names.push_back(expression->name);
+    feature.sides.push_back(config::ReadInput(config, feature.sequence, feature.sequence_name, *expression));
+    if (mode == tzrec::protos::FG_DAG && expression->side == "const" && feature.sides.back().sequence) {
+      Fail(feature,
+           input.field + " " + Quoted(input.expression) + " gives a sequence a literal, which is not supported yet");
+    }
   }
-  static const std::array<std::string, 5> kSides = {"user", "item", "context", "feature", "const"};
-  const size_t colon = expression.find(':');
-  feature.side = expression.substr(0, colon);
-  if (colon == std::string::npos || colon + 1 == expression.size() ||
-      std::find(kSides.begin(), kSides.end(), feature.side) == kSides.end()) {
-    Fail(feature, "expression " + Quoted(expression) +
-                      " is not \"side:name\" with a side of user, item, context, feature, const");
-  }
-  const std::string input = expression.substr(colon + 1);
   for (const std::string& field : config.sequence_fields()) {
-    if (!feature.sequence || field != input) {
+    if (!feature.sequence || std::find(names.begin(), names.end(), field) == names.end()) {
       Fail(feature, "sequence_fields other than the input of a sequence is not supported yet");
     }
   }
-  if (ReadsOwnColumn(mode)) return;
-  if (mode == tzrec::protos::FG_DAG) {
-    if (feature.side == "const") {
-      if (feature.sequence) {
-        Fail(feature, "expression " + Quoted(expression) + " gives a sequence a literal, which is not supported yet");
-      }
-      return;
-    }
-    if (feature.side == "feature") {
-      Fail(feature,
-           "expression " + Quoted(expression) + " reads another feature, which is not supported yet in FG_DAG");
-    }
-  }
-  const bool of_group = !feature.sequence_name.empty() && (feature.side != "feature" || config.sequence_fields_size());
-  feature.inputs = {of_group ? feature.sequence_name + "__" + input : input};
+  if (feature.sides.empty() && !own) Fail(feature, "has no input");
 }
 
 /// What sequences can not have yet.
@@ -133,23 +120,29 @@ void ReadTable(const Config& config, Feature& feature) {
   }
 }
 
-void ReadKind(const IdFeature& config, FgMode mode, Feature& feature) {
+/// Of what the feature's value is, for itself and for others.
+void ReadValue(const IdFeature& config, Feature& feature) {
   feature.kind = Kind::kId;
   feature.value_dim = config.value_dim();  // absent: 0, all of them
   feature.weighted = config.weighted();
-  if (feature.sequence) CheckElements(config, feature);
-  ReadExpression(config, mode, feature);
-  ReadTable(config, feature);
-  feature.num_embeddings = Rows(config, feature);
 }
 
-void ReadKind(const RawFeature& config, FgMode mode, Feature& feature) {
+void ReadValue(const RawFeature& config, Feature& feature) {
   feature.kind = Kind::kRaw;
   feature.sparse = config.boundaries_size() > 0;
   feature.value_dim = config.value_dim();
-  if (feature.value_dim == 0) Fail(feature, "value_dim has to be above 0");
-  if (feature.sequence) CheckElements(config, feature);
-  ReadExpression(config, mode, feature);
+  if (feature.value_dim == 0 && feature.type == "raw_feature") Fail(feature, "value_dim has to be above 0");
+}
+
+/// Of what becomes of the value.
+void ReadEncoding(const IdFeature& config, Feature& feature) {
+  ReadTable(config, feature);
+  feature.num_embeddings = Rows(config, feature);
+  // A quirk of the reference (parity/features.md 1).
+  if (feature.type == "match_feature" && config.vocab_list_size() > 0) ++feature.num_embeddings;
+}
+
+void ReadEncoding(const RawFeature& config, Feature& feature) {
   if (!feature.sparse) {
     if (config.has_autodis()) Fail(feature, "autodis is not supported yet");
     if (config.has_mlp()) Fail(feature, "mlp is not supported yet");
@@ -162,95 +155,109 @@ void ReadKind(const RawFeature& config, FgMode mode, Feature& feature) {
   feature.num_embeddings = config.boundaries_size() + 1;
 }
 
-/// Reads the entries of feature_configs one after the other.
-class Reader {
- public:
-  Reader(FgMode mode, std::vector<Feature>& features) : mode_(mode), features_(features) {}
+/// The feature that stands there.
+template <typename Config>
+Feature ReadFeature(const Config& config, const FeatureEntry& entry, FgMode mode) {
+  if (config.feature_name().empty()) throw ConfigError(entry.path + ": feature_name is missing");
+  Feature feature;
+  feature.name = config::FullName(config.feature_name(), entry);
+  feature.type = entry.kind;
+  feature.config_index = entry.config_index;
+  feature.member_index = entry.member_index;
+  feature.sequence = entry.sequence;
+  if (entry.group != nullptr) {
+    feature.sequence_name = entry.group->sequence_name();
+    feature.sequence_delim = entry.group->sequence_delim();
+    feature.sequence_length = entry.group->sequence_length();
+  } else if (entry.sequence) {
+    feature.sequence_delim = config.sequence_delim();
+    feature.sequence_length = config.sequence_length();
+  }
+  if (config.stub_type() && mode == tzrec::protos::FG_NORMAL) Fail(feature, "stub_type is not allowed in FG_NORMAL");
+  ReadInputs(config, mode, feature);
+  const auto read = [&](const auto& encoding) {
+    ReadValue(encoding, feature);
+    if (feature.sequence) CheckElements(encoding, feature);
+    if (!config.stub_type()) ReadEncoding(encoding, feature);
+  };
+  std::visit(read, AsItCounts(feature, config::EncodingOf(config)));
+  return feature;
+}
 
-  void Read(const FeatureConfig& one, int index) {
-    path_ = "feature_configs[" + std::to_string(index) + "]";
-    Feature start;
-    start.config_index = index;
-    switch (one.feature_case()) {
-      case FeatureConfig::kIdFeature:
-        return Add(one.id_feature(), start);
-      case FeatureConfig::kRawFeature:
-        return Add(one.raw_feature(), start);
-      case FeatureConfig::kSequenceIdFeature:
-        return AddAlone(one.sequence_id_feature(), start);
-      case FeatureConfig::kSequenceRawFeature:
-        return AddAlone(one.sequence_raw_feature(), start);
-      case FeatureConfig::kSequenceFeature:
-        return AddGroup(one.sequence_feature(), start);
-      default:
-        Refuse(one, "id_feature, raw_feature, sequence_feature, sequence_id_feature, sequence_raw_feature");
+void CheckGroups(const tzrec::protos::EasyRecConfig& config) {
+  std::set<std::string> names;
+  for (int i = 0; i < config.feature_configs_size(); ++i) {
+    if (!config.feature_configs(i).has_sequence_feature()) continue;
+    const auto& group = config.feature_configs(i).sequence_feature();
+    const std::string path = config::Item("feature_configs", i);
+    if (group.sequence_name().empty()) throw ConfigError(path + ": sequence_name is missing");
+    if (!names.insert(group.sequence_name()).second) {
+      throw ConfigError(path + ": sequence_name " + Quoted(group.sequence_name()) + " is used twice");
     }
+    if (group.features_size() == 0) {
+      throw ConfigError(path + ": the sequence " + Quoted(group.sequence_name()) + " has no features");
+    }
+  }
+}
+
+/// Follows `feature:` inputs to the columns that features are made of.
+class InputResolver {
+ public:
+  InputResolver(FgMode mode, std::vector<Feature>& features, std::vector<Feature>& stubs) : mode_(mode) {
+    for (Feature& feature : features) by_name_.emplace(feature.name, &feature);
+    for (Feature& feature : stubs) by_name_.emplace(feature.name, &feature);
+  }
+
+  void Run() {
+    if (mode_ == tzrec::protos::FG_DAG) CheckGraph();
+    for (const auto& [name, feature] : by_name_) Resolve(*feature);
   }
 
  private:
-  template <typename Config>
-  void AddAlone(const Config& config, Feature start) {
-    start.sequence = true;
-    start.sequence_delim = config.sequence_delim();
-    start.sequence_length = config.sequence_length();
-    Add(config, start);
-  }
-
-  void AddGroup(const SequenceFeature& group, Feature start) {
-    if (group.sequence_name().empty()) throw ConfigError(path_ + ": sequence_name is missing");
-    const auto earlier = std::find_if(features_.begin(), features_.end(),
-                                      [&](const Feature& f) { return f.sequence_name == group.sequence_name(); });
-    if (earlier != features_.end()) {
-      throw ConfigError(path_ + ": sequence_name " + Quoted(group.sequence_name()) + " is used twice");
-    }
-    if (group.features_size() == 0) {
-      throw ConfigError(path_ + ": the sequence " + Quoted(group.sequence_name()) + " has no features");
-    }
-    start.sequence = true;
-    start.sequence_name = group.sequence_name();
-    start.sequence_delim = group.sequence_delim();
-    start.sequence_length = group.sequence_length();
-    const std::string path = path_ + ".sequence_feature.features[";
-    for (int i = 0; i < group.features_size(); ++i) {
-      const SeqFeatureConfig& one = group.features(i);
-      path_ = path + std::to_string(i) + "]";
-      start.member_index = i;
-      switch (one.feature_case()) {
-        case SeqFeatureConfig::kIdFeature:
-          Add(one.id_feature(), start);
-          break;
-        case SeqFeatureConfig::kRawFeature:
-          Add(one.raw_feature(), start);
-          break;
-        default:
-          Refuse(one, "id_feature, raw_feature");
+  void CheckGraph() const {
+    config::FeatureGraph graph;
+    for (const auto& [name, feature] : by_name_) {
+      for (const FeatureInput& input : feature->sides) {
+        if (input.side != "feature") continue;
+        if (!by_name_.count(input.name)) Fail(*feature, "there is no feature " + input.name + " for it to read");
+        graph[name].push_back(input.name);
       }
     }
-  }
-
-  /// `feature` says where `config` stands.
-  template <typename Config>
-  void Add(Config config, Feature feature) {
-    if (config.feature_name().empty()) throw ConfigError(path_ + ": feature_name is missing");
-    feature.name = (feature.sequence_name.empty() ? "" : feature.sequence_name + "__") + config.feature_name();
-    if (config.stub_type()) {
-      if (mode_ == tzrec::protos::FG_NORMAL) Fail(feature, "stub_type is not allowed in FG_NORMAL");
-      return;  // only other features read it
+    for (const auto& [name, feature] : by_name_) {
+      const std::string circle = config::Circle(graph, name);
+      if (!circle.empty()) Fail(*feature, "is made of itself: " + circle);
     }
-    ReadKind(AsItCounts(feature, std::move(config)), mode_, feature);
-    features_.push_back(std::move(feature));
   }
 
-  template <typename Message>
-  [[noreturn]] void Refuse(const Message& one, const char* supported) const {
-    const auto* field = Message::descriptor()->FindFieldByNumber(one.feature_case());
-    if (field == nullptr) throw ConfigError(path_ + " holds no feature");
-    throw ConfigError(path_ + ": " + field->name() + " is not supported yet (supported: " + supported + ")");
+  void Resolve(Feature& feature) {
+    if (!resolved_.insert(feature.name).second) return;
+    const bool own = mode_ == tzrec::protos::FG_NONE || mode_ == tzrec::protos::FG_BUCKETIZE;
+    if (own) feature.inputs = {feature.name};
+    bool user = !feature.sides.empty();
+    for (const FeatureInput& input : feature.sides) {
+      const bool other = mode_ == tzrec::protos::FG_DAG && input.side == "feature";
+      if (other) {
+        Feature& read = *by_name_.at(input.name);
+        Resolve(read);
+        for (const std::string& column : read.inputs) AddColumn(column, feature);
+        user = user && read.of_user;
+      } else {
+        user = user && input.side == "user";
+        if (!own && (mode_ != tzrec::protos::FG_DAG || input.side != "const")) AddColumn(input.name, feature);
+      }
+    }
+    feature.of_user = user || !feature.sequence_name.empty();
   }
 
-  FgMode mode_;
-  std::vector<Feature>& features_;
-  std::string path_;  ///< of the entry, for messages about features that have no name
+  static void AddColumn(const std::string& column, Feature& feature) {
+    if (std::find(feature.inputs.begin(), feature.inputs.end(), column) == feature.inputs.end()) {
+      feature.inputs.push_back(column);
+    }
+  }
+
+  const FgMode mode_;
+  std::map<std::string, Feature*> by_name_;
+  std::set<std::string> resolved_;
 };
 
 /// Features of one table name have to mean the same table. A sequence looks up another table than pooled ids do, but a
@@ -278,11 +285,25 @@ void CheckSharing(const std::vector<Feature>& features) {
 FeatureSet FeatureSet::FromConfig(const tzrec::protos::EasyRecConfig& config) {
   FeatureSet set;
   set.fg_mode_ = EffectiveFgMode(config.data_config());
-  Reader reader(set.fg_mode_, set.all_);
-  for (int i = 0; i < config.feature_configs_size(); ++i) reader.Read(config.feature_configs(i), i);
+  CheckGroups(config);
+  for (const FeatureEntry& entry : config::FeatureEntries(config)) {
+    if (entry.feature == nullptr) throw ConfigError(entry.path + " holds no feature");
+    const bool known = config::VisitFeature(*entry.feature, [&](const auto& one) {
+      (one.stub_type() ? set.stubs_ : set.all_).push_back(ReadFeature(one, entry, set.fg_mode_));
+    });
+    if (!known) {
+      throw ConfigError(entry.path + " is not supported yet (supported: " + config::FeatureKindNames() +
+                        ", alone, as a sequence and in a sequence_feature)");
+    }
+  }
+  InputResolver(set.fg_mode_, set.all_, set.stubs_).Run();
   CheckSharing(set.all_);
 
+  for (const Feature& stub : set.stubs_) {
+    if (!set.stub_by_name_.emplace(stub.name, &stub).second) Fail(stub, "is configured twice");
+  }
   for (Feature& feature : set.all_) {
+    if (set.stub_by_name_.count(feature.name)) Fail(feature, "is configured twice");
     if (!set.by_name_.try_emplace(feature.name, &feature).second) Fail(feature, "is configured twice");
     for (const std::string& column : feature.inputs) {
       if (std::find(set.input_columns_.begin(), set.input_columns_.end(), column) == set.input_columns_.end()) {
@@ -306,6 +327,11 @@ FeatureSet FeatureSet::FromConfig(const tzrec::protos::EasyRecConfig& config) {
 const Feature* FeatureSet::Find(const std::string& name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second;
+}
+
+const Feature* FeatureSet::FindAny(const std::string& name) const {
+  const auto found = stub_by_name_.find(name);
+  return found == stub_by_name_.end() ? Find(name) : found->second;
 }
 
 }  // namespace anneal::features

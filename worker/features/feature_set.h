@@ -9,21 +9,28 @@
 #include <vector>
 
 #include "tzrec/pipeline.pb.h"
+#include "worker/config/feature_kinds.h"
 
 namespace anneal::features {
 
-enum class Kind { kId, kRaw };  // grows: combo, lookup, match, ...
+/// As which of the two a feature's value is encoded, of whatever kind it is itself.
+enum class Kind { kId, kRaw };
 enum class Pooling { kSum, kMean };
+
+/// What a feature reads, in the order of its kind's inputs.
+using FeatureInput = config::Input;
 
 /// One configured feature (parity/features.md 1).
 struct Feature {
   std::string name;  ///< key of every tensor made from it; "<sequence_name>__<feature_name>" in a sequence_feature
+  std::string type;  ///< "combo_feature", of a sequence_combo_feature too
   Kind kind = Kind::kId;
   bool sparse = true;               ///< ids into a table, or dense floats
-  std::vector<std::string> inputs;  ///< columns read: [name] in FG_NONE and FG_BUCKETIZE, the expression's column
-                                    ///< otherwise ("<sequence_name>__" before it in a sequence_feature), none for a
-                                    ///< `const:` literal in FG_DAG
-  std::string side;                 ///< user | item | context | feature | const; empty in FG_NONE without expression
+  std::vector<FeatureInput> sides;  ///< inputs as configured; empty in FG_NONE without expression
+  std::vector<std::string> inputs;  ///< columns read: [name] in FG_NONE and FG_BUCKETIZE, those of `sides` otherwise;
+                                    ///< in FG_DAG those of the features among them, and none for a `const:` literal
+  bool of_user = false;             ///< all its inputs are on side user (in FG_DAG also those of the features among
+                                    ///< them), or it is of a sequence_feature, whatever its inputs
   int64_t value_dim = 1;            ///< dense: columns; sparse: ids kept per row, 0 = all
   bool weighted = false;            ///< ids carry weights
   bool sequence = false;            ///< a row holds a list of elements, each of `value_dim` numbers or one id
@@ -42,8 +49,8 @@ struct Feature {
 
   /// Width of the feature in a DEEP group, or of an element: embedding_dim when sparse, value_dim when dense.
   int64_t output_dim() const { return sparse ? embedding_dim : value_dim; }
-  /// Tiled over the items of a request: every feature of a sequence_feature is, whatever its side.
-  bool user_side() const { return side == "user" || !sequence_name.empty(); }
+  /// Tiled over the items of a request.
+  bool user_side() const { return of_user; }
 
   int index = 0;             ///< position in FeatureSet::sparse(), dense() or dense_sequences()
   int64_t dense_column = 0;  ///< dense only: first column in Batch::dense
@@ -51,8 +58,8 @@ struct Feature {
   int member_index = 0;      ///< position in sequence_feature.features, where it belongs to one
 };
 
-/// All features of a config, stub features left out. Throws ConfigError naming the feature for anything unknown,
-/// contradictory or not supported yet.
+/// All features of a config; stub features, which only other features read, stand apart. Throws ConfigError naming the
+/// feature for anything unknown, contradictory or not supported yet.
 class FeatureSet {
  public:
   static FeatureSet FromConfig(const tzrec::protos::EasyRecConfig& config);
@@ -62,9 +69,15 @@ class FeatureSet {
   const std::vector<const Feature*>& dense() const { return dense_; }    ///< without dense sequences
   const std::vector<const Feature*>& dense_sequences() const { return dense_sequences_; }
   const Feature* Find(const std::string& name) const;  ///< null when there is none
+  /// Stub features too: what a `feature:` input in FG_DAG names.
+  const Feature* FindAny(const std::string& name) const;
   int64_t dense_width() const { return dense_width_; }
   bool weighted() const { return weighted_; }  ///< any feature weighted: then every one carries weights (1)
   tzrec::protos::FgMode fg_mode() const { return fg_mode_; }
+  /// FG_NONE and FG_BUCKETIZE: a feature's values are in the column of its name.
+  bool reads_own_columns() const {
+    return fg_mode_ == tzrec::protos::FG_NONE || fg_mode_ == tzrec::protos::FG_BUCKETIZE;
+  }
   /// Columns that the feature program reads, each once, in config order.
   const std::vector<std::string>& input_columns() const { return input_columns_; }
 
@@ -76,9 +89,9 @@ class FeatureSet {
  private:
   FeatureSet() = default;
 
-  std::vector<Feature> all_;  // never resized after construction: sparse_ and dense_ point into it
+  std::vector<Feature> all_, stubs_;  // never resized after construction: sparse_ and dense_ point into it
   std::vector<const Feature*> sparse_, dense_, dense_sequences_;
-  std::unordered_map<std::string, const Feature*> by_name_;
+  std::unordered_map<std::string, const Feature*> by_name_, stub_by_name_;
   std::vector<std::string> input_columns_;
   int64_t dense_width_ = 0;
   bool weighted_ = false;

@@ -10,7 +10,7 @@
 #include <variant>
 #include <vector>
 
-#include "worker/features/normalizer.h"
+#include "worker/features/formulas/normalizer.h"
 #include "worker/features/number_text.h"
 #include "worker/features/string_hash.h"
 #include "worker/features/vocabulary.h"
@@ -85,6 +85,19 @@ struct BucketId {
   }
   bool operator()(float x, int64_t* id) const {
     *id = std::upper_bound(boundaries.begin(), boundaries.end(), normalizer(x)) - boundaries.begin();
+    return true;
+  }
+};
+
+/// The bucket of a default, which no normalizer sees and which is compared in float64: 0.1 is below the boundary 0.1f.
+struct DefaultBucketId {
+  static constexpr const char* kExpected = "is not a number";
+  const std::vector<float>& boundaries;
+
+  bool operator()(std::string_view text, int64_t* id) const {
+    double x = 0;
+    if (!ParseNumber(text, &x)) return false;
+    *id = std::upper_bound(boundaries.begin(), boundaries.end(), x) - boundaries.begin();
     return true;
   }
 };

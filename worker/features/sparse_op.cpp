@@ -318,12 +318,15 @@ void SparseOp::SetDefault(const std::string& text) {
   if (text.empty()) return;
   Buffer<int64_t> ids;
   Buffer<float> weights;
-  IdEncoder plain = encoder;
-  if (auto* bucket = std::get_if<BucketId>(&plain)) bucket->normalizer = Normalizer();
   SparseOp lenient = *this;  // one default stands for every component of a vector
   lenient.exactly = 0;
+  const auto put = [&](const auto& encode) { Emitter(lenient, encode, ids, &weights).PutJoined(text); };
   try {
-    std::visit([&](const auto& encode) { Emitter(lenient, encode, ids, &weights).PutJoined(text); }, plain);
+    if (const auto* bucket = std::get_if<BucketId>(&encoder)) {
+      put(DefaultBucketId{bucket->boundaries});
+    } else {
+      std::visit(put, encoder);
+    }
   } catch (const Refusal& refusal) {
     throw ConfigError("feature " + feature + ": default value " + Shown(text) + ": " + refusal.what);
   }

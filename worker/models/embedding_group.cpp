@@ -37,8 +37,8 @@ Wide WideSettings(const tzrec::protos::ModelConfig& model) {
 
 tzrec::protos::ParameterConstraints ConstraintsOf(const features::Feature& feature,
                                                   const tzrec::protos::EasyRecConfig& config) {
-  return feature.kind == features::Kind::kId ? features::IdConfig(config, feature).embedding_constraints()
-                                             : features::RawConfig(config, feature).embedding_constraints();
+  return std::visit([](const auto& encoding) { return encoding.embedding_constraints(); },
+                    features::EncodingOf(config, feature));
 }
 
 class Planner {

@@ -3,45 +3,58 @@
 #include <algorithm>
 #include <set>
 
+#include "worker/config/feature_kinds.h"
+#include "worker/config/feature_rules.h"
 #include "worker/features/feature_set.h"
 
 namespace anneal::models {
 namespace {
 
-using google::protobuf::Message;
-
-/// The message of the oneof member that is set; null when none is.
-template <typename Config>
-const Message* MemberOf(const Config& config) {
-  const auto* oneof = Config::descriptor()->FindOneofByName("feature");
-  const auto* field = config.GetReflection()->GetOneofFieldDescriptor(config, oneof);
-  return field ? &config.GetReflection()->GetMessage(config, field) : nullptr;
+/// Adds the features that those of `names` read in FG_DAG, and what these read.
+void AddRead(const tzrec::protos::EasyRecConfig& config, const std::vector<config::FeatureEntry>& entries,
+             std::set<std::string>& names) {
+  if (config.data_config().fg_mode() != tzrec::protos::FG_DAG) return;
+  for (size_t before = 0; before != names.size();) {
+    before = names.size();
+    for (const config::FeatureEntry& entry : entries) {
+      config::VisitFeature(*entry.feature, [&](const auto& feature) {
+        if (!names.count(config::FullName(feature.feature_name(), entry))) return;
+        for (const config::FeatureInput& input : config::InputsOf(feature)) {
+          const auto expression = config::ParseExpression(input.expression);
+          if (!expression || expression->side != "feature") continue;
+          const std::string group = entry.group ? entry.group->sequence_name() : "";
+          names.insert(config::ReadInput(feature, entry.sequence, group, *expression).name);
+        }
+      });
+    }
+  }
 }
 
-/// Whether the feature, named with `prefix` before its own name, is one of those.
-bool IsAmong(const std::set<std::string>& names, const std::string& prefix, const Message* feature) {
-  if (!feature) return false;
-  const auto* field = feature->GetDescriptor()->FindFieldByName("feature_name");
-  return field && names.count(prefix + feature->GetReflection()->GetString(*feature, field)) > 0;
-}
-
-/// The config with those features alone.
-tzrec::protos::EasyRecConfig WithFeatures(const tzrec::protos::EasyRecConfig& config,
-                                          const std::set<std::string>& wanted) {
+/// The config with those features alone, and those that they read.
+tzrec::protos::EasyRecConfig WithFeatures(const tzrec::protos::EasyRecConfig& config, std::set<std::string> wanted) {
+  const std::vector<config::FeatureEntry> entries = config::FeatureEntries(config);
+  AddRead(config, entries, wanted);
   tzrec::protos::EasyRecConfig own = config;
   own.clear_feature_configs();
-  for (const auto& feature : config.feature_configs()) {
-    if (!feature.has_sequence_feature()) {
-      if (IsAmong(wanted, "", MemberOf(feature))) *own.add_feature_configs() = feature;
+  const tzrec::protos::SequenceFeature* group = nullptr;
+  for (const config::FeatureEntry& entry : entries) {
+    bool kept = false;
+    config::VisitFeature(*entry.feature, [&](const auto& feature) {
+      kept = wanted.count(config::FullName(feature.feature_name(), entry)) > 0;
+    });
+    if (!kept) continue;
+    const auto& holder = config.feature_configs(entry.config_index);
+    if (!entry.group) {
+      *own.add_feature_configs() = holder;
       continue;
     }
-    tzrec::protos::FeatureConfig sequence = feature;
-    auto& members = *sequence.mutable_sequence_feature()->mutable_features();
-    members.Clear();
-    for (const auto& member : feature.sequence_feature().features()) {
-      if (IsAmong(wanted, feature.sequence_feature().sequence_name() + "__", MemberOf(member))) *members.Add() = member;
+    if (entry.group != group) {
+      group = entry.group;
+      *own.add_feature_configs() = holder;
+      own.mutable_feature_configs()->rbegin()->mutable_sequence_feature()->clear_features();
     }
-    if (!members.empty()) *own.add_feature_configs() = std::move(sequence);
+    *own.mutable_feature_configs()->rbegin()->mutable_sequence_feature()->add_features() =
+        group->features(entry.member_index);
   }
   return own;
 }

@@ -9,6 +9,7 @@ at::Tensor SinkhornCodes(const at::Tensor& distances, const SinkhornSettings& se
   at::Tensor d = distances.detach();
   d = (d - d.mean()) / (d.std() + kSmall);
   at::Tensor q = at::exp((d - d.min()) * -settings.epsilon);
+  q = q / q.sum();
   const auto rows = static_cast<double>(q.size(0)), codes = static_cast<double>(q.size(1));
   for (int64_t i = 0; i < settings.iterations; ++i) {
     q = q / (q.sum(0, /*keepdim=*/true) + kSmall) / codes;

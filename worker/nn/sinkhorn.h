@@ -13,8 +13,9 @@ struct SinkhornSettings {
 };
 
 /// distances [B, K] float32 -> codes [B] int64, so that every code gets about as many rows: with d the distances
-/// standardised over the whole matrix and shifted to at least 0, Q = exp(-epsilon d), whose columns are divided by K
-/// times their sums and then its rows by B times theirs, again and again; the code of a row is where Q is largest.
+/// standardised over the whole matrix and shifted to at least 0, Q = exp(-epsilon d) over its sum, whose columns are
+/// divided by K times their sums and then its rows by B times theirs, again and again; the code of a row is where Q is
+/// largest.
 at::Tensor SinkhornCodes(const at::Tensor& distances, const SinkhornSettings& settings);
 
 }  // namespace anneal::nn

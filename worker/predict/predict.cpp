@@ -151,6 +151,7 @@ int RunPredict(const PredictOptions& options) {
   data::StreamOptions stream_options;
   stream_options.input_path = options.predict_input_path;
   stream_options.mode = data::Mode::kPredict;
+  stream_options.num_workers = 1;  // several would take turns: rows would come in another order than the input's
   stream_options.rank = topology.rank;
   stream_options.world_size = topology.world_size;
   stream_options.reserved_columns = SplitList(options.reserved_columns);

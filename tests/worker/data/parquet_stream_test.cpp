@@ -270,7 +270,6 @@ TEST_F(ParquetStream, OptionsThatAreNotSupportedYet) {
   } kCases[] = {{"dataset_type: OdpsDataset", "data_config.dataset_type OdpsDataset is not supported yet"},
                 {"dataset_type: ParquetDataset batch_cost_size: 5", "data_config.batch_cost_size is not supported"},
                 {"dataset_type: ParquetDataset sample_mask_prob: 0.5", "data_config.sample_mask_prob is not supported"},
-                {"dataset_type: ParquetDataset tdm_sampler { }", "data_config.tdm_sampler is not supported"},
                 {"dataset_type: ParquetDataset batch_size: 0", "batch size 0"}};
   for (const auto& one : kCases) {
     EXPECT_THAT(MessageOf([&] { OpenStream(NumberedConfig(one.options), {.input_path = path}); }), HasSubstr(one.part));

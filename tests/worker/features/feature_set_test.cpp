@@ -50,7 +50,7 @@ TEST(FeatureSet, DefaultsOfAnIdAndARawFeature) {
   EXPECT_FALSE(price.sparse);
   EXPECT_EQ(price.kind, Kind::kRaw);
   EXPECT_EQ(price.value_dim, 1);
-  EXPECT_EQ(price.side, "item");
+  EXPECT_EQ(price.sides[0].side, "item");
   EXPECT_THAT(price.inputs, ElementsAre("price"));
   const Feature& tags = *set.Find("tags");
   EXPECT_EQ(tags.table, "words");
@@ -109,8 +109,8 @@ TEST(FeatureSet, Faults) {
     const char *feature, *mode, *part;
   } kCases[] = {
       {"", "FG_NONE", "feature_configs[0] holds no feature"},
-      {"raw_feature { }", "FG_NONE", "feature_configs[0]: feature_name is missing"},
-      {"combo_feature { feature_name: 'f' }", "FG_NONE", "feature_configs[0]: combo_feature is not supported yet"},
+      {"raw_feature { }", "FG_NONE", "feature_configs[0].raw_feature: feature_name is missing"},
+      {"tokenize_feature { feature_name: 'f' }", "FG_NONE", "feature_configs[0].tokenize_feature is not supported yet"},
       {"id_feature { feature_name: 'f' num_buckets: 3 }", "FG_NONE", "feature f: embedding_dim has to be above 0"},
       {"raw_feature { feature_name: 'f' boundaries: 1 }", "FG_NONE", "feature f: embedding_dim has to be above 0"},
       {"raw_feature { feature_name: 'f' boundaries: [2, 1] embedding_dim: 4 }", "FG_NONE", "not ascending"},
@@ -127,7 +127,7 @@ TEST(FeatureSet, Faults) {
       {"raw_feature { feature_name: 'f' expression: 'price' }", "FG_DAG", "expression \"price\" is not"},
       {"raw_feature { feature_name: 'f' expression: 'shop:price' }", "FG_DAG", "expression \"shop:price\" is not"},
       {"raw_feature { feature_name: 'f' expression: 'user:' }", "FG_DAG", "expression \"user:\" is not"},
-      {"raw_feature { feature_name: 'f' expression: 'feature:g' }", "FG_DAG", "not supported yet in FG_DAG"},
+      {"raw_feature { feature_name: 'f' expression: 'feature:g' }", "FG_DAG", "there is no feature g"},
   };
   for (const auto& one : kCases) {
     EXPECT_THAT(MessageOf([&] { One(one.feature, one.mode); }), HasSubstr(one.part)) << one.feature;
@@ -165,7 +165,7 @@ TEST(FeatureSet, Sequences) {
   EXPECT_EQ(item.sequence_name, "click");
   EXPECT_EQ(item.sequence_delim, "|");
   EXPECT_EQ(item.sequence_length, 12);
-  EXPECT_EQ(item.side, "item");
+  EXPECT_EQ(item.sides[0].side, "item");
   EXPECT_TRUE(item.user_side());
   EXPECT_EQ(item.index, 1);
   EXPECT_EQ(item.config_index, 1);
@@ -243,9 +243,10 @@ TEST(FeatureSet, FaultsOfSequences) {
       {"sequence_feature { sequence_name: 's' }", "FG_NONE", "feature_configs[0]: the sequence \"s\" has no features"},
       {group(id + "}", "sequence_delim: ''"), "FG_NONE", "feature s__f: sequence_delim is empty"},
       {group(""), "FG_NONE", "feature_configs[0].sequence_feature.features[0] holds no feature"},
-      {group("raw_feature { }"), "FG_NONE", "feature_configs[0].sequence_feature.features[0]: feature_name is missing"},
-      {group("combo_feature { feature_name: 'f' }"), "FG_NONE", "features[0]: combo_feature is not supported yet"},
-      {"sequence_combo_feature { feature_name: 'f' }", "FG_NONE", "sequence_combo_feature is not supported yet"},
+      {group("raw_feature { }"), "FG_NONE",
+       "feature_configs[0].sequence_feature.features[0].raw_feature: feature_name is missing"},
+      {group("tokenize_feature { feature_name: 'f' }"), "FG_NONE", "features[0].tokenize_feature is not supported yet"},
+      {"sequence_tokenize_feature { feature_name: 'f' }", "FG_NONE", "sequence_tokenize_feature is not supported yet"},
       {group(id + "value_dim: 2 }"), "FG_NONE", "feature s__f: value_dim 2 of a sequence of ids is not supported yet"},
       {group(id + "value_dim: 0 }"), "FG_NONE", "feature s__f: value_dim 0 of a sequence of ids is not supported yet"},
       {group(id + "weighted: true }"), "FG_NONE", "feature s__f: weighted in a sequence is not supported yet"},

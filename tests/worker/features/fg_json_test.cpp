@@ -99,14 +99,14 @@ TEST(FgJson, Sequences) {
   EXPECT_FALSE(Entry(kCases[0].feature, options).contains("hash_bucket_size"));
   EXPECT_FALSE(Entry(kCases[2].feature, options)["features"][0].contains("vocab_list"));
   EXPECT_THAT(MessageOf([] {
-                Entry("sequence_feature { sequence_name: 's' features { combo_feature { feature_name: 'f' } } }");
+                Entry("sequence_feature { sequence_name: 's' features { tokenize_feature { feature_name: 'f' } } }");
               }),
-              testing::HasSubstr("combo_feature is not supported yet (supported: id_feature, raw_feature)"));
+              testing::HasSubstr("tokenize_feature is not supported yet (supported: id_feature, raw_feature, "));
 }
 
 TEST(FgJson, RefusesUnknownKinds) {
-  EXPECT_THAT(MessageOf([] { Entry("combo_feature { feature_name: 'f' }"); }),
-              testing::HasSubstr("combo_feature is not supported yet"));
+  EXPECT_THAT(MessageOf([] { Entry("tokenize_feature { feature_name: 'f' }"); }),
+              testing::HasSubstr("tokenize_feature is not supported yet"));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "worker/features/normalizer.h"
+#include "worker/features/formulas/normalizer.h"
 
 #include <gmock/gmock.h>
 
@@ -17,7 +17,11 @@ TEST(Normalizer, Formulas) {
                 {"method=log10, threshold=5, default=0.5", 5, 0.5f},
                 {"method=zscore,mean=10,standard_deviation=4", 12, 0.5f},
                 {"method=minmax,min=2,max=4.5", 4.5f, 1},
-                {"method=minmax,min=2,max=4", 1, -0.5f}};
+                {"method=minmax,min=2,max=4", 1, -0.5f},
+                {"method=expression,expr=log(x+3)", 5, 2.0794415f},
+                {"method=expression,expr=x>16?16:x", 20, 16},
+                {"method = expression , expr = max(x, 2) == 2 ? -1 : x ", 1, -1},
+                {"method=expression,expr=3", 1, 3}};
   for (const auto& one : kCases) {
     EXPECT_FLOAT_EQ(Normalizer::FromText(one.text, "f")(one.x), one.expected) << one.text;
   }
@@ -33,7 +37,10 @@ TEST(Normalizer, Faults) {
                 {"method=minmax,min=3,max=4,mean=1", "unknown key mean"},
                 {"method=sqrt", "unknown method sqrt"},
                 {"log10", "\"log10\" is not key=value"},
-                {"method=expression,expr=sigmoid(x)", "not supported yet"}};
+                {"method=expression,expr=log(x+y)", "expression: \"log(x+y)\", character 7: 'y' is no variable (x)"},
+                {"method=expression,expr=x+rnd()", "there is no rnd() in a normalizer"},
+                {"method=expression,expr=", "expression is written method=expression,expr=<expression of x>"},
+                {"expr=x,method=expression", "expression is written method=expression,expr=<expression of x>"}};
   for (const auto& one : kCases) {
     const std::string message = MessageOf([&] { Normalizer::FromText(one.text, "price"); });
     EXPECT_THAT(message, testing::AllOf(testing::HasSubstr("feature price: normalizer"), testing::HasSubstr(one.part)));

@@ -169,6 +169,7 @@ def euclid(a, b):
 def sinkhorn(distances, iterations, epsilon):
     d = (distances - distances.mean()) / (distances.std() + 1e-8)
     q = torch.exp(-epsilon * (d - d.min()))
+    q = q / q.sum()
     for _ in range(iterations):
         q = q / (q.sum(0) + 1e-8) / q.shape[1]
         q = q / (q.sum(1, keepdim=True) + 1e-8) / q.shape[0]

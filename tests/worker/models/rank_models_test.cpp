@@ -111,7 +111,7 @@ struct Built {
 
 Built Build(const Case& c) {
   Built built;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(c.model + c.losses, &built.config)) << c.name;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(c.model + " " + c.losses, &built.config)) << c.name;
   for (const auto& [name, widths] : c.groups) {
     Group group;
     group.name = name;

@@ -1,8 +1,9 @@
-#include "worker/features/normalizer.h"
+#include "worker/features/formulas/normalizer.h"
 
 #include <map>
 
 #include "worker/config/error.h"
+#include "worker/features/formulas/expression.h"
 #include "worker/features/number_text.h"
 
 namespace anneal::features {
@@ -54,15 +55,33 @@ class Arguments {
   std::string where_;
 };
 
+/// What stands behind "method=expression,expr=": it may hold commas and '='. Empty when `text` is of another method.
+std::string_view ExpressionIn(std::string_view text) {
+  const auto take = [&](std::string_view word) {
+    text = Trim(text);
+    const bool there = text.starts_with(word);
+    if (there) text.remove_prefix(word.size());
+    return there;
+  };
+  for (const char* word : {"method", "=", "expression", ",", "expr", "="}) {
+    if (!take(word)) return {};
+  }
+  return Trim(text);
+}
+
 }  // namespace
 
 Normalizer Normalizer::FromText(const std::string& text, const std::string& feature) {
   Normalizer result;
   if (text.empty()) return result;
   const std::string where = "feature " + feature + ": normalizer \"" + text + "\": ";
-  // An expression may hold commas and '=', so it is told apart before the text is cut.
-  if (text.find("method=expression") != std::string::npos) {
-    throw ConfigError(where + "method expression is not supported yet (supported: log10, zscore, minmax)");
+  if (const std::string_view expression = ExpressionIn(text); !expression.empty()) {
+    result.kind_ = Kind::kExpression;
+    auto compiled = std::make_shared<Expression>(expression, std::vector<std::string>{"x"},
+                                                 "feature " + feature + ": normalizer method expression: ");
+    if (compiled->random()) throw ConfigError(where + "there is no rnd() in a normalizer");
+    result.expression_ = std::move(compiled);
+    return result;
   }
   Arguments arguments(text, where);
   const std::string method = arguments.Take("method");
@@ -80,11 +99,15 @@ Normalizer Normalizer::FromText(const std::string& text, const std::string& feat
     result.first_ = arguments.TakeNumber("min");
     result.second_ = arguments.TakeNumber("max") - result.first_;
     if (result.second_ == 0) arguments.Fail("min equals max");
+  } else if (method == "expression") {
+    arguments.Fail("expression is written method=expression,expr=<expression of x>");
   } else {
-    arguments.Fail("unknown method " + method + " (supported: log10, zscore, minmax)");
+    arguments.Fail("unknown method " + method + " (supported: log10, zscore, minmax, expression)");
   }
   arguments.ExpectNoMore();
   return result;
 }
+
+float Normalizer::Compute(float x) const { return static_cast<float>((*expression_)(x)); }
 
 }  // namespace anneal::features
