@@ -175,7 +175,10 @@ struct KeptConnection {
 
 TEST_F(Serve, ConnectionsThatOthersKeepDoNotDelayTheEnd) {
   Operator one = Start("one.log");
-  ASSERT_TRUE(Eventually([&] { return one.Ask(one.health, "/readyz").first == 200; })) << one.process->log();
+  const auto answers = [&] {
+    return one.Ask(one.health, "/readyz").first == 200 && one.Ask(one.metrics, "/metrics").first == 200;
+  };
+  ASSERT_TRUE(Eventually(answers)) << one.process->log();
   const KeptConnection probe(one.health), scraper(one.metrics), other(one.metrics);
   one.process->Signal(SIGTERM);
   EXPECT_EQ(one.process->Wait(), 0);
@@ -186,7 +189,10 @@ TEST_F(Serve, AStandbyIsReadyWritesNothingAndTakesOver) {
   ASSERT_TRUE(Eventually([&] { return one.Says("leading"); })) << one.process->log();
   const std::string holder = Lease()["holderIdentity"];
   Operator two = Start("two.log");
-  ASSERT_TRUE(Eventually([&] { return two.Ask(two.health, "/readyz").first == 200; })) << two.process->log();
+  const auto answers = [&] {
+    return two.Ask(two.health, "/readyz").first == 200 && two.Ask(two.metrics, "/metrics").first == 200;
+  };
+  ASSERT_TRUE(Eventually(answers)) << two.process->log();
   EXPECT_NE(two.Ask(two.metrics, "/metrics").second.find("leader_election_master_status{name=\"anneal-operator\"} 0"),
             std::string::npos);
   EXPECT_EQ(Lease()["holderIdentity"], holder);
