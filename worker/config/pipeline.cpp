@@ -62,12 +62,15 @@ bool Related(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-std::string ReadTextFile(const std::string& path) {
+void RequireRegular(const std::string& path, const std::string& name) {
   std::error_code ignored;
   const auto status = std::filesystem::status(path, ignored);
-  // A pipe would be waited for.
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
-    throw ConfigError(path + " is no regular file");
+    throw ConfigError(name + " is no regular file");
+}
+
+std::string ReadTextFile(const std::string& path) {
+  RequireRegular(path, path);
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) throw ConfigError("cannot read " + path + ": " + std::strerror(errno));
   const int64_t size = in.tellg();

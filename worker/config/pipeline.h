@@ -20,6 +20,10 @@ struct LoadedConfig {
 /// Reads a file of at most 64 MiB. Throws ConfigError naming it.
 std::string ReadTextFile(const std::string& path);
 
+/// Throws ConfigError when there is something at the path that is no file, like a pipe, for which a reader would wait;
+/// `name` is what the message calls it.
+void RequireRegular(const std::string& path, const std::string& name);
+
 /// Text format, or JSON when `file` ends in .json. `fg_encoded` is rewritten to fg_mode (parity/protos.md). Throws
 /// ConfigFaults with every fault of the text.
 LoadedConfig ParsePipelineConfig(const std::string& text, const std::string& file);

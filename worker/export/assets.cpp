@@ -4,6 +4,7 @@
 
 #include "worker/config/error.h"
 #include "worker/config/feature_kinds.h"
+#include "worker/features/vocabulary.h"
 #include "worker/io/digest.h"
 
 namespace anneal::exporting {
@@ -30,8 +31,7 @@ std::map<std::string, std::string> PackAssets(tzrec::protos::EasyRecConfig& conf
                                               const std::string& final_folder) {
   std::map<std::string, std::string> names;
   EachAsset(config, [&](auto& feature) {
-    const std::string path =
-        feature.asset_dir().empty() ? feature.vocab_file() : feature.asset_dir() + "/" + feature.vocab_file();
+    const std::string path = features::VocabPath(feature);
     const fs::path file(path);
     if (!fs::is_regular_file(file)) {
       throw ConfigError("feature '" + feature.feature_name() + "': there is no vocab_file " + path);

@@ -23,19 +23,28 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+/// Calls use(batch) for the first batches, and counts them and their rows.
+template <typename Use>
+Answers EachBatch(data::BatchStream& stream, int64_t batches, Use use) {
+  Answers counted;
+  for (; counted.batches < batches; ++counted.batches) {
+    auto batch = stream.Next();
+    if (!batch) break;
+    use(*batch);
+    counted.rows += batch->rows;
+    stream.Recycle(std::move(batch));
+  }
+  if (counted.rows == 0) throw DataError("there are no rows to verify the export on");
+  return counted;
+}
+
 /// Runs `predict` over the first batches.
 template <typename Predict>
 Answers Collect(data::BatchStream& stream, int64_t batches, Predict predict) {
   std::map<std::string, std::vector<at::Tensor>> parts;
-  Answers answers;
-  for (; answers.batches < batches; ++answers.batches) {
-    auto batch = stream.Next();
-    if (!batch) break;
-    for (const auto& [name, value] : predict(*batch).values) parts[name].push_back(value.clone());
-    answers.rows += batch->rows;
-    stream.Recycle(std::move(batch));
-  }
-  if (answers.rows == 0) throw DataError("there are no rows to verify the export on");
+  Answers answers = EachBatch(stream, batches, [&](const data::Batch& batch) {
+    for (const auto& [name, value] : predict(batch).values) parts[name].push_back(value.clone());
+  });
   for (const auto& [name, values] : parts) answers.values.emplace_back(name, at::cat(values, 0));
   return answers;
 }
@@ -160,12 +169,7 @@ int RunVerify(const VerifyOptions& options) {
   Answers got;
   if (fs::exists(options.folder + "/dense.onnx")) {
     OnnxRuntime runtime(options);
-    for (; got.batches < batches; ++got.batches) {
-      const auto batch = stream.Next();
-      if (!batch) break;
-      runtime.Add(*batch, features);
-      got.rows += batch->rows;
-    }
+    got = EachBatch(stream, batches, [&](const data::Batch& batch) { runtime.Add(batch, features); });
     got.values = runtime.Run();
   } else {
     const auto model = OpenExport(options.folder);

@@ -23,7 +23,6 @@ using tzrec::protos::RawFeature;
 struct Compiler {
   const DataConfig& data_config;
   FgMode mode;
-  ColumnCompiler& columns;
 
   bool encoded() const { return mode == tzrec::protos::FG_NONE; }
   /// FG_BUCKETIZE reads values that a normalizer has seen already.
@@ -157,7 +156,7 @@ FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyR
                                const arrow::Schema& schema, const std::function<bool(const Feature&)>& reads)
     : weighted_(set.weighted()), dense_width_(set.dense_width()) {
   ColumnCompiler columns(set, config, schema);
-  const Compiler compiler{config.data_config(), set.fg_mode(), columns};
+  const Compiler compiler{config.data_config(), set.fg_mode()};
   const auto add = [](auto& steps, auto op, const SourceColumn& column) {
     if (column.type) op.CheckType(*column.type);
     steps.push_back({std::move(op), column.derived});

@@ -7,6 +7,7 @@
 #include "worker/config/feature_kinds.h"
 #include "worker/config/source_map.h"
 #include "worker/features/feature_config.h"
+#include "worker/features/vocabulary.h"
 
 namespace anneal::features {
 namespace {
@@ -58,8 +59,7 @@ void AddIdBucketizer(const Config& config, const FgJsonOptions& options, Json& e
     entry["vocab_dict"] = SortedDict(words);
     entry["default_bucketize_value"] = unknown;
   } else if (config.has_vocab_file()) {
-    const std::string& directory = config.asset_dir();
-    const std::string path = directory.empty() ? config.vocab_file() : directory + "/" + config.vocab_file();
+    const std::string path = VocabPath(config);
     const auto asset = options.assets.find(path);
     entry["vocab_file"] = asset == options.assets.end() ? path : asset->second;
     entry["default_bucketize_value"] = unknown;

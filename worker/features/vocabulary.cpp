@@ -1,10 +1,10 @@
 #include "worker/features/vocabulary.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <fstream>
 
 #include "worker/config/error.h"
+#include "worker/config/pipeline.h"
 #include "worker/features/number_text.h"
 
 namespace anneal::features {
@@ -33,18 +33,13 @@ Vocabulary Vocabulary::FromConfig(const tzrec::protos::IdFeature& config) {
     for (const auto& [word, row] : result.rows_of_) result.rows_ = std::max(result.rows_, row + 1);
   } else {
     if (reserved) throw ConfigError(where + "vocab_file needs default_bucketize_value");
-    const std::string& directory = config.asset_dir();
-    result.ReadFile(directory.empty() ? config.vocab_file() : directory + "/" + config.vocab_file(), where);
+    result.ReadFile(VocabPath(config), where);
   }
   return result;
 }
 
 void Vocabulary::ReadFile(const std::string& path, const std::string& where) {
-  std::error_code ignored;
-  const auto status = std::filesystem::status(path, ignored);
-  // A pipe would be waited for.
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
-    throw ConfigError(where + "vocab_file " + path + " is no regular file");
+  config::RequireRegular(path, where + "vocab_file " + path);
   std::ifstream file(path);
   if (!file) throw ConfigError(where + "vocab_file " + path + " cannot be opened");
   int64_t line_number = 0, indexed_lines = 0, word_lines = 0, next = 0;

@@ -10,6 +10,12 @@
 
 namespace anneal::features {
 
+/// vocab_file of any kind of feature, where it is: in asset_dir, when there is one.
+template <typename Config>
+std::string VocabPath(const Config& config) {
+  return config.asset_dir().empty() ? config.vocab_file() : config.asset_dir() + "/" + config.vocab_file();
+}
+
 /// Built once from vocab_list, vocab_dict or vocab_file of an id_feature; look-ups allocate nothing.
 ///
 ///     without default_bucketize_value: row 0 is default_value, row 1 every unknown word, a list starts at row 2;

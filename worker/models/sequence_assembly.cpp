@@ -227,21 +227,17 @@ std::vector<nn::Sequence> AssembleSequences(const EmbeddingPlan& plan, const Seq
   for (size_t g = 0; g < plan.sequence_groups.size(); ++g) {
     const SequenceGroup& group = plan.sequence_groups[g];
     nn::Sequence sequence;
-    if (group.sequence.empty()) {
-      sequence.query = Query(group, layout.groups[g].rows, elements, dense);
-      sequences.push_back(std::move(sequence));
-      continue;
-    }
+    const SequenceLayout::OfGroup& of = layout.groups[g];
     if (!made.empty()) {
       if (!group.query.empty()) sequence.query = made[2 * g];
       sequence.sequence = made[2 * g + 1];
     } else {
-      sequence.query = Query(group, layout.groups[g].rows, elements, dense);
-      sequence.sequence =
-          elements.is_cpu() ? Pad(group, layout.groups[g], elements) : PadByIndex(group, layout.groups[g], elements);
+      sequence.query = Query(group, of.rows, elements, dense);
+      if (!group.sequence.empty())
+        sequence.sequence = elements.is_cpu() ? Pad(group, of, elements) : PadByIndex(group, of, elements);
     }
-    sequence.length = layout.groups[g].length;
-    sequence.mask = layout.groups[g].mask;
+    sequence.length = of.length;
+    sequence.mask = of.mask;
     sequences.push_back(std::move(sequence));
   }
   return sequences;

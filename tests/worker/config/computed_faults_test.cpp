@@ -2,20 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "worker/config/pipeline.h"
+#include "tests/worker/config/feature_faults.h"
 
 namespace anneal::config {
 namespace {
-
-/// The faults under feature_configs, one a line. The features begin in line 2.
-std::string FeatureFaults(const std::string& features, const std::string& mode = "FG_DAG") {
-  const LoadedConfig loaded = ParsePipelineConfig("data_config { fg_mode: " + mode + " }\n" + features, "p");
-  std::string all;
-  for (const Fault& fault : Validate(loaded)) {
-    if (fault.path.starts_with("feature_configs")) all += FaultLine("p", fault) + "\n";
-  }
-  return all;
-}
 
 std::string One(const std::string& kind, const std::string& fields) {
   return "feature_configs { " + kind + " { feature_name: 'f'\n" + fields + " } }";
@@ -32,8 +22,8 @@ TEST(ComputedFaults, GoodOnes) {
     EXPECT_EQ(FeatureFaults(features), "") << features;
   }
   // Nothing is computed: the texts are not read.
-  EXPECT_EQ(FeatureFaults(One("expr_feature", "expression: '?'"), "FG_NONE"), "");
-  EXPECT_EQ(FeatureFaults(One("overlap_feature", "method: '?'"), "FG_BUCKETIZE"), "");
+  EXPECT_EQ(FeatureFaults(One("expr_feature", "expression: '?'"), "fg_mode: FG_NONE"), "");
+  EXPECT_EQ(FeatureFaults(One("overlap_feature", "method: '?'"), "fg_mode: FG_BUCKETIZE"), "");
 }
 
 TEST(ComputedFaults, NameFieldAndPlace) {

@@ -3,20 +3,10 @@
 
 #include <gmock/gmock.h>
 
-#include "worker/config/pipeline.h"
+#include "tests/worker/config/feature_faults.h"
 
 namespace anneal::config {
 namespace {
-
-std::string Faults(const std::string& features, const std::string& data = "fg_mode: FG_DAG") {
-  std::string faults;
-  const LoadedConfig loaded = ParsePipelineConfig(
-      "data_config { label_fields: 'l' dataset_type: ParquetDataset " + data + " }\n" + features, "p");
-  for (const Fault& fault : Validate(loaded)) {
-    if (fault.path.starts_with("feature_configs")) faults += FaultLine("p", fault) + "\n";
-  }
-  return faults;
-}
 
 std::string One(const std::string& kind, const std::string& fields) {
   return "feature_configs { " + kind + " { feature_name: 'f' " + fields + " } }\n";
@@ -35,9 +25,9 @@ TEST(FeatureRules, GoodFeatures) {
       "feature_name: 'f' expression: ['user:a', 'user:b'] sequence_fields: ['a', 'b'] embedding_dim: 4 num_buckets: 9 "
       "} "
       "} } }\n";
-  EXPECT_EQ(Faults(features), "");
+  EXPECT_EQ(FeatureFaults(features), "");
   // Where values are encoded already nobody asks for inputs.
-  EXPECT_EQ(Faults(One("combo_feature", "embedding_dim: 4 hash_bucket_size: 9"), "fg_mode: FG_NONE"), "");
+  EXPECT_EQ(FeatureFaults(One("combo_feature", "embedding_dim: 4 hash_bucket_size: 9"), "fg_mode: FG_NONE"), "");
 }
 
 TEST(FeatureRules, FaultsNameFieldAndPlace) {
@@ -97,7 +87,7 @@ TEST(FeatureRules, FaultsNameFieldAndPlace) {
        "p:2:19: feature_configs[0].custom_feature: not supported yet"},
   };
   for (const auto& one : kCases) {
-    const std::string faults = Faults(One(one.kind, one.fields));
+    const std::string faults = FeatureFaults(One(one.kind, one.fields));
     EXPECT_THAT(faults, testing::HasSubstr(one.expected)) << one.fields;
     EXPECT_EQ(faults.find('\n'), faults.size() - 1) << "one fault and no other\n" << faults;
   }
@@ -108,11 +98,11 @@ TEST(FeatureRules, EachFeatureOfACircleIsNamed) {
     return "feature_configs { combo_feature { feature_name: '" + name + "' expression: ['user:x', 'feature:" + other +
            "'] embedding_dim: 4 hash_bucket_size: 9 } }\n";
   };
-  EXPECT_EQ(Faults(combo("a", "b") + combo("b", "c") + combo("c", "b")),
+  EXPECT_EQ(FeatureFaults(combo("a", "b") + combo("b", "c") + combo("c", "b")),
             "p:3:19: feature_configs[1].combo_feature: feature 'b' is made of itself: b -> c -> b\n"
             "p:4:19: feature_configs[2].combo_feature: feature 'c' is made of itself: c -> b -> c\n");
   // Without the graph a name is a column's.
-  EXPECT_EQ(Faults(combo("a", "a"), "fg_mode: FG_NORMAL"), "");
+  EXPECT_EQ(FeatureFaults(combo("a", "a"), "fg_mode: FG_NORMAL"), "");
 }
 
 TEST(FeatureRules, SampledItemsHaveNoFeaturesOfRows) {
@@ -129,17 +119,17 @@ TEST(FeatureRules, SampledItemsHaveNoFeaturesOfRows) {
       "p:2:19: feature_configs[0].combo_feature: feature 'f' is made of column 'i' in "
       "data_config.negative_sampler.attr_fields and of column 'u', which is not: not supported yet with a negative "
       "sampler\n";
-  EXPECT_EQ(Faults(combo("'user:u', 'item:i'"), data), fault);
-  EXPECT_EQ(Faults(combo("'user:u', 'feature:g'") + id, data), fault);
-  EXPECT_EQ(Faults(combo("'item:i', 'item:j'"), data), "");
-  EXPECT_EQ(Faults(combo("'user:u', 'user:v'"), data), "");
+  EXPECT_EQ(FeatureFaults(combo("'user:u', 'item:i'"), data), fault);
+  EXPECT_EQ(FeatureFaults(combo("'user:u', 'feature:g'") + id, data), fault);
+  EXPECT_EQ(FeatureFaults(combo("'item:i', 'item:j'"), data), "");
+  EXPECT_EQ(FeatureFaults(combo("'user:u', 'user:v'"), data), "");
 }
 
 TEST(FeatureRules, StubsOfFeaturesAlone) {
-  EXPECT_EQ(Faults(One("combo_feature",
-                       "expression: ['user:a', 'user:b'] embedding_dim: 4 hash_bucket_size: 9\n "
-                       "stub_type: true"),
-                   "fg_mode: FG_NORMAL"),
+  EXPECT_EQ(FeatureFaults(One("combo_feature",
+                              "expression: ['user:a', 'user:b'] embedding_dim: 4 hash_bucket_size: 9\n "
+                              "stub_type: true"),
+                          "fg_mode: FG_NORMAL"),
             "p:3:2: feature_configs[0].combo_feature.stub_type: is not allowed in FG_NORMAL\n");
 }
 

@@ -94,6 +94,12 @@ AttributeColumns::AttributeColumns(const std::vector<std::string>& attr_fields, 
 
 AttributeColumns::~AttributeColumns() = default;
 
+void AttributeColumns::TellOfUnread(const std::string& field,
+                                    const std::function<void(const std::string&)>& warn) const {
+  for (const std::string& name : unread_)
+    warn(field + ".attr_fields: no feature reads a column " + name + ": the attribute is not used");
+}
+
 void AttributeColumns::Append(std::string_view attributes) {
   size_t given = 0;
   features::SplitText(attributes, delimiter_, [&](std::string_view text) {

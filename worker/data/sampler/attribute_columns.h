@@ -4,6 +4,7 @@
 #include <arrow/type_fwd.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@ class AttributeColumns {
   ~AttributeColumns();
 
   const std::vector<std::string>& unread() const { return unread_; }
+  /// Tells `warn` of those, which stand in "<field>.attr_fields".
+  void TellOfUnread(const std::string& field, const std::function<void(const std::string&)>& warn) const;
 
   /// Throws features::Refusal for another number of attributes and for one that its type cannot hold; what was appended
   /// is then of no use.

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "worker/train/progress/log.h"
-
 namespace anneal::data {
 namespace {
 
@@ -31,25 +29,13 @@ void AppendSparse(int64_t rows, const KeyedJagged& items, int64_t item_rows, Key
   }
 }
 
-std::shared_ptr<const NegativeSampler> MakeSampler(const tzrec::protos::EasyRecConfig& config,
-                                                   const arrow::Schema& input, bool training, int rank) {
-  return NegativeSampler::MakerOfStreams()(config.data_config(), training, input, [&](const std::string& text) {
-    if (rank == 0) LogWarning(text);
-  });
-}
-
 }  // namespace
 
 void AppendNegatives(Batch& batch, const Batch& items, std::vector<std::pair<int32_t, int32_t>> hard_negatives) {
   if (items.rows > 0) AppendSparse(batch.rows, items.sparse, items.rows, batch.sparse);
   batch.dense.insert(batch.dense.end(), items.dense.begin(), items.dense.end());
-  for (size_t i = 0; i < batch.dense_sequences.size(); ++i) {
-    DenseSequence& sequence = batch.dense_sequences[i];
-    const DenseSequence& more = items.dense_sequences[i];
-    sequence.values.insert(sequence.values.end(), more.values.begin(), more.values.end());
-    const int64_t elements = sequence.offsets.back();
-    for (int64_t row = 1; row <= items.rows; ++row) sequence.offsets.push_back(elements + more.offsets[row]);
-  }
+  for (size_t i = 0; i < batch.dense_sequences.size(); ++i)
+    AppendSequence(batch.dense_sequences[i], items.dense_sequences[i]);
   batch.rows += items.rows;
   batch.negatives = items.rows;
   batch.hard_negatives = std::move(hard_negatives);
@@ -63,7 +49,7 @@ NegativeRows::NegativeRows(const config::SamplerSettings& settings, const tzrec:
                            const features::FeatureSet& features, const arrow::Schema& input, bool training,
                            const SamplingRequest& request)
     : request_(request),
-      sampler_(MakeSampler(config, input, training, request.rank)),
+      sampler_(NegativeSampler::MakerOfStreams()(config.data_config(), training, input, WarningsOf(request.rank))),
       item_ids_(settings.item_id_field, settings.item_id_delimiter, input),
       features_(config, features, sampler_->attributes(), settings.attr_fields) {
   if (!settings.user_id_field.empty()) user_ids_.emplace(settings.user_id_field, "", input);

@@ -165,9 +165,7 @@ std::shared_ptr<const NegativeSampler> NegativeSampler::Make(const tzrec::protos
   const std::string key = TablesKey(config.ShortDebugString(), settings.Tables(), settings.attr_fields, input);
   const auto tables = SharedTables<Tables>(key, [&] {
     AttributeColumns attributes(settings.attr_fields, settings.attr_delimiter, input);
-    for (const std::string& name : attributes.unread()) {
-      warn(settings.field + ".attr_fields: no feature reads a column " + name + ": the attribute is not used");
-    }
+    attributes.TellOfUnread(settings.field, warn);
     return std::make_shared<const Tables>(settings, attributes, warn);
   });
   return std::make_shared<TableSampler>(settings, training, tables);

@@ -3,8 +3,10 @@
 
 #include <arrow/type_fwd.h>
 
+#include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "tzrec/pipeline.pb.h"
 #include "worker/data/batch.h"
@@ -13,6 +15,12 @@
 #include "worker/features/feature_set.h"
 
 namespace anneal::data {
+
+/// Where a sampler's warnings go: into the log, of rank 0 alone.
+std::function<void(const std::string&)> WarningsOf(int rank);
+
+/// Adds the rows of `more` behind those of `sequence`.
+void AppendSequence(DenseSequence& sequence, const DenseSequence& more);
 
 /// Made once, shared by all reader threads.
 class SampledRows {

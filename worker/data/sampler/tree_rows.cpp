@@ -5,17 +5,9 @@
 
 #include "worker/config/error.h"
 #include "worker/features/data_groups.h"
-#include "worker/train/progress/log.h"
 
 namespace anneal::data {
 namespace {
-
-std::shared_ptr<const TreeSampler> MakeSampler(const tzrec::protos::EasyRecConfig& config, const arrow::Schema& input,
-                                               int rank) {
-  return TreeSampler::MakerOfStreams()(config.data_config(), input, [&](const std::string& text) {
-    if (rank == 0) LogWarning(text);
-  });
-}
 
 /// Where row `row` of a batch of those slices is from.
 std::string WhereOf(std::span<const RowSlice> slices, int64_t row) {
@@ -79,12 +71,6 @@ void AppendRows(DenseSequence& batch, const std::vector<int32_t>& of_row) {
   }
 }
 
-void AppendNodes(DenseSequence& batch, const DenseSequence& nodes) {
-  const int64_t elements = batch.offsets.back();
-  batch.values.insert(batch.values.end(), nodes.values.begin(), nodes.values.end());
-  for (size_t i = 1; i < nodes.offsets.size(); ++i) batch.offsets.push_back(elements + nodes.offsets[i]);
-}
-
 }  // namespace
 
 TreeRows::TreeRows(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
@@ -96,7 +82,7 @@ TreeRows::TreeRows(const config::TreeSamplerSettings& settings, const tzrec::pro
     : request_(request),
       nodes_path_(settings.nodes.path),
       labels_(config.data_config().label_fields().begin(), config.data_config().label_fields().end()),
-      sampler_(MakeSampler(config, input, request.rank)),
+      sampler_(TreeSampler::MakerOfStreams()(config.data_config(), input, WarningsOf(request.rank))),
       item_ids_(settings.item_id_field, "", input),
       features_(config, features, sampler_->attributes(), settings.attr_fields) {
   const auto of_nodes = [&](const features::Feature* feature) {
@@ -142,7 +128,7 @@ void TreeRows::Append(std::span<const RowSlice> slices, int worker, int64_t pass
   }
   for (size_t s = 0; s < batch->dense_sequences.size(); ++s) {
     if (dense_sequences_[s]) {
-      AppendNodes(batch->dense_sequences[s], nodes.dense_sequences[s]);
+      AppendSequence(batch->dense_sequences[s], nodes.dense_sequences[s]);
     } else {
       AppendRows(batch->dense_sequences[s], drawn.rows);
     }

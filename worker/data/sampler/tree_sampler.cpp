@@ -142,9 +142,7 @@ std::shared_ptr<const TreeSampler> TreeSampler::Make(const tzrec::protos::DataCo
       if (field->name() != config::kTreeLevel) fields.push_back(field);
     }
     AttributeColumns attributes(settings.attr_fields, settings.attr_delimiter, *arrow::schema(fields));
-    for (const std::string& name : attributes.unread()) {
-      warn(settings.field + ".attr_fields: no feature reads a column " + name + ": the attribute is not used");
-    }
+    attributes.TellOfUnread(settings.field, warn);
     return std::make_shared<const TreeTable>(settings, attributes);
   });
   return std::make_shared<TableTreeSampler>(settings, tree);

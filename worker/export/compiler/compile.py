@@ -156,7 +156,10 @@ class WholeModel(torch.nn.Module):
         self.register_buffer(f"range{number}", weights[:, -tail:].contiguous().view(kind).float())
 
     def rows(self, number, ids):
-        codes, table = getattr(self, f"codes{number}")[ids], self.spec["tables"][number]
+        """Ids outside the table count as row 0."""
+        table = self.spec["tables"][number]
+        ids = torch.where((ids < 0) | (ids >= table["rows"]), torch.zeros_like(ids), ids)
+        codes = getattr(self, f"codes{number}")[ids]
         if table["type"] not in UNPACK:
             return codes.float()
         bits, _ = UNPACK[table["type"]]
@@ -166,13 +169,9 @@ class WholeModel(torch.nn.Module):
         scale, bias = getattr(self, f"range{number}")[ids].unbind(1)
         return codes.float() * scale.unsqueeze(1) + bias.unsqueeze(1)
 
-    def inside(self, number, ids):
-        """Ids outside the table count as row 0."""
-        return torch.where((ids < 0) | (ids >= self.spec["tables"][number]["rows"]), torch.zeros_like(ids), ids)
-
     def bag(self, lookup, data):
         values, lengths = data[lookup["feature"] + ".values"], data[lookup["feature"] + ".lengths"]
-        rows = self.rows(lookup["table"], self.inside(lookup["table"], values))
+        rows = self.rows(lookup["table"], values)
         if not lookup["sequence"] and (lookup["feature"] + ".weights") in data:
             rows = rows * data[lookup["feature"] + ".weights"].unsqueeze(1)
         # Which bag a value belongs to: the number of bags that end at or before it.
@@ -186,7 +185,7 @@ class WholeModel(torch.nn.Module):
         values, lengths = data[lookup["feature"] + ".values"], data[lookup["feature"] + ".lengths"]
         some = lengths > 0
         ids = torch.cat([values, values.new_zeros([1])])[torch.where(some, torch.cumsum(lengths, 0) - lengths, 0)]
-        return self.rows(lookup["table"], self.inside(lookup["table"], ids)) * some.unsqueeze(1)
+        return self.rows(lookup["table"], ids) * some.unsqueeze(1)
 
     def elements(self, part, data):
         """Of a sequence: its rows [E, width] one after the other, its lengths [B], and who it is."""
@@ -195,7 +194,7 @@ class WholeModel(torch.nn.Module):
             return data[feature["name"] + ".values"], data[feature["name"] + ".lengths"].long(), feature
         lookup = self.spec["lookups"][part["lookup"]]
         values, lengths = data[lookup["feature"] + ".values"], data[lookup["feature"] + ".lengths"]
-        return self.rows(lookup["table"], self.inside(lookup["table"], values)), lengths, lookup
+        return self.rows(lookup["table"], values), lengths, lookup
 
     @staticmethod
     def pad(rows, lengths, position):

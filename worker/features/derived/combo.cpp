@@ -1,4 +1,3 @@
-#include <limits>
 
 #include "worker/features/derived/kinds.h"
 
@@ -8,9 +7,7 @@ namespace {
 /// parity/features.md 4.8: the product of all inputs' values, the first input's outermost, joined by "_".
 class Combo : public Derivation {
  public:
-  Combo(const Feature& feature, Inputs inputs)
-      : Derivation(feature, std::move(inputs), arrow::utf8()),
-        most_(feature.value_dim > 0 ? feature.value_dim : std::numeric_limits<int64_t>::max()) {
+  Combo(const Feature& feature, Inputs inputs) : Derivation(feature, std::move(inputs), arrow::utf8()) {
     for (const InputColumn& input : inputs_) CheckTexts(input);
   }
 
@@ -48,8 +45,6 @@ class Combo : public Derivation {
     if (a * b > kMost) throw Refusal{"makes more than " + std::to_string(kMost) + " combinations"};
     return a * b;
   }
-
-  const int64_t most_;
 };
 
 }  // namespace

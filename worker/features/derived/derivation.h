@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -40,6 +41,7 @@ class Derivation {
   Derivation(const Feature& feature, std::vector<InputColumn> inputs, std::shared_ptr<arrow::DataType> value)
       : feature_(feature.name),
         sequence_(feature.sequence),
+        most_(feature.value_dim > 0 ? feature.value_dim : std::numeric_limits<int64_t>::max()),
         inputs_(std::move(inputs)),
         type_(DerivedType(std::move(value), feature.sequence)) {}
 
@@ -51,6 +53,7 @@ class Derivation {
 
   const std::string feature_;
   const bool sequence_;
+  const int64_t most_;  ///< values that are kept of a cell, by value_dim, for kinds that may have more
   const std::vector<InputColumn> inputs_;
 
  private:

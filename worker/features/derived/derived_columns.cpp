@@ -10,11 +10,27 @@
 namespace anneal::features {
 namespace {
 
-/// A column of one cell.
-std::shared_ptr<arrow::ArrayData> LiteralColumn(const std::string& text) {
+/// The text is what every row has: a column of one cell.
+void SetLiteral(const std::string& text, InputColumn& column) {
   std::vector<int32_t> offsets = {0, static_cast<int32_t>(text.size())};
-  return arrow::ArrayData::Make(
-      arrow::utf8(), 1, {nullptr, arrow::Buffer::FromVector(std::move(offsets)), arrow::Buffer::FromString(text)}, 0);
+  column.type = arrow::utf8();
+  column.literal = arrow::ArrayData::Make(
+      column.type, 1, {nullptr, arrow::Buffer::FromVector(std::move(offsets)), arrow::Buffer::FromString(text)}, 0);
+}
+
+/// `source` as `feature` reads it.
+InputColumn Reading(const SourceColumn& source, const Feature& feature, const std::string& separator) {
+  if (separator.empty()) throw ConfigError("feature " + feature.name + ": separator is empty");
+  InputColumn column;
+  column.feature = feature.name;
+  column.name = source.name;
+  column.type = source.type;
+  column.index = source.index;
+  column.derived = source.derived;
+  column.separator = separator;
+  column.element_separator = feature.sequence_delim;
+  if (feature.sequence_length > 0) column.most_elements = feature.sequence_length;
+  return column;
 }
 
 }  // namespace
@@ -43,14 +59,7 @@ SourceColumn ColumnCompiler::Of(const Feature& feature) {
       derived_.emplace(feature.name, index);
       column = {feature.sides[0].name, index, true, columns_.derivations_[index]->type()};
     } else {
-      const FeatureInput& side = feature.sides.at(0);
-      const bool dag = set_.fg_mode() == tzrec::protos::FG_DAG;
-      if (dag && side.side == "const") {
-        column.name = "const";
-      } else {
-        column =
-            dag && side.side == "feature" ? ValueOf(*set_.FindAny(side.name)) : DataColumn(feature.name, side.name);
-      }
+      column = SourceOf(feature, feature.sides.at(0));
     }
   });
   return column;
@@ -65,26 +74,22 @@ SourceColumn ColumnCompiler::DataColumn(const std::string& feature, const std::s
   return {name, found[0], false, schema_.field(found[0])->type()};
 }
 
+SourceColumn ColumnCompiler::SourceOf(const Feature& feature, const FeatureInput& input) {
+  if (set_.fg_mode() == tzrec::protos::FG_DAG) {
+    if (input.side == "const") return {.name = "const"};
+    if (input.side == "feature") return ValueOf(*set_.FindAny(input.name));
+  }
+  return DataColumn(feature.name, input.name);
+}
+
 SourceColumn ColumnCompiler::ValueOf(const Feature& feature) {
   auto known = values_.find(feature.name);
   if (known == values_.end()) {
     const config::Encoding encoding = EncodingOf(config_, feature);
     const std::string separator = std::visit([](const auto& config) { return config.separator(); }, encoding);
-    const SourceColumn own = Of(feature);
-    InputColumn input;
-    if (own.index < 0) {
-      input = Input(feature, 0, separator);
-    } else {
-      input.feature = feature.name;
-      input.name = own.name;
-      input.type = own.type;
-      input.index = own.index;
-      input.derived = own.derived;
-      input.separator = separator;
-    }
+    InputColumn input = Reading(Of(feature), feature, separator);
     input.sequence = feature.sequence;
-    input.element_separator = feature.sequence_delim;
-    if (feature.sequence_length > 0) input.most_elements = feature.sequence_length;
+    if (input.index < 0) SetLiteral(feature.sides[0].name, input);
     known = values_.emplace(feature.name, Add(MakeFeatureValue(encoding, feature, std::move(input)))).first;
   }
   return {feature.name, known->second, true, columns_.derivations_[known->second]->type()};
@@ -92,26 +97,9 @@ SourceColumn ColumnCompiler::ValueOf(const Feature& feature) {
 
 InputColumn ColumnCompiler::Input(const Feature& feature, size_t input, const std::string& separator) {
   const FeatureInput& side = feature.sides[input];
-  InputColumn column;
-  column.feature = feature.name;
+  InputColumn column = Reading(SourceOf(feature, side), feature, separator);
   column.sequence = side.sequence;
-  column.separator = separator;
-  column.element_separator = feature.sequence_delim;
-  if (separator.empty()) throw ConfigError("feature " + feature.name + ": separator is empty");
-  if (feature.sequence_length > 0) column.most_elements = feature.sequence_length;
-  const bool dag = set_.fg_mode() == tzrec::protos::FG_DAG;
-  if (dag && side.side == "const") {
-    column.name = "const";
-    column.literal = LiteralColumn(side.name);
-    column.type = arrow::utf8();
-    return column;
-  }
-  const SourceColumn source =
-      dag && side.side == "feature" ? ValueOf(*set_.FindAny(side.name)) : DataColumn(feature.name, side.name);
-  column.name = source.name;
-  column.type = source.type;
-  column.index = source.index;
-  column.derived = source.derived;
+  if (column.index < 0) SetLiteral(side.name, column);
   return column;
 }
 

@@ -51,6 +51,8 @@ class ColumnCompiler {
 
  private:
   SourceColumn DataColumn(const std::string& feature, const std::string& name) const;
+  /// What an input of `feature` is read from.
+  SourceColumn SourceOf(const Feature& feature, const FeatureInput& input);
   SourceColumn ValueOf(const Feature& feature);
   InputColumn Input(const Feature& feature, size_t input, const std::string& separator);
   int Add(std::unique_ptr<Derivation> derivation);

@@ -1,7 +1,5 @@
 #include "worker/features/derived/feature_value.h"
 
-#include <limits>
-
 #include "worker/features/dense_value.h"
 #include "worker/features/number_text.h"
 
@@ -20,8 +18,7 @@ std::vector<InputColumn> One(InputColumn input) {
 class FeatureValue : public Derivation {
  public:
   FeatureValue(const Feature& feature, InputColumn input, std::shared_ptr<arrow::DataType> value)
-      : Derivation(feature, One(std::move(input)), std::move(value)),
-        most_(feature.value_dim > 0 ? feature.value_dim : std::numeric_limits<int64_t>::max()) {}
+      : Derivation(feature, One(std::move(input)), std::move(value)) {}
 
  protected:
   /// Calls put(position) for the values of every cell that are kept, put_default() for a cell or row without any.
@@ -44,8 +41,6 @@ class FeatureValue : public Derivation {
       out.EndRow();
     }
   }
-
-  const int64_t most_;
 };
 
 class TextValue : public FeatureValue {

@@ -1,5 +1,4 @@
 #include <array>
-#include <limits>
 
 #include "worker/config/feature_kinds.h"
 #include "worker/features/derived/combiner.h"
@@ -48,9 +47,7 @@ class Lookup : public Derivation {
 class LookupIds : public Lookup {
  public:
   LookupIds(const LookupFeature& config, const Feature& feature, Inputs inputs)
-      : Lookup(feature, std::move(inputs), arrow::utf8()),
-        need_key_(config.need_key()),
-        most_(feature.value_dim > 0 ? feature.value_dim : std::numeric_limits<int64_t>::max()) {}
+      : Lookup(feature, std::move(inputs), arrow::utf8()), need_key_(config.need_key()) {}
 
   std::shared_ptr<arrow::ArrayData> Run(const DerivationRows& rows) const override {
     TextColumn out(sequence_);
@@ -73,7 +70,6 @@ class LookupIds : public Lookup {
 
  private:
   const bool need_key_;
-  const int64_t most_;
 };
 
 /// Items as one number.

@@ -1,5 +1,4 @@
 #include <array>
-#include <limits>
 
 #include "worker/config/feature_kinds.h"
 #include "worker/features/derived/kinds.h"
@@ -102,8 +101,7 @@ class MatchIds : public Match {
       : Match(config, feature, std::move(inputs), arrow::utf8()),
         prefix_(config.has_hash_bucket_size() ? feature.name + '_' : std::string()),
         show_outer_(config.show_pkey()),
-        show_inner_(config.show_skey()),
-        most_(feature.value_dim > 0 ? feature.value_dim : std::numeric_limits<int64_t>::max()) {}
+        show_inner_(config.show_skey()) {}
 
   std::shared_ptr<arrow::ArrayData> Run(const DerivationRows& rows) const override {
     TextColumn out(sequence_);
@@ -129,7 +127,6 @@ class MatchIds : public Match {
 
   const std::string prefix_;
   const bool show_outer_, show_inner_;
-  const int64_t most_;
 };
 
 /// The first hit's value as a number.
