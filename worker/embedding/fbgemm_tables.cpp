@@ -159,7 +159,7 @@ class FbgemmTableBatch : public TableBatch {
 
   void Forward(std::span<const Jagged> jagged, int64_t rows, float* out, int64_t out_stride) override {
     for (Group& group : groups_) group.output.reset();
-    if (rows == 0) return;  // then there may be no offsets either
+    if (groups_.empty() || rows == 0) return;  // without rows there may be no offsets either
     at::Tensor target = Matrix(out, rows, out_stride);
     for (Group& group : groups_) {
       if (group.features.empty()) continue;
@@ -180,7 +180,7 @@ class FbgemmTableBatch : public TableBatch {
   void BackwardUpdate(std::span<const Jagged>, int64_t rows, const float* grad, int64_t grad_stride, float grad_scale,
                       float lr, const AddOverColumnShards&) override {
     ++iteration_;
-    if (rows == 0) return;
+    if (groups_.empty() || rows == 0) return;
     if (lr != rate_.item<float>()) throw std::logic_error("set_learning_rate was not called before Forward");
     const at::Tensor source = Matrix(const_cast<float*>(grad), rows, grad_stride);
     for (Group& group : groups_) {
@@ -195,7 +195,7 @@ class FbgemmTableBatch : public TableBatch {
   void AccumulateGradients(std::span<const Jagged> jagged, int64_t rows, const float* grad, int64_t grad_stride,
                            std::span<float* const> out) override {
     const c10::AutoGradMode no_gradients(false);
-    if (rows == 0) return;
+    if (groups_.empty() || rows == 0) return;
     const at::Tensor source = Matrix(const_cast<float*>(grad), rows, grad_stride);
     for (Group& group : groups_) {
       for (size_t i = 0; i < group.features.size(); ++i) {

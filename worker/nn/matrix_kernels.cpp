@@ -5,7 +5,8 @@
 namespace anneal::nn {
 
 const MatrixKernels& ChooseMatrixKernels() {
-  static const MatrixKernels& chosen = config::Choose(ScalarMatrixKernels, Avx2MatrixKernels, Avx512MatrixKernels);
+  static const MatrixKernels& chosen =
+      config::Choose(ScalarMatrixKernels, Avx2MatrixKernels, Avx512MatrixKernels, AmxMatrixKernels);
   return chosen;
 }
 

@@ -12,15 +12,15 @@ namespace anneal::nn {
 
 struct MatrixKernels {
   const char* name;
-  int64_t panel;  ///< columns of a panel
-  int64_t tile;   ///< rows of a tile
   int64_t block;  ///< rows that add_outer takes at most
   int64_t lanes;  ///< what widths of add_product are multiples of
 
-  static constexpr int64_t kBand = 64;  ///< columns of add_rows and sum_rows
+  static constexpr int64_t kBand = 64;  ///< columns of add_rows and sum_rows, a multiple of a panel's
 
-  /// b(k, n) = b[k * k_stride + n * n_stride], k < depth, n < columns, as panels [ceil(columns / panel)][depth][panel];
-  /// what columns lack of the last panel is 0.
+  /// Floats of a matrix's panels. Those of a multiple of kBand of its columns are as many floats of their beginning.
+  int64_t (*panels_size)(int64_t depth, int64_t columns);
+  /// b(k, n) = b[k * k_stride + n * n_stride], k < depth, n < columns, as panels of some columns each; what columns
+  /// lack of the last panel is 0.
   void (*pack)(const float* b, int64_t k_stride, int64_t n_stride, int64_t depth, int64_t columns, float* panels);
 
   /// y[rows, columns] = a[rows, depth] b, depth > 0 (+ bias, no less than 0 with `relu`); rows are a_stride and
@@ -28,8 +28,11 @@ struct MatrixKernels {
   void (*multiply)(const float* a, int64_t a_stride, int64_t rows, const float* panels, int64_t depth, int64_t columns,
                    const float* bias, bool relu, float* y, int64_t y_stride);
 
-  /// sums += g' x over `rows` <= block rows: g [rows, m], x [rows, n], contiguous rows. `sums` has
-  /// outer_size(m, n) numbers in an order of its own, `scratch` outer_scratch(m, n).
+  /// Numbers of the sums that add_outer adds to, which begin as 0, and of the memory that it needs meanwhile.
+  int64_t (*outer_size)(int64_t m, int64_t n);
+  int64_t (*outer_scratch)(int64_t m, int64_t n);
+  /// sums += g' x over `rows` <= block rows: g [rows, m], x [rows, n], contiguous rows. The sums have an order of their
+  /// own.
   void (*add_outer)(const float* g, int64_t g_stride, int64_t m, const float* x, int64_t x_stride, int64_t n,
                     int64_t rows, float* scratch, float* sums);
   /// out[m, n] = sums.
@@ -48,19 +51,15 @@ struct MatrixKernels {
                    int64_t y_stride);
   /// sums[l, kBand] = the sum of table[index[i], kBand] over begin[l] <= i < begin[l + 1], for l < lists.
   void (*sum_rows)(const float* table, const int32_t* index, const int32_t* begin, int64_t lists, float* sums);
-
-  int64_t panels_size(int64_t depth, int64_t columns) const { return (columns + panel - 1) / panel * panel * depth; }
-  int64_t outer_size(int64_t m, int64_t n) const { return (m + tile - 1) / tile * tile * panels_size(1, n); }
-  int64_t outer_scratch(int64_t m, int64_t n) const {
-    return block * ((m + tile - 1) / tile * tile) + panels_size(block, n);
-  }
 };
 
-/// Of the widest instruction set that this CPU has (config/instruction_set.h).
+/// Of the widest instruction set that this CPU has (config/instruction_set.h); with `amx`, products on tiles, the rest
+/// AVX-512's.
 const MatrixKernels& ChooseMatrixKernels();
 
 const MatrixKernels& ScalarMatrixKernels();
 const MatrixKernels& Avx2MatrixKernels();
 const MatrixKernels& Avx512MatrixKernels();
+const MatrixKernels& AmxMatrixKernels();
 
 }  // namespace anneal::nn

@@ -150,8 +150,8 @@ at::Tensor RepeatedForward(const at::Tensor& any_x, const RepeatedRows& repeated
         const Chunk& chunk = chunks[c];
         const int64_t width = chunk.part->width;
         kernels.multiply(distinct.Row(chunk), width, chunk.end - chunk.begin,
-                         panels.const_data_ptr<float>() + panels_at[chunk.index] + n * width, width, columns, nullptr,
-                         false, products.data_ptr<float>() + chunk.begin * band, band);
+                         panels.const_data_ptr<float>() + panels_at[chunk.index] + kernels.panels_size(width, n), width,
+                         columns, nullptr, false, products.data_ptr<float>() + chunk.begin * band, band);
       }
     });
     at::parallel_for(0, (rows + kRows - 1) / kRows, 4, [&](int64_t begin, int64_t end) {
@@ -163,8 +163,8 @@ at::Tensor RepeatedForward(const at::Tensor& any_x, const RepeatedRows& repeated
         const int64_t stride = columns == band ? out : band;
         if (plain_width > 0) {
           kernels.multiply(plain.const_data_ptr<float>() + first * plain_width, plain_width, count,
-                           panels.const_data_ptr<float>() + n * plain_width, plain_width, columns, of_bias + n, false,
-                           sums, stride);
+                           panels.const_data_ptr<float>() + kernels.panels_size(plain_width, n), plain_width, columns,
+                           of_bias + n, false, sums, stride);
         } else {
           for (int64_t r = 0; r < count; ++r) std::memcpy(sums + r * stride, of_bias + n, sizeof(float) * columns);
         }

@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "worker/config/instruction_set.h"
@@ -13,6 +15,7 @@
 namespace anneal::nn {
 
 const MatrixKernels& WideMatrixKernels();
+const MatrixKernels& WideAmxMatrixKernels();
 
 namespace {
 
@@ -43,16 +46,18 @@ class MatrixKernelsTest : public testing::TestWithParam<const char*> {
   const MatrixKernels* kernels_ = nullptr;
   void SetUp() override {
     const std::string name = GetParam();
-    if (name != "wide" && !config::CpuRuns(name)) GTEST_SKIP() << "not on this CPU; 'wide' is the code of AVX-512";
-    kernels_ = name == "scalar" ? &ScalarMatrixKernels()
-               : name == "avx2" ? &Avx2MatrixKernels()
-               : name == "wide" ? &WideMatrixKernels()
-                                : &Avx512MatrixKernels();
+    const std::map<std::string, const MatrixKernels& (*)()> all = {
+        {"scalar", ScalarMatrixKernels}, {"avx2", Avx2MatrixKernels}, {"avx512", Avx512MatrixKernels},
+        {"amx", AmxMatrixKernels},       {"wide", WideMatrixKernels}, {"wide_amx", WideAmxMatrixKernels}};
+    if (!name.starts_with("wide") && !config::CpuRuns(name))
+      GTEST_SKIP() << "not on this CPU; 'wide' is the code of AVX-512, 'wide_amx' that of AMX";
+    kernels_ = &all.at(name)();
     ASSERT_EQ(kernels_->name, name);
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(InstructionSets, MatrixKernelsTest, testing::Values("scalar", "avx2", "avx512", "wide"),
+INSTANTIATE_TEST_SUITE_P(InstructionSets, MatrixKernelsTest,
+                         testing::Values("scalar", "avx2", "avx512", "amx", "wide", "wide_amx"),
                          [](const auto& info) { return info.param; });
 
 TEST_P(MatrixKernelsTest, Multiply) {
