@@ -146,6 +146,9 @@ bool IsDiscrete(const Kind& feature) {
 /// The names that the expression of an expr_feature has for its inputs.
 std::vector<std::string> VariablesOf(const tzrec::protos::ExprFeature& feature);
 
+/// Rows of a table, numbers of a value or of an embedding: more is a mistake.
+inline constexpr int64_t kMostRows = 1'000'000'000'000, kMostWidth = 1 << 20;
+
 /// Of a match_feature's pkey and skey: every key of the map.
 inline constexpr const char* kAllKeys = "ALL";
 

@@ -8,9 +8,11 @@
 #include "worker/config/error.h"
 #include "worker/config/sampler_settings.h"
 #include "worker/config/source_map.h"
+#include "worker/config/tree_sampler_settings.h"
 #include "worker/features/formulas/expression.h"
 #include "worker/features/formulas/normalizer.h"
 #include "worker/features/formulas/overlap_method.h"
+#include "worker/features/number_text.h"
 
 namespace anneal::config {
 namespace {
@@ -35,6 +37,9 @@ class Rules {
     if (feature.stub_type() && mode_ == FG_NORMAL) fail_(path + ".stub_type", "is not allowed in FG_NORMAL");
     Inputs(feature, entry);
     Own(feature, path);
+    if (generates_ && feature.separator().empty()) fail_(path + ".separator", "must not be empty");
+    if (generates_ && !feature.stub_type())
+      std::visit([&](const auto& encoding) { Values(encoding, path); }, EncodingOf(feature));
     if constexpr (requires { feature.normalizer(); }) {
       if (generates_)
         Judge(path + ".normalizer",
@@ -63,22 +68,26 @@ class Rules {
 
   /// A value for a sampled item is made of its attributes alone.
   void Sampled() {
-    const auto sampler = SamplerOf(data_);
-    if (!sampler || !generates_) return;
-    const std::set<std::string> attributes(sampler->attr_fields.begin(), sampler->attr_fields.end());
+    if (!generates_) return;
+    if (const auto sampler = SamplerOf(data_)) Sampled(sampler->field, sampler->attr_fields);
+    if (const auto sampler = TreeSamplerOf(data_)) Sampled(sampler->field, sampler->attr_fields);
+  }
+
+ private:
+  void Sampled(const std::string& sampler, const std::vector<std::string>& attr_fields) {
+    const std::set<std::string> attributes(attr_fields.begin(), attr_fields.end());
     for (const auto& [name, node] : nodes_) {
       std::set<std::string> columns, seen;
       Columns(name, seen, columns);
       std::string item, other;
       for (const std::string& column : columns) (attributes.count(column) ? item : other) = column;
       if (item.empty() || other.empty()) continue;
-      fail_(node.path, "feature '" + name + "' is made of column '" + item + "' in " + sampler->field +
+      fail_(node.path, "feature '" + name + "' is made of column '" + item + "' in " + sampler +
                            ".attr_fields and of column '" + other +
-                           "', which is not: not supported yet with a negative sampler");
+                           "', which is not: not supported yet with a sampler");
     }
   }
 
- private:
   template <typename Kind>
   void Inputs(const Kind& feature, const FeatureEntry& entry) {
     const std::vector<FeatureInput> inputs = InputsOf(feature);
@@ -186,6 +195,42 @@ class Rules {
 
   void Own(const KvDotProduct&, const std::string&) {}
 
+  /// What the encoding makes of constants: the default, and the literal that an id_feature or raw_feature reads.
+  void Values(const IdFeature& encoding, const std::string& path) {
+    const std::string& type = encoding.fg_value_type();
+    if (encoding.has_hash_bucket_size() && !type.empty() && type != "string" && type != "int32" && type != "int64")
+      fail_(path + ".fg_value_type", "'" + type + "' with hash_bucket_size: not supported yet (string, int32, int64)");
+    if (encoding.has_num_buckets() && !encoding.weighted())
+      Numbers<int64_t>(encoding, encoding.default_value(), path + ".default_value", "an integer", 0);
+  }
+
+  void Values(const RawFeature& encoding, const std::string& path) {
+    const bool buckets = encoding.boundaries_size() > 0;
+    const int64_t count = buckets && encoding.value_dim() < 2 ? 0 : encoding.value_dim();
+    Numbers<float>(encoding, encoding.default_value(), path + ".default_value", "a number", count);
+    const auto input = ParseExpression(encoding.expression());
+    if (mode_ == FG_DAG && input && input->side == "const")
+      Numbers<float>(encoding, input->name, path + ".expression", "a number", count);
+  }
+
+  /// `text`, unless empty, has to be numbers: one, or `count` of them (0: any number).
+  template <typename Number, typename Encoding>
+  void Numbers(const Encoding& encoding, const std::string& text, const std::string& at, const std::string& wanted,
+               int64_t count) {
+    if (text.empty() || encoding.separator().empty()) return;
+    int64_t found = 0;
+    bool good = true;
+    features::SplitText(text, encoding.separator(), [&](std::string_view part) {
+      Number number = 0;
+      good = features::ParseNumber(part, &number);
+      if (!good) fail_(at, "'" + std::string(part) + "' is not " + wanted);
+      ++found;
+      return good;
+    });
+    if (good && count > 0 && found != 1 && found != count)
+      fail_(at, "has " + std::to_string(found) + " values where value_dim is " + std::to_string(count));
+  }
+
   /// What compiling the text throws.
   template <typename Compile>
   void Judge(const std::string& at, Compile&& compile) {
@@ -205,6 +250,8 @@ class Rules {
     } else if (IsDiscrete(feature)) {
       NeedsIds(path + (feature.need_discrete() ? ".need_discrete" : ".fg_value_type"));
     }
+    if (IsDiscrete(feature) && !feature.normalizer().empty())
+      fail_(path + ".normalizer", "is for numbers, and the feature makes ids of its values: not supported yet");
   }
 
   void NeedsIds(const std::string& at) {

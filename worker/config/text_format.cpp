@@ -19,6 +19,32 @@ using google::protobuf::io::Tokenizer;
 
 constexpr int kMaxDepth = 100;
 
+/// Well-formed UTF-8 (the Unicode Standard 15, table 3-7).
+bool IsUtf8(std::string_view text) {
+  const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0; };
+  const auto continues = [&](size_t at, int least = 0x80, int most = 0xBF) {
+    return byte(at) >= least && byte(at) <= most;
+  };
+  for (size_t i = 0; i < text.size();) {
+    const int first = byte(i);
+    if (first < 0x80) {
+      ++i;
+    } else if (first >= 0xC2 && first <= 0xDF && continues(i + 1)) {
+      i += 2;
+    } else if (first >= 0xE0 && first <= 0xEF &&
+               continues(i + 1, first == 0xE0 ? 0xA0 : 0x80, first == 0xED ? 0x9F : 0xBF) && continues(i + 2)) {
+      i += 3;
+    } else if (first >= 0xF0 && first <= 0xF4 &&
+               continues(i + 1, first == 0xF0 ? 0x90 : 0x80, first == 0xF4 ? 0x8F : 0xBF) && continues(i + 2) &&
+               continues(i + 3)) {
+      i += 4;
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
 /// The tokenizer's own complaints (unterminated string, stray character) as faults.
 class Collector : public google::protobuf::io::ErrorCollector {
  public:
@@ -257,7 +283,9 @@ class Parser {
       return "";
     }
     std::string value;
+    const Location at = Here();
     for (; IsType(Tokenizer::TYPE_STRING); Advance()) Tokenizer::ParseStringAppend(Text(), &value);
+    if (!IsUtf8(value)) FailAt(path, at, "is not UTF-8");
     return value;
   }
 

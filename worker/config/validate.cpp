@@ -276,6 +276,13 @@ class Validator {
            "set");
     if (f.has_hash_bucket_size() && f.hash_bucket_size() == 0) Fail(at + ".hash_bucket_size", "must be at least 1");
     if (f.has_num_buckets() && f.num_buckets() == 0) Fail(at + ".num_buckets", "must be at least 1");
+    const auto at_most_rows = [&](const char* field, uint64_t rows) {
+      if (rows > static_cast<uint64_t>(kMostRows))
+        Fail(at + "." + field, "must be at most " + std::to_string(kMostRows));
+    };
+    at_most_rows("hash_bucket_size", f.hash_bucket_size());
+    at_most_rows("num_buckets", f.num_buckets());
+    for (const auto& [word, row] : f.vocab_dict()) at_most_rows("vocab_dict", row);
     if (f.has_vocab_file() && !f.has_default_bucketize_value())
       Fail(at + ".vocab_file", "needs default_bucketize_value");
     if (f.vocab_list_size() > 0 && f.has_default_bucketize_value() &&
@@ -319,6 +326,8 @@ class Validator {
     if (!f.stub_type()) features_.emplace(name, facts);
     if (sparse && f.embedding_dim() == 0 && !f.stub_type())
       Fail(path, "feature '" + name + "': embedding_dim must be more than 0");
+    if (f.embedding_dim() > kMostWidth) Fail(path + ".embedding_dim", "must be at most " + std::to_string(kMostWidth));
+    if (f.value_dim() > kMostWidth) Fail(path + ".value_dim", "must be at most " + std::to_string(kMostWidth));
     if (f.pooling() != "sum" && f.pooling() != "mean")
       Fail(path + ".pooling", "'" + f.pooling() + "' is not sum or mean");
     if (f.data_type() != "FP32" && f.data_type() != "FP16")

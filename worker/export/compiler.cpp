@@ -95,6 +95,12 @@ json CompilerSpec(eval::TrainedModel& model, const Settings& settings, const std
   const auto tiled = [&settings](const features::Feature& feature) {
     return settings.input_tile != 0 && feature.user_side();
   };
+  const auto& all = model.features().all();
+  if (settings.input_tile != 0 && std::all_of(all.begin(), all.end(), tiled)) {
+    throw ConfigError("INPUT_TILE=" + std::to_string(settings.input_tile) +
+                      ": every feature is the user's, so nothing tells the number of items; a TorchScript export is "
+                      "given it");
+  }
   const Tf32 tf32 = Tf32Of(model.config());
   json spec = {{"module", module},
                {"output", output},

@@ -146,6 +146,17 @@ DenseValue CompileValue(const Compiler& compiler, const Feature& feature, const 
   return value;
 }
 
+/// The value of another feature is of the config's making, no file is to blame.
+template <typename Op>
+void CheckDerived(const Op& op, const arrow::DataType& type) {
+  try {
+    op.CheckType(type);
+  } catch (const DataError&) {
+    throw ConfigError("feature " + op.feature + ": the value of " + op.column + " is " + type.ToString() +
+                      ", which it cannot read");
+  }
+}
+
 }  // namespace
 
 FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyRecConfig& config,
@@ -158,7 +169,11 @@ FeatureProgram::FeatureProgram(const FeatureSet& set, const tzrec::protos::EasyR
   ColumnCompiler columns(set, config, schema);
   const Compiler compiler{config.data_config(), set.fg_mode()};
   const auto add = [](auto& steps, auto op, const SourceColumn& column) {
-    if (column.type) op.CheckType(*column.type);
+    if (column.derived) {
+      CheckDerived(op, *column.type);
+    } else if (column.type) {
+      op.CheckType(*column.type);
+    }
     steps.push_back({std::move(op), column.derived});
   };
   for (const Feature* feature : set.sparse()) {

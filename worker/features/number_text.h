@@ -2,19 +2,32 @@
 #pragma once
 
 #include <charconv>
+#include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <cstdlib>
+#include <string>
 #include <string_view>
+#include <system_error>
 
 namespace anneal::features {
 
-/// Reads all of `text` as a number. False when it is none, or outside the type's range; `value` is then unchanged.
+/// Reads all of `text` as a number. False when it is none, or too large for the type; `value` is then unchanged. What
+/// is too small for it is 0.
 template <typename Number>
 requires std::integral<Number> || std::floating_point<Number>
 bool ParseNumber(std::string_view text, Number* value) {
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, *value);
-  return error == std::errc() && stop == end;
+  if (stop != end) return false;
+  if constexpr (std::floating_point<Number>) {
+    // from_chars does not say which end of the range was passed.
+    if (error == std::errc::result_out_of_range && std::abs(std::strtod(std::string(text).c_str(), nullptr)) < 1) {
+      *value = 0;
+      return true;
+    }
+  }
+  return error == std::errc();
 }
 
 /// Calls each(part) for every part of `text` between separators; "a||b" has an empty part. Stops early when `each`

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "worker/config/error.h"
+#include "worker/config/feature_kinds.h"
 #include "worker/config/pipeline.h"
 #include "worker/features/number_text.h"
 
@@ -28,7 +29,13 @@ Vocabulary Vocabulary::FromConfig(const tzrec::protos::IdFeature& config) {
                         " is not below the length " + std::to_string(result.rows_) + " of vocab_list");
     }
   } else if (config.vocab_dict_size() > 0) {
-    for (const auto& [word, row] : config.vocab_dict()) result.rows_of_[word] = static_cast<int64_t>(row);
+    for (const auto& [word, row] : config.vocab_dict()) {
+      if (row >= static_cast<uint64_t>(config::kMostRows)) {
+        throw ConfigError(where + "vocab_dict: \"" + word + "\" has row " + std::to_string(row) + " of at most " +
+                          std::to_string(config::kMostRows));
+      }
+      result.rows_of_[word] = static_cast<int64_t>(row);
+    }
     if (reserved && !config.default_value().empty()) result.rows_of_[config.default_value()] = 0;
     for (const auto& [word, row] : result.rows_of_) result.rows_ = std::max(result.rows_, row + 1);
   } else {
@@ -58,7 +65,7 @@ void Vocabulary::ReadFile(const std::string& path, const std::string& where) {
     }
     const std::string_view index_text = text.substr(text.find_first_not_of(kBlanks, gap));
     int64_t index = 0;
-    if (!ParseNumber(index_text, &index) || index < 0) {
+    if (!ParseNumber(index_text, &index) || index < 0 || index >= config::kMostRows) {
       throw ConfigError(where + path + " line " + std::to_string(line_number) + ": \"" + std::string(index_text) +
                         "\" is not an index");
     }

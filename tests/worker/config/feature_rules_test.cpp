@@ -83,6 +83,32 @@ TEST(FeatureRules, FaultsNameFieldAndPlace) {
        "p:2:19: feature_configs[0].bool_mask_feature: expression has to name two inputs, the values and their mask"},
       {"sequence_bool_mask_feature", hashed + "expression: ['item:a', 'user:b']",
        "p:2:19: feature_configs[0].sequence_bool_mask_feature: both of the sequence's inputs must be a sequence"},
+      {"raw_feature", "expression: 'user:a'\n separator: ''",
+       "p:3:2: feature_configs[0].raw_feature.separator: must not be empty"},
+      {"raw_feature", "expression: 'user:a'\n default_value: 'abc'",
+       "p:3:2: feature_configs[0].raw_feature.default_value: 'abc' is not a number"},
+      {"raw_feature", "expression: 'user:a' value_dim: 3\n default_value: '1\\0352'",
+       "p:3:2: feature_configs[0].raw_feature.default_value: has 2 values where value_dim is 3"},
+      {"raw_feature", "\n expression: 'const:abc'",
+       "p:3:2: feature_configs[0].raw_feature.expression: 'abc' is not a number"},
+      {"raw_feature", "expression: 'user:a'\n value_dim: 4294967295",
+       "p:3:2: feature_configs[0].raw_feature.value_dim: must be at most 1048576"},
+      {"combine_feature", "expression: 'user:a' num_buckets: 9 embedding_dim: 4\n default_value: '2.5'",
+       "p:3:2: feature_configs[0].combine_feature.default_value: '2.5' is not an integer"},
+      {"combine_feature", "expression: 'user:a' boundaries: 1 embedding_dim: 4\n default_value: 'x'",
+       "p:3:2: feature_configs[0].combine_feature.default_value: 'x' is not a number"},
+      {"id_feature", "expression: 'user:a' hash_bucket_size: 9 embedding_dim: 4\n fg_value_type: 'double'",
+       "p:3:2: feature_configs[0].id_feature.fg_value_type: 'double' with hash_bucket_size: not supported yet"},
+      {"id_feature", "expression: 'user:a' embedding_dim: 4\n hash_bucket_size: 4611686018427387904",
+       "p:3:2: feature_configs[0].id_feature.hash_bucket_size: must be at most 1000000000000"},
+      {"id_feature", "expression: 'user:a' num_buckets: 4\n embedding_dim: 4294967295",
+       "p:3:2: feature_configs[0].id_feature.embedding_dim: must be at most 1048576"},
+      {"id_feature", "expression: 'user:a' embedding_dim: 4 vocab_dict { key: 'a' value: 9223372036854775807 }",
+       "feature_configs[0].id_feature.vocab_dict: must be at most 1000000000000"},
+      {"lookup_feature", lookup + "num_buckets: 4 embedding_dim: 4\n normalizer: 'method=log10'",
+       "p:4:2: feature_configs[0].lookup_feature.normalizer: is for numbers, and the feature makes ids"},
+      {"match_feature", match + "hash_bucket_size: 4 embedding_dim: 4\n normalizer: 'method=log10'",
+       "p:4:2: feature_configs[0].match_feature.normalizer: is for numbers, and the feature makes ids"},
       {"custom_feature", "operator_name: 'o' operator_lib_file: 'l'",
        "p:2:19: feature_configs[0].custom_feature: not supported yet"},
   };
@@ -117,12 +143,16 @@ TEST(FeatureRules, SampledItemsHaveNoFeaturesOfRows) {
   };
   const std::string fault =
       "p:2:19: feature_configs[0].combo_feature: feature 'f' is made of column 'i' in "
-      "data_config.negative_sampler.attr_fields and of column 'u', which is not: not supported yet with a negative "
+      "data_config.negative_sampler.attr_fields and of column 'u', which is not: not supported yet with a "
       "sampler\n";
   EXPECT_EQ(FeatureFaults(combo("'user:u', 'item:i'"), data), fault);
   EXPECT_EQ(FeatureFaults(combo("'user:u', 'feature:g'") + id, data), fault);
   EXPECT_EQ(FeatureFaults(combo("'item:i', 'item:j'"), data), "");
   EXPECT_EQ(FeatureFaults(combo("'user:u', 'user:v'"), data), "");
+  EXPECT_THAT(
+      FeatureFaults(combo("'user:u', 'item:i'"),
+                    "fg_mode: FG_DAG tdm_sampler { item_input_path: 'n' attr_fields: ['i'] item_id_field: 'i' }"),
+      testing::HasSubstr("is made of column 'i' in data_config.tdm_sampler.attr_fields and of column 'u'"));
 }
 
 TEST(FeatureRules, StubsOfFeaturesAlone) {

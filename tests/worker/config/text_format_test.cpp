@@ -74,6 +74,16 @@ TEST(TextFormat, AllFaultsAtOnceWithTheirPlaces) {
   EXPECT_EQ(faults[4].path, "data_config.batch_size");
 }
 
+TEST(TextFormat, TextsAreUtf8) {
+  EXPECT_EQ(Parse("model_dir: 'd\xC3\xA9 \\346\\227\\245 \xF0\x9F\x98\x80'").model_dir(), "d\u00e9 \u65e5 \U0001F600");
+  // A lone continuation, a long form of '/', a surrogate, what is above the last character, a text that ends too early.
+  for (const char* bad : {"\\377", "\\x80", "\\xC0\\xAF", "\\xED\\xA0\\x80", "\\xF4\\x90\\x80\\x80", "\\xE6\\x97"}) {
+    const auto faults = FaultsOf(std::string("model_dir: 'ok'\ntrain_input_path: 'a") + bad + "'");
+    ASSERT_EQ(faults.size(), 1u) << bad;
+    EXPECT_EQ(FaultLine("t.config", faults[0]), "t.config:2:19: train_input_path: is not UTF-8");
+  }
+}
+
 TEST(TextFormat, UnknownBlocksAreSkippedWhole) {
   const auto faults = FaultsOf("modell_config { deepfm { deep { hidden_units: [1, 2] } } }\nmodel_dir: 5\n");
   ASSERT_EQ(faults.size(), 2u);

@@ -1,4 +1,6 @@
 // combine_feature (parity/features.md 4.9): golden numbers of the reference, and its rules.
+#include <cmath>
+
 #include "tests/worker/features/derived_case.h"
 
 namespace anneal::features {
@@ -32,6 +34,9 @@ TEST(Combine, Numbers) {
                      {{"a", utf8(), R"(["x,y", "x,z", "z", "y"])"}},
                      {2.5, 2, 0, 0.5}},
                     {kInput + "value_map { key: '1' value: 2 }", {{"a", list(int64()), "[[1, 1]]"}}, {4}},
+                    {kInput + "value_map { key: '100000' value: 2 }", {{"a", float64(), "[100000]"}}, {2}},
+                    // Too small for a number of its type.
+                    {kInput, {{"a", utf8(), R"(["1e-400\u001d3"])"}}, {3}},
                 });
 }
 
@@ -42,12 +47,27 @@ TEST(Combine, Ids) {
           // The mean 1.5 is row 1.
           {kInput + "combiner: 'mean' num_buckets: 10", {{"a", utf8(), R"(["1.0\u001d2.0", null])"}}, {1}, {1, 0}},
           {kInput + "num_buckets: 10 default_value: '4'", {{"a", list(int64()), "[[1, 2], []]"}}, {3, 4}, {1, 1}},
+          // The normalizer comes first: 1.6 becomes 3.2, the mean of 2.5 and 2.6 5.1.
+          {kInput + "combiner: 'mean' num_buckets: 10 normalizer: 'method=expression,expr=x*2'",
+           {{"a", utf8(), R"(["1.6", "2.5\u001d2.6"])"}},
+           {3, 5},
+           {1, 1}},
           {kInput + "boundaries: [0, 1.5, 2.5] combiner: 'mean'",
            {{"a", list(float64()), "[[1, 2], [9], [-3, 1], []]"}},
            {2, 3, 0},
            {1, 1, 1, 0}},
           {kInput + "boundaries: [0, 1.5] default_value: '1'", {{"a", float64(), "[null, 2]"}}, {1, 2}, {1, 1}},
       });
+}
+
+TEST(Combine, NanStays) {
+  for (const char* combiner : {"min", "max", "sum", "mean"}) {
+    for (const char* cell : {R"(["nan\u001d1"])", R"(["1\u001dnan"])", R"(["-3\u001dnan\u001d7"])"}) {
+      const auto batch =
+          RunConfig(OneFeature("combine_feature", kInput + "combiner: '" + combiner + "'"), {{"a", utf8(), cell}});
+      EXPECT_TRUE(std::isnan(batch.dense.at(0))) << combiner << " " << cell;
+    }
+  }
 }
 
 TEST(Combine, InSequences) {

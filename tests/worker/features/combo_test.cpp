@@ -50,6 +50,10 @@ TEST(Combo, IdsOfTheReference) {
                  {{"a", int64(), "[1, -7, null]"}, {"b", float64(), "[2.5, 3, 3]"}},
                  {0, 1},
                  {1, 1, 0}},
+                {kTwo + "vocab_list: ['100000_0.0001', '1_123456789'] default_bucketize_value: 0",
+                 {{"a", float64(), "[1e5, 1]"}, {"b", float64(), "[1e-4, 123456789]"}},
+                 {0, 1},
+                 {1, 1}},
                 {kTwo + "vocab_list: ['x_y'] default_value: 'd'",
                  {{"a", utf8(), R"(["x", "x", ""])"}, {"b", utf8(), R"(["y", "z", "y"])"}},
                  {2, 1, 0},
@@ -124,6 +128,10 @@ TEST(Combo, WhatIsWrongIsNamed) {
   ExpectBad("combo_feature", {{kHashed + "separator: ','",
                                {{"a", utf8(), "[\"" + many + "\"]"}, {"b", utf8(), "[\"" + many + "\"]"}},
                                "row 1, column a: makes more than 16777216 combinations"}});
+  ExpectIds("combo_feature", {{kHashed + "value_dim: 1 separator: ','",  // of which one is kept
+                               {{"a", utf8(), "[\"ua," + many + "\"]"}, {"b", utf8(), "[\"ia," + many + "\"]"}},
+                               {37},
+                               {1}}});
 }
 
 }  // namespace

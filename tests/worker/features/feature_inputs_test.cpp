@@ -92,6 +92,18 @@ TEST(FeatureInputs, ColumnsAndSides) {
               HasSubstr("feature ab: stub_type is not allowed in FG_NORMAL"));
 }
 
+TEST(FeatureInputs, AValueOfTheWrongKindIsTheConfigsFault) {
+  const auto run = [] {
+    RunConfig(
+        "data_config { fg_mode: FG_DAG } feature_configs { raw_feature { feature_name: 'r' expression: 'user:a' } } "
+        "feature_configs { id_feature { feature_name: 'f' expression: 'feature:r' num_buckets: 9 embedding_dim: 4 } }",
+        {{"a", arrow::float64(), "[1.5]"}});
+  };
+  EXPECT_THAT(MessageOf(run),
+              testing::HasSubstr("feature f: the value of r is list<item: float>, which it cannot read"));
+  EXPECT_THROW(run(), ConfigError);
+}
+
 TEST(FeatureInputs, CirclesAndUnknownNames) {
   const auto combo = [](const std::string& name, const std::string& input) {
     return Feature("combo_feature { feature_name: '" + name + "' expression: ['" + input +

@@ -215,7 +215,7 @@ class WholeModel(torch.nn.Module):
         for feature in self.spec["dense_sequences"]:
             if not feature["tile"]:
                 return data[feature["name"] + ".lengths"].shape[0]
-        lack("INPUT_TILE: every feature is the user's, so nothing tells the number of items")
+        raise AssertionError("no feature is an item's")
 
     def forward(self, data):
         def tiled(part, block):

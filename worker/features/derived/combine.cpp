@@ -4,18 +4,20 @@
 
 #include "worker/features/derived/combiner.h"
 #include "worker/features/derived/kinds.h"
+#include "worker/features/formulas/normalizer.h"
 
 namespace anneal::features {
 namespace {
 
 /// parity/features.md 4.9: the input's values as one number, by value_map where there is one (a word that it lacks
-/// counts for nothing). With num_buckets its integer part is the id.
+/// counts for nothing). With num_buckets its integer part, after the normalizer, is the id.
 class Combine : public Derivation {
  public:
   Combine(const tzrec::protos::CombineFeature& config, const Feature& feature, Inputs inputs)
       : Derivation(feature, std::move(inputs), config.has_num_buckets() ? arrow::int64() : arrow::float32()),
         combiner_(ParseCombiner(config.combiner(), feature.name)),
         id_(config.has_num_buckets()) {
+    if (id_) normalizer_ = Normalizer::FromText(config.normalizer(), feature.name);
     for (const auto& [word, number] : config.value_map()) numbers_[word] = number;
     if (numbers_.empty()) {
       CheckNumbers(inputs_[0]);
@@ -56,8 +58,9 @@ class Combine : public Derivation {
       const CellRange range = input[cells[0]];
       for (int64_t at = range.begin; at < range.end; ++at) put(at, combined);
       if (combined.count() == 0) return;
-      const double value = combined.value();
+      double value = combined.value();
       if constexpr (std::is_integral_v<Number>) {
+        if (!normalizer_.identity()) value = normalizer_(static_cast<float>(value));
         constexpr double kMost = 9.2e18;  // what an int64 holds
         if (!(std::abs(value) < kMost)) throw Refusal{"makes " + std::to_string(value) + ", which is not an id"};
       }
@@ -68,6 +71,7 @@ class Combine : public Derivation {
 
   const Combiner combiner_;
   const bool id_;
+  Normalizer normalizer_;  ///< of what ids are made of; numbers have theirs where they are encoded
   std::unordered_map<std::string, double, Hash, std::equal_to<>> numbers_;
 };
 

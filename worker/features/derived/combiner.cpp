@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 
 #include "worker/config/error.h"
 
@@ -19,12 +20,11 @@ Combiner ParseCombiner(const std::string& name, const std::string& feature) {
 }
 
 void Combined::Put(double number) {
-  if (combiner_ == Combiner::kMin) {
-    value_ = count_ == 0 ? number : std::min(value_, number);
-  } else if (combiner_ == Combiner::kMax) {
-    value_ = count_ == 0 ? number : std::max(value_, number);
-  } else {
+  const bool extreme = combiner_ == Combiner::kMin || combiner_ == Combiner::kMax;
+  if (!extreme) {
     value_ += number;
+  } else if (count_ == 0 || std::isnan(number) || (combiner_ == Combiner::kMin ? number < value_ : number > value_)) {
+    value_ = number;  // a NaN stays: nothing is less or more
   }
   ++count_;
 }

@@ -1,4 +1,3 @@
-
 #include "worker/features/derived/kinds.h"
 
 namespace anneal::features {
@@ -24,9 +23,10 @@ class Combo : public Derivation {
       for (size_t i = 0; i < values.size(); ++i) {
         ranges[i] = values[i][cells[i]];
         at[i] = ranges[i].begin;
-        combinations = CheckedProduct(combinations, ranges[i].size());
+        combinations = std::min(combinations * ranges[i].size(), kMost + 1);
       }
       combinations = std::min(combinations, most_);
+      if (combinations > kMost) throw Refusal{"makes more than " + std::to_string(kMost) + " combinations"};
       for (int64_t n = 0; n < combinations; ++n) {
         for (size_t i = 0; i < values.size(); ++i) {
           if (i > 0) out.Write("_");
@@ -40,11 +40,7 @@ class Combo : public Derivation {
   }
 
  private:
-  static int64_t CheckedProduct(int64_t a, int64_t b) {
-    constexpr int64_t kMost = 1 << 24;
-    if (a * b > kMost) throw Refusal{"makes more than " + std::to_string(kMost) + " combinations"};
-    return a * b;
-  }
+  static constexpr int64_t kMost = 1 << 24;
 };
 
 }  // namespace

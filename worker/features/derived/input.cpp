@@ -18,8 +18,13 @@ namespace {
 
 template <typename Number>
 std::string_view Decimal(Number number, TextStore& store) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, number).ptr;
+  char text[400];  // -5e-324 has 326 characters
+  char* end = text;
+  if constexpr (std::is_floating_point_v<Number>) {
+    end = std::to_chars(text, text + sizeof text, number, std::chars_format::fixed).ptr;
+  } else {
+    end = std::to_chars(text, text + sizeof text, number).ptr;
+  }
   return store.Keep({text, static_cast<size_t>(end - text)});
 }
 

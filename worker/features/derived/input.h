@@ -85,7 +85,8 @@ struct ValueOptions {
   bool keep_empty = false;
 };
 
-/// Values as texts. Numbers are written in decimal, the shortest that reads back the same; of maps the keys.
+/// Values as texts. Numbers are written in decimal without an exponent, the shortest that reads back the same; of maps
+/// the keys.
 struct TextInput : Cells {
   using Cells::Cells;
   std::vector<std::string_view> texts;

@@ -1,6 +1,7 @@
-#include <array>
+#include <deque>
 
 #include "worker/config/feature_kinds.h"
+#include "worker/features/derived/key_index.h"
 #include "worker/features/derived/kinds.h"
 #include "worker/features/number_text.h"
 
@@ -27,7 +28,7 @@ class Match : public Derivation {
 
  protected:
   /// For every cell calls hit(outer key, inner key, value) with the hits, those of a pkey side by side, until one
-  /// returns false, and then end().
+  /// returns false, and then end(). Of equal keys of a map the first counts, where keys are named.
   template <typename Column, typename Hit, typename End>
   void EachHit(const DerivationRows& rows, Column& out, Hit&& hit, End&& end) const {
     PairOptions options;
@@ -40,54 +41,99 @@ class Match : public Derivation {
     for (size_t i = 1; i < inputs_.size(); ++i) {
       cells_of.push_back(&keys.emplace_back(ReadTexts(inputs_[i], rows)));
     }
+    OuterMap map(outer);
     EachCell(rows, cells_of, out, [&](const std::vector<int64_t>& cells) {
-      const TextInput* wanted_outer = all_outer_ ? nullptr : &keys.front();
-      const TextInput* wanted_inner = all_inner_ ? nullptr : &keys.back();
-      bool more = true;
-      EachKey(wanted_outer, cells[all_outer_ ? 0 : 1], [&](std::string_view outer_key) {
-        const CellRange range = outer[cells[0]];
-        for (int64_t at = range.begin; more && at < range.end; ++at) {
-          if (wanted_outer && outer.keys[at] != outer_key) continue;
-          EachKey(wanted_inner, cells.back(), [&](std::string_view inner_key) {
-            more = more && EachInner(outer.items[at], wanted_inner ? &inner_key : nullptr,
-                                     [&](std::string_view key, std::string_view value) {
-                                       return hit(outer.keys[at], key, value);
-                                     });
-          });
+      map.Use(cells[0]);
+      const auto each_inner = [&](int64_t at) {
+        InnerMap& inner = map.Inner(at);
+        if (!all_inner_) {
+          const TextInput& wanted = keys.back();
+          const CellRange range = wanted[cells.back()];
+          for (int64_t key = range.begin; key < range.end; ++key) {
+            const int64_t pair = inner.index.Find(wanted.texts[key]);
+            if (pair >= 0 && !hit(outer.keys[at], inner.keys[pair], inner.values[pair])) return false;
+          }
+          return true;
         }
-      });
+        for (size_t pair = 0; pair < inner.keys.size(); ++pair) {
+          if (!hit(outer.keys[at], inner.keys[pair], inner.values[pair])) return false;
+        }
+        return true;
+      };
+      if (!all_outer_) {
+        const TextInput& wanted = keys.front();
+        const CellRange range = wanted[cells[1]];
+        for (int64_t key = range.begin; key < range.end; ++key) {
+          const int64_t at = map.Find(wanted.texts[key]);
+          if (at >= 0 && !each_inner(at)) break;
+        }
+      } else {
+        const CellRange range = outer[cells[0]];
+        for (int64_t at = range.begin; at < range.end && each_inner(at); ++at) {
+        }
+      }
       end();
     });
   }
 
  private:
+  /// "sk:v,sk:v"
+  struct InnerMap {
+    std::vector<std::string_view> keys, values;
+    KeyIndex index;
+
+    void Read(std::string_view map) {
+      keys.clear();
+      values.clear();
+      SplitText(map, kInnerSeparator, [this](std::string_view pair) {
+        if (pair.empty()) return true;
+        const size_t colon = pair.find(':');
+        if (colon == std::string_view::npos) throw Refusal{Shown(pair) + " is not key:value"};
+        keys.push_back(pair.substr(0, colon));
+        values.push_back(pair.substr(colon + 1));
+        return true;
+      });
+      index.Use(keys, {0, static_cast<int64_t>(keys.size())});
+    }
+  };
+
+  /// A cell's map, whose inner maps are read when they are asked for and kept while elements use the cell.
+  class OuterMap {
+   public:
+    explicit OuterMap(const PairInput& pairs) : pairs_(pairs) {}
+
+    void Use(int64_t cell) {
+      if (cell == cell_) return;
+      cell_ = cell;
+      range_ = pairs_[cell];
+      index_.Use(pairs_.keys, range_);
+      read_.assign(range_.size(), -1);
+      used_ = 0;
+    }
+    int64_t Find(std::string_view key) { return index_.Find(key); }
+    InnerMap& Inner(int64_t at) {
+      int32_t& read = read_[at - range_.begin];
+      if (read < 0) {
+        if (used_ == inner_.size()) inner_.emplace_back();
+        inner_[used_].Read(pairs_.items[at]);
+        read = static_cast<int32_t>(used_++);
+      }
+      return inner_[read];
+    }
+
+   private:
+    const PairInput& pairs_;
+    int64_t cell_ = -1;
+    CellRange range_;
+    KeyIndex index_;
+    std::vector<int32_t> read_;  ///< of the range's maps: where in `inner_`; -1: not yet
+    std::deque<InnerMap> inner_;
+    size_t used_ = 0;
+  };
+
   static Inputs Separated(Inputs inputs) {
     inputs[0].separator = std::string(1, kOuterSeparator);
     return inputs;
-  }
-
-  /// Calls use(key) for every key wanted, or once where all are.
-  template <typename Use>
-  static void EachKey(const TextInput* wanted, int64_t cell, Use&& use) {
-    if (wanted == nullptr) return use(std::string_view());
-    const CellRange range = (*wanted)[cell];
-    for (int64_t at = range.begin; at < range.end; ++at) use(wanted->texts[at]);
-  }
-
-  /// Of an inner map "sk:v,sk:v". False when `use` asked for no more.
-  template <typename Use>
-  static bool EachInner(std::string_view map, const std::string_view* wanted, Use&& use) {
-    bool more = true;
-    if (map.empty()) return true;
-    SplitText(map, kInnerSeparator, [&](std::string_view pair) {
-      if (pair.empty()) return true;
-      const size_t colon = pair.find(':');
-      if (colon == std::string_view::npos) throw Refusal{Shown(pair) + " is not key:value"};
-      const std::string_view key = pair.substr(0, colon);
-      if (!wanted || key == *wanted) more = use(key, pair.substr(colon + 1));
-      return more;
-    });
-    return more;
   }
 
   const bool all_outer_, all_inner_;

@@ -24,6 +24,8 @@ class Normalizer {
   /// expression.
   static Normalizer FromText(const std::string& text, const std::string& feature);
 
+  bool identity() const { return kind_ == Kind::kIdentity; }
+
   float operator()(float x) const {
     switch (kind_) {
       case Kind::kLog10:

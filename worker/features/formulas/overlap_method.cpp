@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
 #include <utility>
+
+#include "worker/features/refusal.h"
 
 namespace anneal::features {
 namespace {
@@ -96,16 +99,23 @@ double Distance(Words query, Words title, Scratch& scratch) {
   const int64_t found = Locate(query, title, scratch);
   if (found == 0) return static_cast<double>(title.size() + 1);
   if (found == 1) return 0;
-  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
-  const int64_t words = std::ssize(scratch.query);
-  std::fill(scratch.last.begin(), scratch.last.end(), -1);
-  scratch.nearest.assign(words * words, kNever);  // [smaller, larger]
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max(), kMostFound = 2048;
+  if (found > kMostFound) {
+    throw Refusal{"has " + std::to_string(found) + " words of the title: distances are told of " +
+                  std::to_string(kMostFound) + " at most"};
+  }
+  // From here on `at` counts the words that were found.
+  int64_t next = 0;
+  for (int64_t& word : scratch.last) word = word < 0 ? -1 : next++;
+  for (int& word : scratch.at) word = word < 0 ? -1 : static_cast<int>(scratch.last[word]);
+  scratch.last.assign(found, -1);
+  scratch.nearest.assign(found * found, kNever);  // [smaller, larger]
   for (int64_t i = 0; i < std::ssize(title); ++i) {
     const int64_t word = scratch.at[i];
     if (word < 0) continue;
-    for (int64_t other = 0; other < words; ++other) {
+    for (int64_t other = 0; other < found; ++other) {
       if (other == word || scratch.last[other] < 0) continue;
-      int64_t& nearest = scratch.nearest[std::min(word, other) * words + std::max(word, other)];
+      int64_t& nearest = scratch.nearest[std::min(word, other) * found + std::max(word, other)];
       nearest = std::min(nearest, i - scratch.last[other]);
     }
     scratch.last[word] = i;

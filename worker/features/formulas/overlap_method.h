@@ -39,7 +39,8 @@ class OverlapMethod {
     std::vector<int64_t> last, nearest;
   };
 
-  /// Of words that are there: neither list is empty.
+  /// Of words that are there: neither list is empty. Throws a Refusal for distances of more than 2,048 words that both
+  /// have.
   double operator()(Words query, Words title, Scratch& scratch) const;
 
  private:

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "worker/features/number_text.h"
+#include "worker/features/refusal.h"
 
 namespace anneal::features {
 namespace {
@@ -85,6 +86,14 @@ TEST(OverlapMethod, ByHand) {
     EXPECT_EQ(Of(one.method, one.query, one.title), one.expected)
         << one.method << ": " << one.query << "/" << one.title;
   }
+}
+
+TEST(OverlapMethod, DistancesOfManyWords) {
+  std::string query = "a b", title = "a x x b";
+  for (int i = 0; i < 60000; ++i) query += " q" + std::to_string(i);
+  EXPECT_EQ(Of("proximity_avg_dist", query, title), 3);  // what the title has not costs nothing
+  for (int i = 0; i < 3000; ++i) title += " q" + std::to_string(i);
+  EXPECT_THROW(Of("proximity_min_dist", query, title), Refusal);
 }
 
 /// Cover and distances by trying everything.
