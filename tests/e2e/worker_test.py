@@ -289,10 +289,11 @@ class Zoo(Case):
         for name, value in json.loads((golden / "eval_result.json").read_text()).items():
             # Of 256 items of a batch many are the same one: whether a row's own counts as before its equals is rounding.
             tied = name.startswith("recall@") and case in ("dssm", "mind")
+            sampled = name.endswith("xauc")  # of pairs of rows
             if math.isnan(value):
                 self.assertTrue(math.isnan(result[name]), name)
             else:
-                self.assertAlmostEqual(result[name], value, delta=3e-3 if tied else metric_tolerance, msg=name)
+                self.assertAlmostEqual(result[name], value, delta=5e-3 if sampled else 3e-3 if tied else metric_tolerance, msg=name)
         self.assertEqual(sorted(result), sorted(json.loads((golden / "eval_result.json").read_text())))
 
     def plan_of(self, case):
@@ -409,8 +410,8 @@ class Zoo(Case):
 def add_zoo_tests():
     for case in ("deepfm", "opt_adamw", "opt_dense_sgd", "opt_dense_adagrad", "opt_sparse_rowwise", "opt_partial_batch",
                  "opt_exp_warmup_staircase", "opt_manual_step", "opt_cosine", "opt_by_epoch", "opt_clip_norm", "opt_ga4", "opt_part",
-                 "opt_dense_rmsprop", "opt_ema", "wide_and_deep", "dlrm", "wukong", "multi_tower_3class", "mmoe", "ple", "dbmtl", "dssm",
-                 "rocket_launching"):
+                 "opt_dense_rmsprop", "opt_ema", "wide_and_deep", "dlrm", "wukong", "multi_tower", "multi_tower_3class", "mmoe", "ple", "pepnet",
+                 "dbmtl", "dssm", "rocket_launching"):
         setattr(Zoo, "test_" + case, lambda self, case=case: self.check(case))
 
 

@@ -78,7 +78,9 @@ class Checker {
       sequence = sequence || (found != features_.end() && found->second.sequence);
     }
     if (!sequence && !unknown) fail_(path, "sequence group '" + name + "' has no sequence feature");
-    Features(names, path, [](const std::string&, const FeatureKind&) { return std::string(); });
+    Features(names, path, [](const std::string& feature, const FeatureKind& kind) {
+      return kind.embedded ? "'" + feature + "' has autodis or mlp, which sequence groups do not apply" : "";
+    });
   }
 
   void NoneNested(const FeatureGroupConfig& group, const std::string& path) {

@@ -11,6 +11,7 @@ namespace anneal::config {
 
 struct FeatureKind {
   bool sparse = false, sequence = false;
+  bool embedded = false;  ///< dense, with autodis or mlp
 };
 
 /// Calls `fail` for every fault of model_config.feature_groups. `features` by name.

@@ -22,6 +22,8 @@ class ModelRules {
 
   void Run() {
     Model();
+    Pareto();
+    Dropout();
     if (const auto sampler = SamplerOf(data_); sampler && !matches_) fail_(sampler->field, "not supported yet");
     if (const auto sampler = TreeSamplerOf(data_); sampler && !model_.has_tdm())
       fail_(sampler->field, "is for tdm, not for this model");
@@ -60,6 +62,8 @@ class ModelRules {
         return Rules(model_.pepnet(), "model_config.pepnet");
       case ModelConfig::kDbmtl:
         return Rules(model_.dbmtl(), "model_config.dbmtl");
+      case ModelConfig::kDc2Vr:
+        return Rules(model_.dc2vr(), "model_config.dc2vr");
       case ModelConfig::kDat:
         return Rules(model_.dat(), "model_config.dat");
       case ModelConfig::kDssm:
@@ -77,6 +81,26 @@ class ModelRules {
       default:
         return;  // refused by CheckSupported
     }
+  }
+
+  /// parity/models.md 7.6
+  void Pareto() {
+    if (!model_.use_pareto_loss_weight()) return;
+    const std::string path = "model_config.use_pareto_loss_weight";
+    if (tasks_ == 0) fail_(path, "needs a model with task_towers");
+    if (!(least_weights_ < 1)) fail_(path, "the pareto_min_loss_weight of all losses must add up to less than 1");
+    if (model_.has_variational_dropout())
+      fail_(path, "and variational_dropout, whose losses have no weight, exclude each other");
+  }
+
+  /// parity/models.md 4.6
+  void Dropout() {
+    if (!model_.has_variational_dropout()) return;
+    const std::string path = "model_config.variational_dropout";
+    if (model_.has_tdm()) fail_(path, "tdm does not apply it");
+    if (model_.has_sid_rqvae()) fail_(path, "sid_rqvae does not apply it");
+    if (!(model_.variational_dropout().regularization_lambda() >= 0))
+      fail_(path + ".regularization_lambda", "must not be negative");
   }
 
   void Mlp(const MLP& mlp, const std::string& path) { CheckMlp(mlp, path, fail_); }
@@ -160,15 +184,21 @@ class ModelRules {
       if (!names.insert(tower.tower_name()).second)
         fail_(at + ".tower_name", "the name '" + tower.tower_name() + "' is used twice");
       Column(tower.label_name(), data_.label_fields(), at + ".label_name", "label_fields");
-      if (tower.has_sample_weight_name()) {
-        Column(tower.sample_weight_name(), data_.sample_weight_fields(), at + ".sample_weight_name",
-               "sample_weight_fields");
+      if constexpr (requires { tower.sample_weight_name(); }) {
+        if (tower.has_sample_weight_name()) {
+          Column(tower.sample_weight_name(), data_.sample_weight_fields(), at + ".sample_weight_name",
+                 "sample_weight_fields");
+        }
       }
       if (tower.has_task_space_indicator_label()) {
         Column(tower.task_space_indicator_label(), data_.label_fields(), at + ".task_space_indicator_label",
                "label_fields");
       }
       if (tower.has_mlp()) Mlp(tower.mlp(), at + ".mlp");
+      if (!(tower.pareto_min_loss_weight() >= 0 && tower.pareto_min_loss_weight() < 1))
+        fail_(at + ".pareto_min_loss_weight", "must be at least 0 and less than 1");
+      least_weights_ += static_cast<double>(tower.pareto_min_loss_weight()) * tower.losses_size();
+      ++tasks_;
       Head(tower, at);
     }
   }
@@ -233,17 +263,47 @@ class ModelRules {
     for (int t = 0; t < dbmtl.task_towers_size(); ++t) {
       const auto& tower = dbmtl.task_towers(t);
       const std::string at = Item(path + ".task_towers", t);
-      if (tower.tower_name().find('.') != std::string::npos)
-        fail_(at + ".tower_name", "'" + tower.tower_name() + "' has a dot, and parameters are named after it");
-      if (tower.has_relation_mlp()) Mlp(tower.relation_mlp(), at + ".relation_mlp");
-      for (int i = 0; i < tower.relation_tower_names_size() && tower.has_relation_mlp(); ++i) {
-        const std::string& name = tower.relation_tower_names(i);
-        if (std::find(before.begin(), before.end(), name) == before.end()) {
-          fail_(Item(at + ".relation_tower_names", i),
-                "no tower '" + name + "' stands before this one" + DidYouMean(name, before));
-        }
+      NoDot(tower.tower_name(), at + ".tower_name");
+      if (tower.has_relation_mlp()) {
+        Mlp(tower.relation_mlp(), at + ".relation_mlp");
+        TowersBefore(tower.relation_tower_names(), before, at + ".relation_tower_names");
       }
       before.push_back(tower.tower_name());
+    }
+  }
+
+  void Rules(const DC2VR& model, const std::string& path) {
+    FirstGroup(path);
+    if (model.has_bottom_mlp()) Mlp(model.bottom_mlp(), path + ".bottom_mlp");
+    if (model.has_expert_mlp()) {
+      Mlp(model.expert_mlp(), path + ".expert_mlp");
+      Experts(model, path);
+    }
+    TaskTowers(model, path);
+    std::vector<std::string> before;
+    for (int t = 0; t < model.task_towers_size(); ++t) {
+      const auto& tower = model.task_towers(t);
+      const std::string at = Item(path + ".task_towers", t);
+      NoDot(tower.tower_name(), at + ".tower_name");
+      TowersBefore(tower.intervention_tower_names(), before, at + ".intervention_tower_names");
+      AtLeastOne(tower.low_rank_dim(), at + ".low_rank_dim");
+      if (!(tower.dropout_ratio() >= 0 && tower.dropout_ratio() < 1))
+        fail_(at + ".dropout_ratio", "must be at least 0 and less than 1");
+      before.push_back(tower.tower_name());
+    }
+  }
+
+  void NoDot(const std::string& tower, const std::string& path) {
+    if (tower.find('.') != std::string::npos)
+      fail_(path, "'" + tower + "' has a dot, and parameters are named after it");
+  }
+
+  template <typename Names>
+  void TowersBefore(const Names& names, const std::vector<std::string>& before, const std::string& path) {
+    for (int i = 0; i < names.size(); ++i) {
+      if (std::find(before.begin(), before.end(), names[i]) == before.end()) {
+        fail_(Item(path, i), "no tower '" + names[i] + "' stands before this one" + DidYouMean(names[i], before));
+      }
     }
   }
 
@@ -328,6 +388,16 @@ class ModelRules {
       if (!(ratio >= 0 && ratio < 1)) fail_(path + ".ppnet_dropout_ratio", "must be at least 0 and less than 1");
     }
     TaskTowers(model, path);
+    if (model.domain_input_name().empty()) {
+      if (model.task_domain_num() > 1) fail_(path + ".task_domain_num", "needs domain_input_name");
+      return;
+    }
+    Column(model.domain_input_name(), data_.label_fields(), path + ".domain_input_name", "label_fields");
+    AtLeastOne(model.task_domain_num(), path + ".task_domain_num");
+    for (int t = 0; t < model.task_towers_size(); ++t) {
+      if (model.task_towers(t).num_class() > 1)
+        fail_(Item(path + ".task_towers", t) + ".num_class", "must be 1 where a task has a tower per domain");
+    }
   }
 
   void Rules(const DSSM& model, const std::string& path) { VectorTowers(model, path); }
@@ -574,7 +644,9 @@ class ModelRules {
   const ModelConfig& model_;
   const Report& fail_;
   const KnownFeatures& features_;
-  bool matches_ = false;  ///< users with items: what samplers are for
+  bool matches_ = false;      ///< users with items: what samplers are for
+  int tasks_ = 0;             ///< task_towers
+  double least_weights_ = 0;  ///< the sum of pareto_min_loss_weight of every loss
 };
 
 }  // namespace

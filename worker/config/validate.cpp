@@ -23,6 +23,7 @@ struct FeatureFacts {
   bool sparse = false;
   int64_t dim = 0;  ///< columns in a group; 0: not known
   bool sequence = false;
+  bool embedded = false;  ///< dense, with autodis or mlp
 };
 
 class Validator {
@@ -300,14 +301,30 @@ class Validator {
     const std::string& at = entry.path;
     const bool sparse = f.boundaries_size() > 0;
     Common(f, sparse, entry);
-    if (const auto facts = features_.find(FullName(f.feature_name(), entry)); !sparse && facts != features_.end())
-      facts->second.dim = f.value_dim();
+    const bool embedded = f.dense_emb_case() != RawFeature::DENSE_EMB_NOT_SET;
+    if (const auto facts = features_.find(FullName(f.feature_name(), entry)); !sparse && facts != features_.end()) {
+      facts->second.embedded = embedded;
+      if (!embedded) facts->second.dim = f.value_dim();
+    }
+    if (embedded && entry.kind == "raw_feature") DenseEmbedding(f, entry);  // CheckSupported knows the other kinds
     if (!std::is_sorted(f.boundaries().begin(), f.boundaries().end())) Fail(at + ".boundaries", "must ascend");
     if (f.value_dim() == 0 && entry.kind == "raw_feature") {
       Fail(at + ".value_dim", "must be at least 1");
     } else if (entry.sequence && sparse && f.value_dim() != 1) {
       SeveralIds(FullName(f.feature_name(), entry), at);
     }
+  }
+
+  void DenseEmbedding(const RawFeature& f, const FeatureEntry& entry) {
+    const std::string at = entry.path + (f.has_autodis() ? ".autodis" : ".mlp");
+    if (f.boundaries_size() > 0) Fail(at, "and boundaries, which make the feature sparse, exclude each other");
+    if (entry.sequence) Fail(at, "a sequence has no dense embedding");
+    if (f.embedding_dim() == 0 && f.boundaries_size() == 0) Fail(at, "needs an embedding_dim of more than 0");
+    if (!f.has_autodis()) return;
+    if (f.value_dim() > 1) Fail(at, "needs a value_dim of 1, it is " + std::to_string(f.value_dim()));
+    if (f.autodis().num_channels() == 0) Fail(at + ".num_channels", "must be at least 1");
+    if (!(f.autodis().temperature() > 0)) Fail(at + ".temperature", "must be more than 0");
+    if (!std::isfinite(f.autodis().keep_prob())) Fail(at + ".keep_prob", "is no number");
   }
 
   void SeveralIds(const std::string& feature, const std::string& at) {
@@ -340,7 +357,7 @@ class Validator {
   void Model() {
     if (!config_.has_model_config()) return Fail("model_config", "is missing");
     std::map<std::string, FeatureKind> kinds;
-    for (const auto& [name, facts] : features_) kinds[name] = {facts.sparse, facts.sequence};
+    for (const auto& [name, facts] : features_) kinds[name] = {facts.sparse, facts.sequence, facts.embedded};
     const Report fail = [this](const std::string& at, const std::string& message) { Fail(at, message); };
     CheckGroups(config_.model_config(), kinds, fail);
     CheckModel(config_, fail,

@@ -46,16 +46,19 @@ void ExchangeSamples(std::vector<Sample>& samples, dist::ProcessGroup& group) {
 HeadMetric::HeadMetric(const tzrec::protos::MetricConfig& config, const models::Head& head,
                        const models::Network& network)
     : name_(metrics::Name(config) + head.suffix),
-      prediction_(metrics::PredictionOf(config, head.num_class) + head.suffix),
+      prediction_(metrics::PredictionOf(config, head.num_class)),
       head_(head),
       label_(network.LabelIndex(head.label)),
       metric_(metrics::MakeMetric(config, head.num_class)) {
   const std::string key = metrics::GroupingKey(config);
+  if (head.domains > 0) domain_ = network.LabelIndex(head.domain_label);
   if (!key.empty()) groups_ = network.SparseIndex(key, "grouping_key");
 }
 
 void HeadMetric::Update(const models::Predictions& predictions, const data::Batch& batch) {
-  const at::Tensor prediction = predictions.at(prediction_).to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor domain = domain_ >= 0 ? models::DomainOf(head_, batch.labels.at(domain_)) : at::Tensor();
+  const at::Tensor prediction =
+      models::JudgedPrediction(head_, prediction_, predictions, domain).to(at::kCPU, at::kFloat).contiguous();
   const at::Tensor label = models::TruthOf(head_, batch.labels.at(label_)).contiguous();
   metrics::Rows rows{Span(prediction), Span(label), {}};
   at::Tensor groups;

@@ -31,9 +31,11 @@ class HeadMetric {
   metrics::Metric& metric() { return *metric_; }
 
  private:
-  std::string name_, prediction_;
+  std::string name_;
+  std::string prediction_;  ///< its kind: without the head's suffix
   models::Head head_;
   int label_ = 0;    ///< index in Batch::labels
+  int domain_ = -1;  ///< likewise, of a head with domains
   int groups_ = -1;  ///< index in Batch::sparse, -1: no grouping_key
   std::unique_ptr<metrics::Metric> metric_;
 };

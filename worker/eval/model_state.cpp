@@ -77,6 +77,14 @@ bool Wanted(const Reader& reader, const std::string& name, const std::string& st
   return true;
 }
 
+/// Integers of 64 bits, which the checkpoint may have with 32.
+void ReadIntegers(const Reader& reader, const std::string& stored, const at::Tensor& host) {
+  const bool narrow = reader.tensors().at(stored).pieces.front().second.dtype == DType::kI32;
+  const at::Tensor read = narrow ? at::empty(host.sizes(), at::kInt) : host;
+  reader.ReadRaw(stored, read.nbytes(), read.data_ptr());
+  if (narrow) host.copy_(read);
+}
+
 void RestoreTensor(const Reader& reader, const nn::NamedTensor& entry, const NameMap& names) {
   const std::string stored = Renamed(entry.name, names);
   const auto shape = entry.tensor.sizes().vec();
@@ -84,7 +92,7 @@ void RestoreTensor(const Reader& reader, const nn::NamedTensor& entry, const Nam
   if (entry.tensor.numel() == 0) return;
   at::Tensor host = entry.tensor.detach().to(at::kCPU);
   if (host.scalar_type() != at::kFloat) {
-    reader.ReadRaw(stored, host.nbytes(), host.data_ptr());
+    ReadIntegers(reader, stored, host);
   } else {
     const int64_t rows = shape.empty() ? 1 : shape.front();
     reader.ReadRows(stored, 0, rows, host.numel() / rows, host.data_ptr<float>());
@@ -109,7 +117,7 @@ std::vector<Piece> ModelPieces(models::Network& network, embedding::ShardedEmbed
                                const Freeze& freeze) {
   std::vector<Piece> pieces;
   if (rank == 0) {
-    for (const auto& entry : network.DenseParameters()) pieces.push_back(Whole(entry, freeze));
+    for (const auto& entry : network.StoredParameters()) pieces.push_back(Whole(entry, freeze));
     for (const auto& entry : network.Buffers()) pieces.push_back(Whole(entry, freeze));
     for (const auto& entry : tables.dense_tables()) pieces.push_back(Whole(entry, freeze));
   }
@@ -137,7 +145,7 @@ std::vector<Piece> OptimizerPieces(const std::vector<nn::NamedTensor>& dense, em
 
 void RestoreModel(const Reader& reader, models::Network& network, embedding::ShardedEmbedding& tables,
                   const NameMap& names) {
-  for (const auto& entry : network.DenseParameters()) RestoreTensor(reader, entry, names);
+  for (const auto& entry : network.StoredParameters()) RestoreTensor(reader, entry, names);
   for (const auto& entry : network.Buffers()) RestoreTensor(reader, entry, names);
   for (const auto& entry : tables.dense_tables()) RestoreTensor(reader, entry, names);
   RestoreTables(reader, tables, names);

@@ -22,7 +22,7 @@ std::vector<std::string> MissingParameters(const checkpoint::Reader& reader, Tra
   const auto look_for = [&](const std::string& name) {
     if (!reader.has(name)) missing.push_back(name);
   };
-  for (const auto& entry : model.network().DenseParameters()) look_for(entry.name);
+  for (const auto& entry : model.network().StoredParameters()) look_for(entry.name);
   for (const auto& shard : model.embedding().weights()) look_for(shard.name);
   return missing;
 }

@@ -7,6 +7,8 @@
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/jit/serialization/export.h>
 
+#include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <numeric>
 #include <sstream>
@@ -37,6 +39,9 @@ void Register(Module root, const std::string& name, const at::Tensor& tensor, bo
   std::string path = "anneal";
   for (size_t i = 0; i + 1 < parts.size(); ++i) {
     path += "_" + parts[i];
+    // Names may hold what no name of a type can.
+    std::replace_if(
+        path.begin(), path.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
     if (!at.hasattr(parts[i])) {
       // One type per module: their attributes differ.
       Module child(c10::QualifiedName(path), root._ivalue()->compilation_unit(), /*shouldMangle=*/true);

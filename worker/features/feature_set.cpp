@@ -142,12 +142,25 @@ void ReadEncoding(const IdFeature& config, Feature& feature) {
   if (feature.type == "match_feature" && config.vocab_list_size() > 0) ++feature.num_embeddings;
 }
 
+void ReadDenseEmbedding(const RawFeature& config, Feature& feature) {
+  const std::string kind = config.has_autodis() ? "autodis" : "mlp";
+  if (feature.sparse) Fail(feature, kind + " and boundaries exclude each other");
+  if (feature.sequence) Fail(feature, kind + " in a sequence");
+  feature.embedding_dim = config.embedding_dim();
+  if (feature.embedding_dim == 0) Fail(feature, kind + " needs an embedding_dim above 0");
+  feature.dense_embedding.emplace();
+  if (!config.has_autodis()) return;
+  if (feature.value_dim > 1) Fail(feature, "autodis needs a value_dim of 1");
+  const auto& autodis = config.autodis();
+  if (autodis.num_channels() == 0) Fail(feature, "autodis.num_channels has to be above 0");
+  if (!(autodis.temperature() > 0)) Fail(feature, "autodis.temperature has to be above 0");
+  feature.dense_embedding = {DenseEmbedding::Kind::kAutoDis, autodis.num_channels(), autodis.keep_prob(),
+                             autodis.temperature()};
+}
+
 void ReadEncoding(const RawFeature& config, Feature& feature) {
-  if (!feature.sparse) {
-    if (config.has_autodis()) Fail(feature, "autodis is not supported yet");
-    if (config.has_mlp()) Fail(feature, "mlp is not supported yet");
-    return;
-  }
+  if (config.dense_emb_case() != RawFeature::DENSE_EMB_NOT_SET) ReadDenseEmbedding(config, feature);
+  if (!feature.sparse) return;
   if (!std::is_sorted(config.boundaries().begin(), config.boundaries().end())) {
     Fail(feature, "boundaries are not ascending");
   }

@@ -20,6 +20,14 @@ enum class Pooling { kSum, kMean };
 /// What a feature reads, in the order of its kind's inputs.
 using FeatureInput = config::Input;
 
+/// How groups have a dense feature as a vector of embedding_dim numbers (parity/models.md 3).
+struct DenseEmbedding {
+  enum class Kind { kAutoDis, kMlp };
+  Kind kind = Kind::kMlp;
+  int64_t channels = 0;  ///< AutoDis only, as the next
+  double keep_prob = 0, temperature = 1;
+};
+
 /// One configured feature (parity/features.md 1).
 struct Feature {
   std::string name;  ///< key of every tensor made from it; "<sequence_name>__<feature_name>" in a sequence_feature
@@ -38,7 +46,9 @@ struct Feature {
   std::string sequence_delim;       ///< between the elements of a sequence in one string
   int64_t sequence_length = 0;      ///< elements kept by feature generation, 0: all
 
-  // Sparse only.
+  std::optional<DenseEmbedding> dense_embedding;  ///< dense only; without one groups have the numbers themselves
+
+  // Sparse only, but embedding_dim, which a dense_embedding has as well.
   std::string table;           ///< `embedding_name` or "<name>_emb"
   int64_t num_embeddings = 0;  ///< rows of the table
   int64_t embedding_dim = 0;
@@ -47,8 +57,8 @@ struct Feature {
   bool trainable = true;
   std::string data_type = "FP32";  ///< FP32 | FP16, what the config asks for
 
-  /// Width of the feature in a DEEP group, or of an element: embedding_dim when sparse, value_dim when dense.
-  int64_t output_dim() const { return sparse ? embedding_dim : value_dim; }
+  /// Width of the feature in a DEEP group, or of an element: that of its vector, or value_dim when it has none.
+  int64_t output_dim() const { return sparse || dense_embedding ? embedding_dim : value_dim; }
   /// Tiled over the items of a request.
   bool user_side() const { return of_user; }
 

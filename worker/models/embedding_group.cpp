@@ -41,6 +41,22 @@ tzrec::protos::ParameterConstraints ConstraintsOf(const features::Feature& featu
                     features::EncodingOf(config, feature));
 }
 
+/// What features of one setting share (parity/models.md 3). Of several numbers each is alone; the blanks are
+/// TorchEasyRec's.
+std::string EmbeddedKey(const features::Feature& feature) {
+  const features::DenseEmbedding& setting = *feature.dense_embedding;
+  const std::string dim = std::to_string(feature.embedding_dim);
+  if (setting.kind == features::DenseEmbedding::Kind::kAutoDis) {
+    std::string key = "autodis#" + dim + "#" + std::to_string(setting.channels) + "#" +
+                      std::to_string(setting.keep_prob) + "#" + std::to_string(setting.temperature);
+    std::replace(key.begin(), key.end(), '.', '_');
+    return key;
+  }
+  if (feature.value_dim == 1) return "mlp#" + dim;
+  return "mlp#" + dim + "#vdim#" + std::to_string(feature.value_dim) + "#feature_name#" + std::string(12, ' ') +
+         feature.name;
+}
+
 class Planner {
  public:
   Planner(const tzrec::protos::ModelConfig& model, const features::FeatureSet& features,
@@ -57,14 +73,9 @@ class Planner {
   EmbeddingPlan Run() {
     plan_.dense_width = features_.dense_width();
     plan_.weighted = features_.weighted();
-    for (const auto& group : model_.feature_groups()) {
-      const MatchTower* tower = FindTower(towers_, group.group_name());
-      if (!towers_.empty() && (!tower || (!tower_.empty() && tower->name != tower_))) continue;
-      if (items_only_ && group.group_type() != tzrec::protos::SEQUENCE) continue;
-      module_ = tower && !tower->shares_embeddings ? "model." + tower->name + ".embedding_group" : kEmbeddingGroup;
-      item_side_ = sampler_ && IsItemSide(group, tower);
-      AddGroup(group);
-    }
+    ForEachGroup([this](const FeatureGroupConfig& group) { CollectEmbedded(group); });
+    PlaceEmbedded();
+    ForEachGroup([this](const FeatureGroupConfig& group) { AddGroup(group); });
     // One id is the same pooled either way; FBGEMM wants one way for a table.
     for (Lookup& lookup : plan_.lookups) {
       if (lookup.per_element) lookup.pooling = plan_.tables[lookup.table].pooling;
@@ -73,6 +84,58 @@ class Planner {
   }
 
  private:
+  template <typename Action>
+  void ForEachGroup(Action action) {
+    for (const auto& group : model_.feature_groups()) {
+      const MatchTower* tower = FindTower(towers_, group.group_name());
+      if (!towers_.empty() && (!tower || (!tower_.empty() && tower->name != tower_))) continue;
+      if (items_only_ && group.group_type() != tzrec::protos::SEQUENCE) continue;
+      module_ = tower && !tower->shares_embeddings ? "model." + tower->name + ".embedding_group" : kEmbeddingGroup;
+      item_side_ = sampler_ && IsItemSide(group, tower);
+      action(group);
+    }
+  }
+
+  /// Which features share a module is known only when all groups are.
+  void CollectEmbedded(const FeatureGroupConfig& config) {
+    if (config.group_type() != tzrec::protos::DEEP) return;
+    for (const auto& name : config.feature_names()) {
+      const features::Feature& feature = Find(name, "feature group '" + config.group_name() + "'");
+      if (!feature.dense_embedding) continue;
+      EmbeddedFeatures& same = embedded_[EmbeddedName(feature)];
+      same.setting = *feature.dense_embedding;
+      same.dim = feature.embedding_dim;
+      same.value_dim = feature.value_dim;
+      const std::pair<std::string, int64_t> entry{name, feature.dense_column};
+      const auto place = std::lower_bound(same.features.begin(), same.features.end(), entry);
+      if (place == same.features.end() || *place != entry) same.features.insert(place, entry);
+    }
+  }
+
+  void PlaceEmbedded() {
+    for (auto& [name, same] : embedded_) {
+      same.state_name = name;
+      same.column = plan_.embedded_width;
+      plan_.embedded_width += same.dim * static_cast<int64_t>(same.features.size());
+      plan_.embedded.push_back(same);
+    }
+  }
+
+  std::string EmbeddedName(const features::Feature& feature) const {
+    return module_ + ".emb_impls." + DataGroup() + ".dense_ec.dense_embs." + EmbeddedKey(feature);
+  }
+
+  Block EmbeddedBlock(const features::Feature& feature) const {
+    const EmbeddedFeatures& same = embedded_.at(EmbeddedName(feature));
+    const auto found = std::find_if(same.features.begin(), same.features.end(),
+                                    [&](const auto& entry) { return entry.first == feature.name; });
+    return {Block::Source::kEmbedded, same.column + same.dim * (found - same.features.begin()), same.dim};
+  }
+
+  std::string DataGroup() const {
+    return item_side_ && !config_.data_config().force_base_data_group() ? "__NEG__" : kBaseGroup;
+  }
+
   void AddGroup(const FeatureGroupConfig& config) {
     const std::string where = "feature group '" + config.group_name() + "'";
     switch (config.group_type()) {
@@ -142,7 +205,8 @@ class Planner {
       const features::Feature& feature = Find(name, where);
       if (feature.sequence) throw ConfigError(where + ": '" + name + "' is a sequence; sequence_groups take those");
       if (wide && !feature.sparse) throw ConfigError(where + ": the dense feature '" + name + "' cannot be WIDE");
-      Block block{false, feature.dense_column, feature.value_dim};
+      Block block{Block::Source::kDense, feature.dense_column, feature.value_dim};
+      if (feature.dense_embedding) block = EmbeddedBlock(feature);
       if (feature.sparse) {
         Table table = TableOf(feature, Suffix(config));
         if (wide) {
@@ -151,7 +215,7 @@ class Planner {
           if (!wide_.init_fn.empty()) table.init_fn = wide_.init_fn;
         }
         const Lookup& lookup = LookupOf(feature, table, where);
-        block = {true, lookup.column, lookup.dim};
+        block = {Block::Source::kPooled, lookup.column, lookup.dim};
       }
       group.features.push_back(name);
       group.feature_dims.push_back(block.width);
@@ -220,6 +284,8 @@ class Planner {
     for (const auto& feature_name : feature_names) {
       if (items_only_ && !features_.Find(feature_name)) continue;  // a sequence: ItemEmbeddingConfig
       const features::Feature& feature = Find(feature_name, where);
+      if (feature.dense_embedding)
+        throw ConfigError(where + ": '" + feature_name + "' has autodis or mlp, which sequence groups do not apply");
       SequencePart part{false, feature.index, feature.dense_column, feature.value_dim};
       if (feature.sparse) {
         Table table = TableOf(feature, suffix);
@@ -238,7 +304,7 @@ class Planner {
   static void Append(std::vector<Block>& blocks, const Block& block) {
     if (!blocks.empty()) {
       Block& last = blocks.back();
-      if (last.pooled == block.pooled && last.column + last.width == block.column) {
+      if (last.source == block.source && last.column + last.width == block.column) {
         last.width += block.width;
         return;
       }
@@ -250,7 +316,7 @@ class Planner {
     Table table{feature.table + suffix, feature.num_embeddings, feature.embedding_dim,          feature.init_fn,
                 feature.trainable,      feature.pooling,        ConstraintsOf(feature, config_)};
     table.module = module_;
-    if (item_side_ && !config_.data_config().force_base_data_group()) table.data_group = "__NEG__";
+    table.data_group = DataGroup();
     return table;
   }
 
@@ -301,6 +367,7 @@ class Planner {
   bool item_side_ = false;
   EmbeddingPlan plan_;
   std::map<std::tuple<std::string, bool, std::string>, int> table_index_;
+  std::map<std::string, EmbeddedFeatures> embedded_;  ///< by state name
 };
 
 }  // namespace

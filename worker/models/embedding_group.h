@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tzrec/pipeline.pb.h"
@@ -57,9 +58,20 @@ struct Lookup {
   bool first_only = false;                              ///< of several ids of a row, in a sequence table, the first
 };
 
-/// A run of columns of a group, copied from the pooled matrix or from the dense matrix.
+/// Dense features of one setting that groups have as vectors (parity/models.md 3): columns [column + i * dim,
+/// column + (i + 1) * dim) of the embedded matrix [B, embedded_width] are those of the i-th.
+struct EmbeddedFeatures {
+  features::DenseEmbedding setting;
+  int64_t dim = 0, value_dim = 1;
+  std::string state_name;  ///< "<module>.emb_impls.<data group>.dense_ec.dense_embs.<key>"
+  std::vector<std::pair<std::string, int64_t>> features;  ///< by name in order, and their columns in the dense matrix
+  int64_t column = 0;
+};
+
+/// A run of columns of a group, copied from one of the matrices.
 struct Block {
-  bool pooled = true;
+  enum class Source { kPooled, kDense, kEmbedded };
+  Source source = Source::kPooled;
   int64_t column = 0;
   int64_t width = 0;
 };
@@ -108,9 +120,11 @@ struct EmbeddingPlan {
   std::vector<Lookup> lookups;
   std::vector<Group> groups;  ///< DEEP and WIDE
   std::vector<SequenceGroup> sequence_groups;
+  std::vector<EmbeddedFeatures> embedded;
   int64_t pooled_width = 0;
   int64_t element_width = 0;
   int64_t dense_width = 0;
+  int64_t embedded_width = 0;
   bool weighted = false;  ///< ids of every pooled lookup carry weights; those of sequence tables never do
 
   const Group* FindGroup(const std::string& name) const;                  ///< null when there is none

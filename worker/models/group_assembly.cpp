@@ -17,13 +17,21 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kRowsPerTask = 256;
 
-at::Tensor Assemble(const Group& group, const at::Tensor& pooled, const at::Tensor& dense) {
+/// What the columns of groups come from.
+struct Matrices {
+  at::Tensor pooled, dense, embedded;
+
+  const at::Tensor& at(Block::Source source) const {
+    return source == Block::Source::kPooled ? pooled : source == Block::Source::kDense ? dense : embedded;
+  }
+};
+
+at::Tensor Assemble(const Group& group, const Matrices& matrices) {
   std::vector<at::Tensor> parts;
   parts.reserve(group.blocks.size());
-  if (group.blocks.empty()) return pooled.narrow(1, 0, 0);
-  for (const Block& block : group.blocks) {
-    parts.push_back((block.pooled ? pooled : dense).narrow(1, block.column, block.width));
-  }
+  if (group.blocks.empty()) return matrices.pooled.narrow(1, 0, 0);
+  for (const Block& block : group.blocks)
+    parts.push_back(matrices.at(block.source).narrow(1, block.column, block.width));
   return parts.size() == 1 ? parts.front() : at::cat(parts, 1);
 }
 
@@ -32,18 +40,29 @@ bool InRows(const at::Tensor& tensor) {
 }
 
 /// Assemble in one pass over the rows, where that can be.
-at::Tensor AssembleRows(const Group& group, const at::Tensor& pooled, const at::Tensor& dense) {
-  if (group.blocks.size() <= 1 || !InRows(pooled) || !InRows(dense)) return Assemble(group, pooled, dense);
-  at::Tensor assembled = at::empty({pooled.size(0), group.assembled_width}, pooled.options());
-  const float *const from_pooled = pooled.const_data_ptr<float>(), *const from_dense = dense.const_data_ptr<float>();
+at::Tensor AssembleRows(const Group& group, const Matrices& matrices) {
+  if (group.blocks.size() <= 1) return Assemble(group, matrices);
+  struct From {
+    const float* first;
+    int64_t stride;
+    size_t bytes;
+  };
+  std::vector<From> sources;
+  for (const Block& block : group.blocks) {
+    const at::Tensor& matrix = matrices.at(block.source);
+    if (!InRows(matrix)) return Assemble(group, matrices);
+    sources.push_back({matrix.const_data_ptr<float>() + block.column, matrix.stride(0),
+                       sizeof(float) * static_cast<size_t>(block.width)});
+  }
+  const int64_t rows = matrices.pooled.size(0);
+  at::Tensor assembled = at::empty({rows, group.assembled_width}, matrices.pooled.options());
   float* const out = assembled.data_ptr<float>();
-  at::parallel_for(0, pooled.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, rows, kRowsPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      float* target = out + b * group.assembled_width;
-      for (const Block& block : group.blocks) {
-        const float* row = block.pooled ? from_pooled + b * pooled.stride(0) : from_dense + b * dense.stride(0);
-        std::memcpy(target, row + block.column, sizeof(float) * static_cast<size_t>(block.width));
-        target += block.width;
+      char* target = reinterpret_cast<char*>(out + b * group.assembled_width);
+      for (const From& from : sources) {
+        std::memcpy(target, from.first + b * from.stride, from.bytes);
+        target += from.bytes;
       }
     }
   });
@@ -95,14 +114,29 @@ std::vector<Run> RunsOf(const EmbeddingPlan& plan, const variable_list& gradient
   return runs;
 }
 
+/// Few blocks, added one by one; later groups come first here, too.
+at::Tensor EmbeddedGradient(const EmbeddingPlan& plan, const variable_list& gradients, int64_t rows) {
+  at::Tensor embedded = at::zeros({rows, plan.embedded_width}, at::kFloat);
+  for (size_t g = plan.groups.size(); g-- > 0;) {
+    int64_t column = 0;
+    for (const Block& block : plan.groups[g].blocks) {
+      if (gradients[g].defined() && block.source == Block::Source::kEmbedded)
+        embedded.narrow(1, block.column, block.width).add_(gradients[g].narrow(1, column, block.width));
+      column += block.width;
+    }
+  }
+  return embedded;
+}
+
 struct Assembly : torch::autograd::Function<Assembly> {
   static variable_list forward(AutogradContext* context, const at::Tensor& pooled, const at::Tensor& dense,
-                               const EmbeddingPlan* plan) {
+                               const at::Tensor& embedded, const EmbeddingPlan* plan) {
     context->set_materialize_grads(false);
     context->saved_data["plan"] = reinterpret_cast<int64_t>(plan);
     context->saved_data["rows"] = pooled.size(0);
+    const Matrices matrices{pooled, dense, embedded};
     variable_list groups;
-    for (const Group& group : plan->groups) groups.push_back(AssembleRows(group, pooled, dense));
+    for (const Group& group : plan->groups) groups.push_back(AssembleRows(group, matrices));
     return groups;
   }
 
@@ -124,19 +158,24 @@ struct Assembly : torch::autograd::Function<Assembly> {
         for (const Run& run : runs) Take(run, b, out + b * width + run.column);
       }
     });
-    return {pooled, at::Tensor(), at::Tensor()};
+    const at::Tensor embedded = context->needs_input_grad(2) ? EmbeddedGradient(plan, gradients, rows) : at::Tensor();
+    return {pooled, at::Tensor(), embedded, at::Tensor()};
   }
 };
 
 }  // namespace
 
-std::vector<at::Tensor> AssembleGroups(const EmbeddingPlan& plan, const at::Tensor& pooled, const at::Tensor& dense) {
-  if (c10::GradMode::is_enabled() && pooled.requires_grad() && pooled.is_cpu())
-    return Assembly::apply(pooled, dense, &plan);
+std::vector<at::Tensor> AssembleGroups(const EmbeddingPlan& plan, const at::Tensor& pooled, const at::Tensor& dense,
+                                       const at::Tensor& embedded) {
+  const Matrices matrices{pooled, dense, embedded.defined() ? embedded.to(at::kFloat) : embedded};
+  if (c10::GradMode::is_enabled() && pooled.requires_grad() && pooled.is_cpu()) {
+    const at::Tensor none = dense.narrow(1, 0, 0);
+    return Assembly::apply(pooled, dense, embedded.defined() ? matrices.embedded : none, &plan);
+  }
   const bool rows = !torch::jit::tracer::isTracing();
   std::vector<at::Tensor> groups;
   for (const Group& group : plan.groups)
-    groups.push_back(rows ? AssembleRows(group, pooled, dense) : Assemble(group, pooled, dense));
+    groups.push_back(rows ? AssembleRows(group, matrices) : Assemble(group, matrices));
   return groups;
 }
 

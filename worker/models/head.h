@@ -40,6 +40,11 @@ struct Head {
   std::string sample_weight;    ///< column, or empty
   std::string space_indicator;  ///< label column, or empty
   double in_space_weight = 1.0, out_space_weight = 1.0;
+  /// Of a model with an output for each of that many domains, [B, domains], of which a row's own counts (num_class is
+  /// 1): names of predictions end with "_<domain>" as well. 0: one output, whatever the row.
+  int domains = 0;
+  std::string domain_label;      ///< label column: a row's domain, from 0
+  double pareto_min_weight = 0;  ///< least weight of each of its losses (parity/models.md 7.6)
   /// Makes no predictions outside of training: evaluation has its metrics and losses, of no rows.
   bool only_in_training = false;
 };
@@ -51,6 +56,8 @@ struct Predictions {
   const at::Tensor& at(const std::string& name) const;  ///< throws ConfigError
   std::vector<at::Tensor> outputs;                      ///< what Model::Forward returned
   bool in_training = false;                             ///< made by a model in training
+  /// In training: losses that forward passes make, by name (GroupDropouts).
+  std::vector<std::pair<std::string, at::Tensor>> penalties;
 };
 
 /// What losses are computed from besides the predictions.
@@ -58,6 +65,7 @@ struct Targets {
   struct OfHead {
     at::Tensor label;                  ///< [B] float32, undefined where truth is kNone
     at::Tensor weights;                ///< [B] float32, undefined when the head is not weighted
+    at::Tensor domain;                 ///< [B] int64, undefined when the head has no domains
     std::vector<at::Tensor> sessions;  ///< per loss [B] int64: losses::Input's, undefined where it needs none
   };
   std::vector<OfHead> heads;
@@ -67,13 +75,19 @@ struct Targets {
 };
 
 /// Names of a head's predictions: the named output, or of every loss those that it trains, each once: logits, probs,
-/// probs1 or y; with the suffix.
+/// probs1 or y; with the suffix; domain after domain.
 std::vector<std::string> PredictionNames(const Head& head);
 
-/// Appends the predictions made from a model's output [B, num_class], or a named output.
+/// Appends the predictions made from a model's output [B, num_class], [B, domains], or a named output.
 void Predict(const Head& head, const at::Tensor& output, Predictions& predictions);
 
+/// The prediction `kind` (logits, probs, probs1, y, or the named output) that the head is judged by: with domains [B],
+/// each row's from that of its domain, [B] int64.
+at::Tensor JudgedPrediction(const Head& head, const std::string& kind, const Predictions& predictions,
+                            const at::Tensor& domain);
+
 /// What a loss of the head is computed from: logits, y or the named output.
-const at::Tensor& LossInput(const Head& head, const tzrec::protos::LossConfig& loss, const Predictions& predictions);
+at::Tensor LossInput(const Head& head, const tzrec::protos::LossConfig& loss, const Predictions& predictions,
+                     const at::Tensor& domain);
 
 }  // namespace anneal::models

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "worker/models/model.h"
@@ -9,13 +10,21 @@
 
 namespace anneal::models {
 
-/// A model that hands each of its tasks a vector, and that to the task's tower, "_task_tower.<t>".
+/// The domains that each task has a tower for, and the label column that tells a row's. Of count 0: one tower, whatever
+/// the row.
+struct Domains {
+  int count = 0;
+  std::string label;
+};
+
+/// A model that hands each of its tasks a vector, and that to the task's tower, "_task_tower.<t>", or towers: of n
+/// domains "_task_tower.<t * n + d>".
 class MultiTaskModel : public Model {
  protected:
   /// Towers and heads, every tower reading `in` columns. Throws ConfigError when there are none.
   void AddTowers(const google::protobuf::RepeatedPtrField<tzrec::protos::TaskTower>& towers, int64_t in,
-                 const ModelInput& input);
-  /// One [B, in] per task -> one [B, num_class] per task.
+                 const ModelInput& input, const Domains& domains = {});
+  /// One [B, in] per task -> one [B, num_class] per task, [B, n] of n domains.
   std::vector<at::Tensor> Towers(const std::vector<at::Tensor>& tasks);
 
  private:

@@ -58,6 +58,17 @@ at::Tensor TruthOf(const Head& head, const data::Label& column) {
   }
 }
 
+at::Tensor DomainOf(const Head& head, const data::Label& column) {
+  const std::string where = "label column " + head.domain_label;
+  if (column.ints.empty()) throw DataError(where + " is the domain of a row and has to hold whole numbers");
+  for (const int64_t domain : column.ints) {
+    if (domain >= 0 && domain < head.domains) continue;
+    throw DataError(where + " holds " + std::to_string(domain) + "; task_domain_num " + std::to_string(head.domains) +
+                    " allows 0 to " + std::to_string(head.domains - 1));
+  }
+  return at::from_blob(const_cast<int64_t*>(column.ints.data()), {static_cast<int64_t>(column.ints.size())}, at::kLong);
+}
+
 at::Tensor FirstIds(const data::Batch& batch, int feature) {
   at::Tensor ids = at::zeros({batch.rows}, at::kLong);
   int64_t* id = ids.mutable_data_ptr<int64_t>();
@@ -74,8 +85,11 @@ Network::Network(const tzrec::protos::EasyRecConfig& config, const features::Fea
       label_fields_(config.data_config().label_fields().begin(), config.data_config().label_fields().end()),
       sample_weight_fields_(config.data_config().sample_weight_fields().begin(),
                             config.data_config().sample_weight_fields().end()),
+      dense_embeddings_(plan_),
       encoders_(plan_),
-      model_(MakeModel({config.model_config(), plan_, label_fields_, sample_weight_fields_, tower})) {
+      dropouts_(plan_, config.model_config()),
+      model_(MakeModel({config.model_config(), plan_, label_fields_, sample_weight_fields_, tower})),
+      pareto_(config.model_config().use_pareto_loss_weight()) {
   for (const auto* feature : features.sparse()) sparse_index_[feature->name] = feature->index;
   for (const Head& head : model_->heads()) {
     if (head.losses.empty() && tower.empty() && head.truth != Head::Truth::kNone)
@@ -89,25 +103,38 @@ Network::Network(const tzrec::protos::EasyRecConfig& config, const features::Fea
 }
 
 std::vector<nn::NamedTensor> Network::DenseParameters() const {
-  auto parameters = encoders_.NamedParameters();
+  return WithOthers(dense_embeddings_.NamedParameters());
+}
+
+std::vector<nn::NamedTensor> Network::StoredParameters() const {
+  return WithOthers(dense_embeddings_.StoredParameters());
+}
+
+std::vector<nn::NamedTensor> Network::WithOthers(std::vector<nn::NamedTensor> parameters) const {
+  for (auto& entry : encoders_.NamedParameters()) parameters.push_back(std::move(entry));
   for (auto& entry : model_->NamedParameters("model")) parameters.push_back(std::move(entry));
+  for (auto& entry : dropouts_.NamedParameters()) parameters.push_back(std::move(entry));
   return parameters;
 }
 
 std::vector<nn::NamedTensor> Network::Buffers() const {
   auto buffers = encoders_.NamedBuffers();
   for (auto& entry : model_->NamedBuffers("model")) buffers.push_back(std::move(entry));
+  for (auto& entry : dropouts_.NamedBuffers()) buffers.push_back(std::move(entry));
   return buffers;
 }
 
 void Network::To(at::Device device) {
+  dense_embeddings_.To(device);
   encoders_.To(device);
   model_->To(device);
+  dropouts_.To(device);
 }
 
 void Network::Train(bool on) {
   encoders_.Train(on);
   model_->Train(on);
+  dropouts_.Train(on);
 }
 
 std::vector<std::string> Network::prediction_names() const {
@@ -130,22 +157,33 @@ std::vector<std::string> Network::loss_names() const {
 std::vector<std::string> Network::training_loss_names() const {
   std::vector<std::string> names = loss_names();
   names.insert(names.end(), model_->own_loss_names().begin(), model_->own_loss_names().end());
+  for (const std::string& name : dropouts_.penalty_names()) names.push_back(name);
   return names;
+}
+
+std::vector<double> Network::pareto_min_weights() const {
+  std::vector<double> weights;
+  if (!pareto_) return weights;
+  for (const Head& head : model_->heads()) weights.insert(weights.end(), head.losses.size(), head.pareto_min_weight);
+  return weights;
 }
 
 Predictions Network::Forward(const NetworkInput& input) {
   const nn::Autocast autocast(autocast_, input.pooled.device().type());
-  const std::vector<at::Tensor> assembled = AssembleGroups(plan_, input.pooled, input.dense);
+  const std::vector<at::Tensor> assembled =
+      AssembleGroups(plan_, input.pooled, input.dense, dense_embeddings_.Forward(input.dense));
   const bool sampled = input.sampled.count > 0;
   const int64_t rows = input.pooled.size(0) - input.sampled.count;
+  Predictions predictions;
   Groups groups;
   groups.sampled = input.sampled;
   for (size_t g = 0; g < assembled.size(); ++g) {
     const Group& group = plan_.groups[g];
     const bool cut = sampled && !group.item_side;
-    const at::Tensor encoded =
-        encoders_.Encode(g, cut ? assembled[g].narrow(0, 0, rows) : assembled[g], input.sequences);
-    if (input.repeated && !cut) {
+    at::Tensor encoded = encoders_.Encode(g, cut ? assembled[g].narrow(0, 0, rows) : assembled[g], input.sequences);
+    if (dropouts_.Has(g)) {
+      encoded = dropouts_.Forward(g, encoded, predictions);
+    } else if (input.repeated && !cut) {
       nn::SetRepeatedRows(encoded, [this, &group, ids = input.repeated] { return RepeatedRowsOf(plan_, group, *ids); });
     }
     groups.plain.emplace(group.name, encoded);
@@ -154,7 +192,6 @@ Predictions Network::Forward(const NetworkInput& input) {
     groups.sequences.emplace(plan_.sequence_groups[g].name, input.sequences[g]);
   }
   std::vector<at::Tensor> outputs = model_->Forward(groups);
-  Predictions predictions;
   for (size_t h = 0; h < heads().size(); ++h) {
     if (outputs[h].defined()) Predict(heads()[h], outputs[h], predictions);
   }
@@ -171,7 +208,8 @@ Targets Network::MakeTargets(const data::Batch& batch) const {
       continue;
     }
     const at::Tensor label = TruthOf(head, batch.labels.at(LabelIndex(head.label)));
-    targets.heads.push_back({label, RowWeights(head, batch, *this, sample_weight_fields_), {}});
+    targets.heads.push_back({label, RowWeights(head, batch, *this, sample_weight_fields_), {}, {}});
+    if (head.domains > 0) targets.heads.back().domain = DomainOf(head, batch.labels.at(LabelIndex(head.domain_label)));
     for (const auto& config : head.losses) {
       if (head.truth == Head::Truth::kLabel) losses::CheckLabels(config, label, head.num_class, head.label);
       const std::string session = losses::SessionName(config);
@@ -193,13 +231,14 @@ Losses Network::ComputeLosses(const Predictions& predictions, const Targets& tar
     for (size_t l = 0; l < head.losses.size(); ++l) {
       const auto& config = head.losses[l];
       losses.emplace_back(losses::Name(config) + head.suffix,
-                          losses::Compute(config, {LossInput(head, config, predictions), target.label, target.weights,
-                                                   target.sessions[l]}));
+                          losses::Compute(config, {LossInput(head, config, predictions, target.domain), target.label,
+                                                   target.weights, target.sessions[l]}));
     }
   }
   if (!predictions.in_training) return losses;
   const std::vector<at::Tensor> own = model_->OwnLosses(predictions.outputs, targets);
   for (size_t i = 0; i < own.size(); ++i) losses.emplace_back(model_->own_loss_names()[i], own[i]);
+  losses.insert(losses.end(), predictions.penalties.begin(), predictions.penalties.end());
   return losses;
 }
 

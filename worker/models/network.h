@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "worker/data/batch.h"
+#include "worker/models/dense_embeddings.h"
+#include "worker/models/group_dropouts.h"
 #include "worker/models/group_encoders.h"
 #include "worker/models/model.h"
 #include "worker/models/repeated_ids.h"
@@ -16,7 +18,7 @@
 
 namespace anneal::models {
 
-/// Losses by name ("binary_cross_entropy_ctr") in the order of the heads, then the model's own.
+/// Losses by name ("binary_cross_entropy_ctr") in the order of the heads, then the model's own, then penalties.
 using Losses = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// What a batch is to the network, of B rows (those of sampled items with them) and on one device.
@@ -49,7 +51,8 @@ class Network {
 
   /// Names of the heads' losses.
   std::vector<std::string> loss_names() const;
-  /// Names of the losses in the order in which ComputeLosses gives them in training: those and the model's own.
+  /// Names of the losses in the order in which ComputeLosses gives them in training: those, the model's own, and the
+  /// penalties of groups' dropout.
   std::vector<std::string> training_loss_names() const;
 
   /// Names of the model's own metrics.
@@ -62,13 +65,18 @@ class Network {
   Predictions Forward(const NetworkInput& input);
   /// On the host; may share memory with the batch. Throws DataError for a label that is no class.
   Targets MakeTargets(const data::Batch& batch) const;
-  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3, and the model's own. Of predictions that were not
-  /// made in training only those of the heads that made them. `targets` where the predictions are.
+  /// The least weight of each of loss_names() where the weights of losses are found anew in every step
+  /// (use_pareto_loss_weight, parity/models.md 7.6); empty where they are just added up.
+  std::vector<double> pareto_min_weights() const;
+  /// Mean losses of the batch, weighted as parity/models.md 7.2-7.3, the model's own, and penalties. Of predictions
+  /// that were not made in training only those of the heads that made them. `targets` where the predictions are.
   Losses ComputeLosses(const Predictions& predictions, const Targets& targets) const;
 
   /// Trainable dense parameters and buffers under their complete state names ("model.deep_mlp...").
   std::vector<nn::NamedTensor> DenseParameters() const;
   std::vector<nn::NamedTensor> Buffers() const;
+  /// The parameters as checkpoints hold them (DenseEmbeddings::StoredParameters); they share memory.
+  std::vector<nn::NamedTensor> StoredParameters() const;
 
   /// See nn::Module.
   void To(at::Device device);
@@ -81,11 +89,17 @@ class Network {
   int SparseIndex(const std::string& feature, const std::string& field) const;
 
  private:
+  /// Those of the dense embeddings, then all others.
+  std::vector<nn::NamedTensor> WithOthers(std::vector<nn::NamedTensor> parameters) const;
+
   EmbeddingPlan plan_;
   std::vector<std::string> label_fields_, sample_weight_fields_;
   std::map<std::string, int> sparse_index_;  ///< feature name -> index in Batch::sparse
+  DenseEmbeddings dense_embeddings_;
   GroupEncoders encoders_;
+  GroupDropouts dropouts_;
   std::unique_ptr<Model> model_;
+  const bool pareto_;
   std::optional<c10::ScalarType> autocast_;
 };
 
@@ -94,6 +108,10 @@ at::Tensor LabelTensor(const data::Label& label);
 
 /// What the rows of a head are trained and judged by (Head::Truth), float32 [B]; `column` is that of the label.
 at::Tensor TruthOf(const Head& head, const data::Label& column);
+
+/// A row's domain of a head that has them, [B] int64, shares memory with the label column `column`. Throws DataError
+/// where that holds anything but the numbers of domains.
+at::Tensor DomainOf(const Head& head, const data::Label& column);
 
 /// First id of every row of a sparse feature, 0 where the row has none: [B] int64.
 at::Tensor FirstIds(const data::Batch& batch, int feature);

@@ -1,5 +1,7 @@
 #include "worker/models/pepnet.h"
 
+#include <algorithm>
+
 #include "worker/config/error.h"
 
 namespace anneal::models {
@@ -20,12 +22,15 @@ nn::PpNet::Layers LayersOf(const tzrec::protos::PEPNet& config) {
   return parts;
 }
 
+void RequireLabel(const std::string& label, const ModelInput& input) {
+  if (std::find(input.label_fields.begin(), input.label_fields.end(), label) == input.label_fields.end())
+    throw ConfigError("model_config.pepnet.domain_input_name: '" + label + "' is not in data_config.label_fields");
+}
+
 }  // namespace
 
 PepNet::PepNet(const ModelInput& input) : tasks_(input.config.pepnet().task_towers_size()) {
   const auto& config = input.config.pepnet();
-  if (!config.domain_input_name().empty())
-    throw ConfigError("model_config.pepnet.domain_input_name: not supported yet");
   int64_t width = input.RequireGroup("all").width;
   if (const Group* domain = input.plan.FindGroup("domain")) {
     const int64_t hidden = config.epnet_hidden_unit() > 0 ? config.epnet_hidden_unit() : width;
@@ -38,7 +43,11 @@ PepNet::PepNet(const ModelInput& input) : tasks_(input.config.pepnet().task_towe
     RegisterModule("ppnet", *ppnet_);
     width = layers.units.back();
   }
-  AddTowers(config.task_towers(), width, input);
+  const std::string& label = config.domain_input_name();
+  Domains domains;
+  if (!label.empty()) domains = {static_cast<int>(config.task_domain_num()), label};
+  AddTowers(config.task_towers(), width, input, domains);
+  if (!label.empty()) RequireLabel(label, input);
 }
 
 std::vector<at::Tensor> PepNet::Forward(const Groups& groups) {

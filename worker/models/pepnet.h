@@ -12,7 +12,8 @@ namespace anneal::models {
 
 /// Group `all` is the main vector. A group `domain` scales it (EPNet); with a group `uia`, of user, item and author,
 /// every task has layers of its own over it (PPNet). Tower t reads what task t's last layer gives, or the main vector.
-/// Towers per domain (`domain_input_name`) are not supported yet.
+/// With `domain_input_name` every task has a tower per domain, and a row counts with that of its own, by the label
+/// column of that name.
 class PepNet : public MultiTaskModel {
  public:
   explicit PepNet(const ModelInput& input);

@@ -5,6 +5,7 @@
 #include "worker/config/error.h"
 #include "worker/models/dat.h"
 #include "worker/models/dbmtl.h"
+#include "worker/models/dc2vr.h"
 #include "worker/models/dcn.h"
 #include "worker/models/deepfm.h"
 #include "worker/models/dlrm.h"
@@ -35,6 +36,7 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
   static const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)> models = {
       {"dat", &Make<Dat>},
       {"dbmtl", &Make<Dbmtl>},
+      {"dc2vr", &Make<Dc2vr>},
       {"dcn_v1", &Make<DcnV1>},
       {"dcn_v2", &Make<DcnV2>},
       {"deepfm", &Make<DeepFm>},

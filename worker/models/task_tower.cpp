@@ -25,10 +25,14 @@ Head MakeHead(const Tower& tower, const ModelInput& input) {
   head.losses.assign(tower.losses().begin(), tower.losses().end());
   head.metrics.assign(tower.metrics().begin(), tower.metrics().end());
   head.train_metrics.assign(tower.train_metrics().begin(), tower.train_metrics().end());
-  head.weighted = tower.has_sample_weight_name() || tower.has_weight() || tower.has_task_space_indicator_label();
+  head.weighted = tower.has_weight() || tower.has_task_space_indicator_label();
   head.weight = tower.weight();
-  head.sample_weight = tower.sample_weight_name();
+  if constexpr (requires { tower.sample_weight_name(); }) {
+    head.weighted = head.weighted || tower.has_sample_weight_name();
+    head.sample_weight = tower.sample_weight_name();
+  }
   head.space_indicator = tower.task_space_indicator_label();
+  head.pareto_min_weight = tower.pareto_min_loss_weight();
   head.in_space_weight = tower.in_task_space_weight();
   head.out_space_weight = tower.out_task_space_weight();
   RequireColumn(input.label_fields, head.label, where + ".label_name", "label_fields");
@@ -59,5 +63,9 @@ at::Tensor TaskTower::Forward(const at::Tensor& x) { return linear_->Forward(mlp
 Head TowerHead(const tzrec::protos::TaskTower& tower, const ModelInput& input) { return MakeHead(tower, input); }
 
 Head TowerHead(const tzrec::protos::BayesTaskTower& tower, const ModelInput& input) { return MakeHead(tower, input); }
+
+Head TowerHead(const tzrec::protos::InterventionTaskTower& tower, const ModelInput& input) {
+  return MakeHead(tower, input);
+}
 
 }  // namespace anneal::models

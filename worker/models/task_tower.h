@@ -23,5 +23,6 @@ class TaskTower : public nn::Module {
 /// data_config lacks.
 Head TowerHead(const tzrec::protos::TaskTower& tower, const ModelInput& input);
 Head TowerHead(const tzrec::protos::BayesTaskTower& tower, const ModelInput& input);
+Head TowerHead(const tzrec::protos::InterventionTaskTower& tower, const ModelInput& input);
 
 }  // namespace anneal::models

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include "worker/config/environment.h"
+#include "worker/losses/pareto.h"
 #include "worker/train/progress/log.h"
 #include "worker/train/progress/step_times.h"
 
@@ -15,17 +16,18 @@ constexpr int64_t kBeforeRecording = 3;
 
 bool RecordsGraphs(const models::Network& network, at::Device device) {
   if (config::EnvironmentInt("ANNEAL_CUDA_GRAPHS", 0, 0, 1) == 0) return false;
-  const bool sequences = !network.plan().sequence_groups.empty();
+  const bool sequences = !network.plan().sequence_groups.empty(), pareto = !network.pareto_min_weights().empty();
   if (device.is_cpu()) LogWarning("ANNEAL_CUDA_GRAPHS=1 does nothing on the CPU");
   if (!device.is_cpu() && sequences) LogWarning("ANNEAL_CUDA_GRAPHS=1 does nothing for a model with sequences");
-  return !device.is_cpu() && !sequences;
+  if (!device.is_cpu() && pareto) LogWarning("ANNEAL_CUDA_GRAPHS=1 does nothing with use_pareto_loss_weight");
+  return !device.is_cpu() && !sequences && !pareto;
 }
 
 /// The tensors of an input that are defined, in one order.
 std::vector<at::Tensor> TensorsOf(const DensePass::Input& input) {
   std::vector<at::Tensor> tensors{input.found.pooled, input.dense};
   for (const auto& head : input.targets.heads) {
-    tensors.insert(tensors.end(), {head.label, head.weights});
+    tensors.insert(tensors.end(), {head.label, head.weights, head.domain});
     tensors.insert(tensors.end(), head.sessions.begin(), head.sessions.end());
   }
   tensors.push_back(input.scale);
@@ -40,6 +42,7 @@ DensePass::DensePass(models::Network& network, const std::vector<nn::NamedTensor
     : network_(network),
       parameters_(parameters),
       accumulation_(accumulation),
+      least_weights_(network.pareto_min_weights()),
       records_(RecordsGraphs(network, device)) {}
 
 DensePass::Result DensePass::Run(const Input& input, const std::function<void()>& before_backward) {
@@ -62,6 +65,27 @@ DensePass::Result DensePass::Run(const Input& input, const std::function<void()>
   return recorded_;
 }
 
+// The weights follow from the gradients of this rank's rows, as in TorchEasyRec, so that ranks may have different ones.
+// It asks autograd for the gradients of everything that is trained, but torchrec's modules show tables as slices that
+// are no part of the graph (of both kernels; checked with torchrec 1.5.1 on the CPU): autograd.grad gives None for
+// them, and the dense parameters alone decide.
+at::Tensor DensePass::TotalOf(const models::Losses& losses) const {
+  std::vector<double> weights(losses.size(), 1.0);
+  if (!least_weights_.empty()) {
+    std::vector<at::Tensor> values, parameters;
+    for (const auto& [name, loss] : losses) values.push_back(loss);
+    for (const auto& parameter : network_.DenseParameters()) parameters.push_back(parameter.tensor);
+    weights = losses::ParetoWeights(losses::GramOfGradients(values, parameters), least_weights_);
+  }
+  at::Tensor total;
+  for (size_t i = 0; i < losses.size(); ++i) {
+    const at::Tensor& loss = losses[i].second;
+    const at::Tensor weighted = weights[i] == 1.0 ? loss : loss * weights[i];
+    total = i == 0 ? weighted : total + weighted;
+  }
+  return total;
+}
+
 DensePass::Result DensePass::Compute(const Input& input, const std::function<void()>& before_backward) {
   Result result;
   at::Tensor pooled = input.found.pooled, elements = input.found.elements;
@@ -73,8 +97,8 @@ DensePass::Result DensePass::Compute(const Input& input, const std::function<voi
   }
   result.predictions = network_.Forward(features);
   result.losses = network_.ComputeLosses(result.predictions, input.targets);
-  at::Tensor total = result.losses.front().second;
-  for (size_t i = 1; i < result.losses.size(); ++i) total = total + result.losses[i].second;
+  at::Tensor total = TotalOf(result.losses);
+  result.total = total.detach();
   if (accumulation_ > 1) total = total / accumulation_;
   if (input.scale.defined()) total = total * input.scale;
   StepTimes::OfProcess().End(Phase::kForward);
@@ -83,6 +107,7 @@ DensePass::Result DensePass::Compute(const Input& input, const std::function<voi
   for (auto& [name, loss] : result.losses) loss = loss.detach();
   for (auto& [name, value] : result.predictions.values) value = value.detach();
   result.predictions.outputs.clear();
+  result.predictions.penalties.clear();
   result.gradient = {pooled.grad(), elements.defined() ? elements.grad() : at::Tensor()};
   StepTimes::OfProcess().End(Phase::kBackward);
   return result;

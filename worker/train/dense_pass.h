@@ -2,7 +2,8 @@
 //
 // On a CUDA device, with ANNEAL_CUDA_GRAPHS=1, it is recorded once as a CUDA graph and from then on started as a whole:
 // a hundred small kernels for the price of one launch. Batches of another size, like the last of an epoch, run as ever;
-// so do models with sequences, whose batches have a longest one each, and batches with sampled items.
+// so do models with sequences, whose batches have a longest one each, batches with sampled items, and losses whose
+// weights are found anew in every step.
 #pragma once
 
 #include <functional>
@@ -33,7 +34,8 @@ class DensePass {
   struct Result {
     models::Predictions predictions;  ///< detached
     models::Losses losses;            ///< detached
-    embedding::LookedUp gradient;     ///< like found; undefined where the loss does not depend on it
+    at::Tensor total;              ///< what was made small: their sum, with use_pareto_loss_weight weighted; detached
+    embedding::LookedUp gradient;  ///< like found; undefined where the loss does not depend on it
   };
 
   /// The loss is divided by `accumulation`. `parameters`, which are kept by reference: whose gradients backward makes.
@@ -45,6 +47,7 @@ class DensePass {
   Result Run(const Input& input, const std::function<void()>& before_backward);
 
  private:
+  at::Tensor TotalOf(const models::Losses& losses) const;
   Result Compute(const Input& input, const std::function<void()>& before_backward);
   void Record(const Input& input);
   void TakeGradients();
@@ -52,6 +55,7 @@ class DensePass {
   models::Network& network_;
   const std::vector<nn::NamedTensor>& parameters_;
   const int64_t accumulation_;
+  const std::vector<double> least_weights_;  ///< Network::pareto_min_weights
   const bool records_;
   int64_t rows_ = -1, repeats_ = 0;  ///< size of the last batch, and how often it came again
 

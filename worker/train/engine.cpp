@@ -81,6 +81,7 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
       if (average_) average_->Start();
     });
     result.losses = std::move(dense.losses);
+    result.losses.emplace_back(kTotalLoss, dense.total);
     result.predictions = std::move(dense.predictions);
     gradient = dense.gradient;
   }

@@ -30,14 +30,17 @@ struct Votes {
   bool dump = false;   ///< by its clock a delta embedding dump is due
 };
 
+inline constexpr char kTotalLoss[] = "total";
+
 /// What a step leaves behind, until the next. Gradients of the dense parameters stay in .grad() as long.
 struct StepResult {
-  bool ended = false;               ///< no rank had a row: the pass is over, nothing was trained
-  bool stop_asked = false;          ///< some rank asked to stop: every rank sees this after the same step
-  bool all_saved = false;           ///< every rank has written its part: the same
-  bool dump_asked = false;          ///< some rank finds a dump due: the same
-  int64_t rows = 0;                 ///< of all ranks, without sampled items
-  models::Losses losses;            ///< scalars of this rank; empty when this rank had no rows
+  bool ended = false;       ///< no rank had a row: the pass is over, nothing was trained
+  bool stop_asked = false;  ///< some rank asked to stop: every rank sees this after the same step
+  bool all_saved = false;   ///< every rank has written its part: the same
+  bool dump_asked = false;  ///< some rank finds a dump due: the same
+  int64_t rows = 0;         ///< of all ranks, without sampled items
+  /// Scalars of this rank, then kTotalLoss: what was made small; empty when this rank had no rows.
+  models::Losses losses;
   models::Predictions predictions;  ///< of this rank's rows before the update
 };
 

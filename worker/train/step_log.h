@@ -23,9 +23,9 @@ class StepLog {
           Learner& learner, int64_t first_step);
 
   using Scalars = std::vector<std::pair<std::string, double>>;
-  /// `losses` by name in the order of the model, `total` their sum; `rates` those in force in that step; `metrics` the
-  /// train metrics. Gradients are those left in the parameters: after unscaling and clipping, with accumulation the
-  /// running sum.
+  /// `losses` by name in the order of the model, `total` what is made small of them; `rates` those in force in that
+  /// step; `metrics` the train metrics. Gradients are those left in the parameters: after unscaling and clipping, with
+  /// accumulation the running sum.
   void Write(int64_t step, int64_t epoch, const Scalars& losses, double total, const Rates& rates,
              const Scalars& metrics);
   void Flush();

@@ -338,7 +338,8 @@ void Trainer::BeginSave() {
 // The mean over ranks, so that a figure means the same on any number of them. A collective.
 models::Losses Trainer::MeanLosses(const models::Losses& losses) {
   if (topology_.world_size == 1) return losses;
-  const auto names = learner_->network().training_loss_names();
+  auto names = learner_->network().training_loss_names();
+  names.emplace_back(kTotalLoss);
   at::Tensor sums = at::zeros({static_cast<int64_t>(names.size()) + 1}, at::kDouble);
   for (size_t i = 0; i < losses.size(); ++i) sums[i] = losses[i].second.to(at::kDouble);
   if (!losses.empty()) sums[static_cast<int64_t>(names.size())] = 1;
@@ -357,9 +358,12 @@ void Trainer::LogStep(const models::Losses& losses, int64_t epoch, bool last) {
   std::vector<std::pair<std::string, double>> values;
   double total = 0;
   for (const auto& [name, loss] : losses) {
+    if (name == kTotalLoss) {
+      total = loss.item<double>();
+      continue;
+    }
     values.emplace_back(name, loss.item<double>());
     progress_.metrics[name] = values.back().second;
-    total += values.back().second;
   }
   progress_.metrics["loss"] = total;
   // With a scaler an overflow now and then is no harm, and it tells of many.

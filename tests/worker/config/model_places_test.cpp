@@ -45,7 +45,12 @@ TEST(ModelPlaces, TakeWhatIsComplete) {
         kWide + kDeep + "xdeepfm { cin { cin_layer_size: 3 } deep " + kMlp + " final " + kMlp + "}" + kLoss,
         kAll + "ple { extraction_networks { network_name: 'n' expert_num_per_task: 1 task_expert_net " + kMlp + "}" +
             kTowers + "}",
-        kAll + "pepnet {" + kTowers + "}"}) {
+        kAll + "variational_dropout {} pepnet {" + kTowers + "}",
+        kAll + "use_pareto_loss_weight: true pepnet { domain_input_name: 'z' task_domain_num: 2" + kTowers + "}",
+        kAll + "dc2vr { task_towers { tower_name: 'a' label_name: 'y' low_rank_dim: 1 losses { binary_cross_entropy {} "
+               "} } "
+               "task_towers { tower_name: 'b' label_name: 'z' intervention_tower_names: 'a' low_rank_dim: 2 losses { "
+               "binary_cross_entropy {} } } }"}) {
     EXPECT_EQ(FaultsOf(model), "") << model;
   }
 }
@@ -87,8 +92,38 @@ TEST(ModelPlaces, NameFieldAndLine) {
         Case{kAll + "ple {" + kTowers + "}", "model_config.ple: there are no extraction_networks"},
         Case{kAll + "pepnet { task_towers { tower_name: 'a'\nlabel_name: 'x' losses { binary_cross_entropy {} } } }",
              "p:9:1: model_config.pepnet.task_towers[0].label_name: 'x' is not in data_config.label_fields"},
-        Case{kAll + "pepnet {\ndomain_input_name: 'z'" + kTowers + "}",
-             "p:9:1: model_config.pepnet.domain_input_name: not supported yet"},
+        Case{kAll + "pepnet {\ndomain_input_name: 'x'" + kTowers + "}",
+             "p:9:1: model_config.pepnet.domain_input_name: 'x' is not in data_config.label_fields"},
+        Case{kAll + "pepnet {\ntask_domain_num: 2" + kTowers + "}",
+             "p:9:1: model_config.pepnet.task_domain_num: needs domain_input_name"},
+        Case{kAll + "pepnet { domain_input_name: 'z' task_domain_num: 0" + kTowers + "}",
+             "model_config.pepnet.task_domain_num: must be at least 1"},
+        Case{kAll + "pepnet { domain_input_name: 'z' task_domain_num: 2 task_towers { tower_name: 'a' label_name: 'y'\n"
+                    "num_class: 2 losses { softmax_cross_entropy {} } } }",
+             "p:9:1: model_config.pepnet.task_towers[0].num_class: must be 1 where a task has a tower per domain"},
+        Case{kAll + "dc2vr { task_towers { tower_name: 'a.b' label_name: 'y'\nintervention_tower_names: 'a'\n"
+                    "low_rank_dim: 0\ndropout_ratio: 1 losses { binary_cross_entropy {} } } }",
+             "p:9:1: model_config.dc2vr.task_towers[0].intervention_tower_names[0]: no tower 'a' stands before this "
+             "one\n"
+             "p:10:1: model_config.dc2vr.task_towers[0].low_rank_dim: must be at least 1\n"
+             "p:11:1: model_config.dc2vr.task_towers[0].dropout_ratio: must be at least 0 and less than 1"},
+        Case{
+            kAll + "\nuse_pareto_loss_weight: true\nvariational_dropout {}\npepnet {" + kTowers + "}",
+            "p:9:1: model_config.use_pareto_loss_weight: and variational_dropout, whose losses have no weight, exclude "
+            "each other"},
+        Case{kAll + "\nuse_pareto_loss_weight: true\npepnet { task_towers { tower_name: 'a' label_name: 'y'\n"
+                    "pareto_min_loss_weight: -0.1 losses { binary_cross_entropy {} } } task_towers { tower_name: 'b' "
+                    "label_name: 'z' pareto_min_loss_weight: 0.6 losses { binary_cross_entropy {} } losses { "
+                    "binary_focal_loss {} } } }",
+             "p:9:1: model_config.use_pareto_loss_weight: the pareto_min_loss_weight of all losses must add up to less "
+             "than 1\np:11:1: model_config.pepnet.task_towers[0].pareto_min_loss_weight: must be at least 0 and less "
+             "than 1"},
+        Case{kAll + "variational_dropout {\nregularization_lambda: -1 } pepnet {" + kTowers + "}",
+             "p:9:1: model_config.variational_dropout.regularization_lambda: must not be negative"},
+        Case{kAll + "\nvariational_dropout {} sid_rqvae { codebook: 4 }",
+             "p:9:1: model_config.variational_dropout: sid_rqvae does not apply it"},
+        Case{kAll + "\nuse_pareto_loss_weight: true sid_rqvae { codebook: 4 }",
+             "p:9:1: model_config.use_pareto_loss_weight: needs a model with task_towers"},
         Case{kAll + "feature_groups { group_name: 'uia' feature_names: 'user' group_type: DEEP } pepnet {" + kTowers +
                  "}",
              "model_config.pepnet: ppnet_hidden_units is empty"},

@@ -139,7 +139,8 @@ TEST(Validate, NamesFieldAndLine) {
       const Case& c :
       {Case{R"({"train_config.num_steps": 5})", "must not be set together"},
        Case{R"({"model_config.feature_groups[0].feature_names[0]": "user_idd"})", "did you mean 'user_id'?"},
-       Case{R"({"model_config.use_pareto_loss_weight": true})", "use_pareto_loss_weight: not supported yet"},
+       Case{R"({"model_config.use_pareto_loss_weight": true})",
+            "use_pareto_loss_weight: needs a model with task_towers"},
        Case{R"({"feature_configs[0].id_feature.embedding_dim": 0})", "embedding_dim must be more than 0"},
        Case{R"({"data_config.dataset_type": "OdpsDataset"})", "OdpsDataset: not supported yet"},
        Case{R"({"train_config.tensorboard_summaries": ["los"]})", "did you mean 'loss'?"},
@@ -165,7 +166,7 @@ TEST(Validate, NamesFieldAndLine) {
        Case{R"({"export_config": "{ exporter_type: 'foo' }"})", "exporter_type: 'foo' is not latest or best"},
        Case{R"({"data_config.dataset_type": "CsvDataset"})", "CSV needs with_header or the column names"},
        Case{R"({"data_config.dataset_type": "CsvDataset", "data_config.delimiter": "||"})", "is not one character"},
-       Case{R"({"model_config.dc2vr": ""})", "dc2vr: not supported yet"}}) {
+       Case{R"({"model_config.hstu_match": ""})", "hstu_match: not supported yet"}}) {
     LoadedConfig edited = loaded;
     EditConfig(edited.config, c.edit);
     std::string all;

@@ -115,7 +115,14 @@ TEST(FeatureSet, Faults) {
       {"raw_feature { feature_name: 'f' boundaries: 1 }", "FG_NONE", "feature f: embedding_dim has to be above 0"},
       {"raw_feature { feature_name: 'f' boundaries: [2, 1] embedding_dim: 4 }", "FG_NONE", "not ascending"},
       {"raw_feature { feature_name: 'f' value_dim: 0 }", "FG_NONE", "value_dim has to be above 0"},
-      {"raw_feature { feature_name: 'f' embedding_dim: 4 mlp { } }", "FG_NONE", "mlp is not supported yet"},
+      {"raw_feature { feature_name: 'f' mlp { } }", "FG_NONE", "mlp needs an embedding_dim"},
+      {"raw_feature { feature_name: 'f' embedding_dim: 4 mlp { } boundaries: 1 }", "FG_NONE", "mlp and boundaries"},
+      {"raw_feature { feature_name: 'f' embedding_dim: 4 value_dim: 2 autodis { num_channels: 2 } }", "FG_NONE",
+       "autodis needs a value_dim of 1"},
+      {"raw_feature { feature_name: 'f' embedding_dim: 4 autodis { num_channels: 0 } }", "FG_NONE", "num_channels"},
+      {"raw_feature { feature_name: 'f' embedding_dim: 4 autodis { num_channels: 2 temperature: 0 } }", "FG_NONE",
+       "temperature"},
+      {"sequence_raw_feature { feature_name: 'f' embedding_dim: 4 mlp { } }", "FG_NONE", "mlp in a sequence"},
       {"id_feature { feature_name: 'f' embedding_dim: 4 }", "FG_NONE", "feature f: needs one of hash_bucket_size"},
       {"id_feature { feature_name: 'f' embedding_dim: 4 num_buckets: 0 }", "FG_NONE", "a table of 0 rows"},
       {"id_feature { feature_name: 'f' embedding_dim: 4 num_buckets: 3 hash_bucket_size: 4 }", "FG_NONE",
@@ -148,6 +155,26 @@ constexpr const char* kSequences = R"(
   feature_configs { sequence_raw_feature { feature_name: "times" expression: "user:times" } }
   feature_configs { sequence_id_feature { feature_name: "tags" expression: "item:taglist" embedding_dim: 4
                                           num_buckets: 7 sequence_length: 5 sequence_delim: "," } })";
+
+TEST(FeatureSet, DenseEmbeddings) {
+  const Feature plain = One("raw_feature { feature_name: 'f' embedding_dim: 4 value_dim: 3 }").all()[0];
+  EXPECT_FALSE(plain.dense_embedding);
+  EXPECT_EQ(plain.output_dim(), 3);
+  const Feature mlp = One("raw_feature { feature_name: 'f' embedding_dim: 4 value_dim: 3 mlp { } }").all()[0];
+  ASSERT_TRUE(mlp.dense_embedding);
+  EXPECT_EQ(mlp.dense_embedding->kind, DenseEmbedding::Kind::kMlp);
+  EXPECT_EQ(mlp.output_dim(), 4);
+  EXPECT_FALSE(mlp.sparse);
+  const FeatureSet set = One("raw_feature { feature_name: 'f' embedding_dim: 6 autodis { num_channels: 5 } }");
+  const Feature& autodis = set.all()[0];
+  ASSERT_TRUE(autodis.dense_embedding);
+  EXPECT_EQ(autodis.dense_embedding->kind, DenseEmbedding::Kind::kAutoDis);
+  EXPECT_EQ(autodis.dense_embedding->channels, 5);
+  EXPECT_FLOAT_EQ(static_cast<float>(autodis.dense_embedding->keep_prob), 0.8f);
+  EXPECT_FLOAT_EQ(static_cast<float>(autodis.dense_embedding->temperature), 0.1f);
+  EXPECT_EQ(autodis.output_dim(), 6);
+  EXPECT_EQ(set.dense_width(), 1);
+}
 
 TEST(FeatureSet, Sequences) {
   const FeatureSet set = Set(kSequences);

@@ -12,6 +12,8 @@
 namespace anneal::models {
 namespace {
 
+constexpr auto kPooled = Block::Source::kPooled, kDense = Block::Source::kDense, kEmbedded = Block::Source::kEmbedded;
+
 struct Case {
   EmbeddingPlan plan;
   data::Batch batch;
@@ -229,6 +231,7 @@ TEST(GroupAssembly, TheGradientIsAutogradsToTheLastBit) {
   plan.tables.resize(4);
   plan.pooled_width = 10;
   plan.dense_width = 3;
+  plan.embedded_width = 7;
   plan.lookups = {{0, 0, 0, 2}, {1, 1, 2, 3}, {2, 2, 5, 4}, {3, 3, 9, 1}};  // the last one is in no group
   auto add = [&plan](const char* name, std::vector<Block> blocks) {
     Group group;
@@ -237,31 +240,35 @@ TEST(GroupAssembly, TheGradientIsAutogradsToTheLastBit) {
     for (const auto& block : group.blocks) group.assembled_width += block.width;
     plan.groups.push_back(group);
   };
-  add("first", {{true, 0, 5}});
-  add("mixed", {{false, 1, 2}, {true, 2, 7}});
-  add("parted", {{true, 5, 4}, {true, 0, 2}});
+  add("first", {{kPooled, 0, 5}});
+  add("mixed", {{kEmbedded, 4, 3}, {kDense, 1, 2}, {kPooled, 2, 7}});
+  add("parted", {{kPooled, 5, 4}, {kEmbedded, 1, 4}, {kPooled, 0, 2}});
   const at::Tensor dense = at::randn({33, 3});
   const at::Tensor pooled = at::randn({33, 10}).set_requires_grad(true);
-  const auto got = AssembleGroups(plan, pooled, dense);
+  const at::Tensor embedded = at::randn({33, 7}).set_requires_grad(true);
+  const auto got = AssembleGroups(plan, pooled, dense, embedded);
   ASSERT_EQ(got.size(), 3u);
   std::vector<at::Tensor> want, seeds;
   for (const auto& group : plan.groups) {
     std::vector<at::Tensor> parts;
     for (const auto& block : group.blocks) {
-      parts.push_back((block.pooled ? pooled : dense).narrow(1, block.column, block.width));
+      const at::Tensor& from = block.source == kPooled ? pooled : block.source == kDense ? dense : embedded;
+      parts.push_back(from.narrow(1, block.column, block.width));
     }
     want.push_back(at::cat(parts, 1));
     seeds.push_back(at::randn_like(want.back()));
   }
-  const auto evaluated = AssembleGroups(plan, pooled.detach(), dense);
+  const auto evaluated = AssembleGroups(plan, pooled.detach(), dense, embedded.detach());
   for (size_t g = 0; g < got.size(); ++g) {
     EXPECT_TRUE(at::equal(got[g], want[g]));
     EXPECT_TRUE(at::equal(evaluated[g], want[g]));
   }
-  EXPECT_TRUE(at::equal(torch::autograd::grad(got, {pooled}, seeds)[0],
-                        torch::autograd::grad(want, {pooled}, seeds, /*retain_graph=*/true)[0]));
+  const auto ours = torch::autograd::grad(got, {pooled, embedded}, seeds);
+  const auto autograds = torch::autograd::grad(want, {pooled, embedded}, seeds, /*retain_graph=*/true);
+  EXPECT_TRUE(at::equal(ours[0], autograds[0]));
+  EXPECT_TRUE(at::equal(ours[1], autograds[1]));
   // A group that the loss does not use has no gradient; an expanded one has no memory of its own.
-  const auto again = AssembleGroups(plan, pooled, dense);
+  const auto again = AssembleGroups(plan, pooled, dense, embedded);
   const at::Tensor one = torch::autograd::grad({again[0].sum()}, {pooled})[0];
   EXPECT_TRUE(at::equal(one.narrow(1, 0, 5), at::ones({33, 5})));
   EXPECT_TRUE(at::equal(one.narrow(1, 5, 5), at::zeros({33, 5})));
@@ -271,7 +278,7 @@ TEST(GroupAssembly, TheGradientIsAutogradsToTheLastBit) {
     return torch::autograd::grad(
         {((groups[0].sum(1, true) + groups[2].sum(1, true)) * w).sum() + groups[1].square().sum()}, {pooled})[0];
   };
-  EXPECT_TRUE(at::equal(of_sums(AssembleGroups(plan, pooled, dense)), of_sums(want)));
+  EXPECT_TRUE(at::equal(of_sums(AssembleGroups(plan, pooled, dense, embedded)), of_sums(want)));
 }
 
 /// Two groups that share a feature, beside sequence tables that are wider than all pooled columns.
@@ -285,9 +292,9 @@ TEST(GroupAssembly, LookupsOfSequencesAreNotPooled) {
   AddLookup(c, 2, 2, false);
   Group one, both;
   one.assembled_width = 4;
-  one.blocks = {{true, user, 4}};
+  one.blocks = {{kPooled, user, 4}};
   both.assembled_width = 9;
-  both.blocks = {{true, user, 6}, {false, 0, 3}};
+  both.blocks = {{kPooled, user, 6}, {kDense, 0, 3}};
   ASSERT_EQ(city, user + 4);
   c.plan.groups = {one, both};
   c.plan.dense_width = 3;

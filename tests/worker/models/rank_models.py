@@ -139,6 +139,38 @@ def pepnet(w, g, epnet_gamma=2.0, ppnet_gamma=2.0, activation=torch.relu):
     return towers(w, tasks)
 
 
+def pepnet_domains(w, g):
+    prior = torch.cat([g["uia"], g["all"].detach()], 1)
+    outputs = []
+    for task, (layer, gate) in enumerate(zip((w / "ppnet").list("linears"), (w / "ppnet").list("gate_nus"))):
+        x = torch.relu(linear(layer, g["all"])) * gate_nu(gate, prior, 2.0)
+        outputs.append(torch.cat([linear(tower / "linear", mlp(tower / "tower_mlp", x))
+                                  for tower in w.list("_task_tower")[3 * task:3 * task + 3]], 1))
+    return outputs
+
+
+def rotation(w):
+    """The matrix, made by torch's own parametrization."""
+    original, base = (w / "parametrizations.weight")["original"], (w / "parametrizations.weight.0")["base"]
+    layer = torch.nn.Module()
+    layer.weight = torch.nn.Parameter(torch.zeros_like(original))
+    made = torch.nn.utils.parametrizations.orthogonal(layer).parametrizations.weight[0]
+    return torch.func.functional_call(made, {"base": base}, (original,))
+
+
+def dc2vr(w, g):
+    x = mlp(w / "bottom_mlp", g["all"])
+    experts = [mlp(expert, x) for expert in (w / "mmoe").list("expert_mlps")]
+    tasks = {name: mix(gate, x, experts) for name, gate in zip("abc", (w / "mmoe").list("gate_finals"))}
+    for name, sources in (("a", ""), ("b", "a"), ("c", "ba")):
+        tasks[name] = mlp(w / f"task_mlps.{name}", tasks[name])
+        if sources:
+            base, source = (rotation(w / f"intervention.{name}.{kind}_rotate_layer") for kind in ("base", "source"))
+            other = torch.cat([tasks[task] for task in sources], 1).detach()
+            tasks[name] = (tasks[name] @ base - other @ source) @ base.T + tasks[name]
+    return [linear(output, x) for output, x in zip(w.list("task_outputs"), tasks.values())]
+
+
 def layers(w, x):
     found = []
     for layer in w.list("mlp"):
@@ -218,7 +250,7 @@ MODELS = {
     "wide_and_deep": wide_and_deep, "dcn_v1": dcn_v1, "dcn_v2": dcn_v2, "dcn_v2_backbone_only": dcn_v2, "dlrm": dlrm,
     "dlrm_pairs_only": lambda w, g: dlrm(w, g, copied=1), "dlrm_one_group": dlrm, "wukong": wukong, "xdeepfm": xdeepfm,
     "ple": ple, "pepnet": lambda w, g: pepnet(w, g, 1.5, 3.0, torch.tanh), "pepnet_epnet_only": pepnet,
-    "pepnet_ppnet_only": pepnet, "pepnet_neither": pepnet,
+    "pepnet_ppnet_only": pepnet, "pepnet_neither": pepnet, "pepnet_domains": pepnet_domains, "dc2vr": dc2vr,
     "rocket_launching": lambda w, g: rocket_launching(w, g, {(0, 2): cosine, (2, 1): cosine}),
     "rocket_launching_euclid": lambda w, g: rocket_launching(w, g, {(0, 1): euclid}),
     "rocket_launching_hint_only": rocket_launching,
@@ -256,7 +288,8 @@ def main(path):
     for case in cases:
         inputs = {name: tensor(entry).requires_grad_() for name, entry in case["groups"].items()}
         parameters = {name: tensor(entry).requires_grad_() for name, entry in case["parameters"].items()}
-        outputs = MODELS[case["name"]](Weights(parameters), inputs)
+        buffers = {name: tensor(entry) for name, entry in case.get("buffers", {}).items()}
+        outputs = MODELS[case["name"]](Weights({**parameters, **buffers}), inputs)
         outputs, losses = outputs if isinstance(outputs, tuple) else (outputs, {})
         assert list(losses) == (case["own_losses"] or []), (case["name"], case["own_losses"])
         outputs += losses.values()

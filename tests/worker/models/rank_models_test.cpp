@@ -78,6 +78,18 @@ std::vector<Case> Cases() {
       {"pepnet_epnet_only", "pepnet { " + towers + "}", {{"all", {4, 5}}, {"domain", {3}}}},
       {"pepnet_ppnet_only", "pepnet { ppnet_hidden_units: [7] " + towers + "}", {{"all", {4, 5}}, {"uia", {2}}}},
       {"pepnet_neither", "pepnet { " + towers + "}", {{"all", {4, 5}}}},
+      {"pepnet_domains",
+       "pepnet { domain_input_name: 'z' task_domain_num: 3 ppnet_hidden_units: [7] " + towers + "}",
+       {{"all", {4, 5}}, {"uia", {2}}}},
+      {"dc2vr",
+       "dc2vr { bottom_mlp { hidden_units: [9] } expert_mlp { hidden_units: [8] } num_expert: 2"
+       " task_towers { tower_name: 'a' label_name: 'y' low_rank_dim: 1 losses { binary_cross_entropy {} }"
+       "  mlp { hidden_units: [6] } }"
+       " task_towers { tower_name: 'b' label_name: 'z' low_rank_dim: 3 losses { binary_cross_entropy {} }"
+       "  dropout_ratio: 0 intervention_tower_names: 'a' }"
+       " task_towers { tower_name: 'c' label_name: 'z' low_rank_dim: 2 losses { binary_cross_entropy {} }"
+       "  dropout_ratio: 0 mlp { hidden_units: [5] } intervention_tower_names: ['b', 'a'] } }",
+       {{"all", {4, 5}}}},
       {"rocket_launching",
        "rocket_launching { share_mlp { hidden_units: [8] } booster_mlp { hidden_units: [7, 6, 5, 6] }"
        " light_mlp { hidden_units: [5, 4, 6] } feature_based_distillation: true }",
@@ -171,6 +183,7 @@ json Computed(const Case& c) {
   };
   for (const auto& [name, tensor] : groups.plain) add("groups", name, tensor);
   for (const auto& parameter : built.model->NamedParameters()) add("parameters", parameter.name, parameter.tensor);
+  for (const auto& [name, buffer] : built.model->NamedBuffers()) written["buffers"][name] = Written(buffer);
   return written;
 }
 
@@ -234,7 +247,11 @@ TEST(RankModels, FaultsNameTheirPlace) {
   EXPECT_EQ(fault("wukong { final { hidden_units: [5] } }", kFields),
             "model_config.wukong: the feature group 'dense' needs dense_mlp");
   EXPECT_EQ(fault(std::string("pepnet { domain_input_name: 'd' ") + kTowers + "}", {{"all", {4}}}),
-            "model_config.pepnet.domain_input_name: not supported yet");
+            "model_config.pepnet.domain_input_name: 'd' is not in data_config.label_fields");
+  EXPECT_EQ(fault("dc2vr { task_towers { tower_name: 'a' label_name: 'y' low_rank_dim: 1 mlp { hidden_units: 3 } } "
+                  "task_towers { tower_name: 'b' label_name: 'z' low_rank_dim: 3 intervention_tower_names: 'a' } }",
+                  {{"all", {4}}}),
+            "task_towers 'b'.low_rank_dim is 3; its vector of 4 numbers and the others' of 3 allow 1 to 2");
 }
 
 }  // namespace
