@@ -324,19 +324,29 @@ class Zoo(Case):
                 self.check(case, weight_tolerance=1e-5 if case == "dbmtl_seq_selfattn" else 1e-4, model_dir=case,
                            plan=("--sharding_plan", self.dir / "plan.json"))
 
+    def test_dlrm_hstu(self):
+        plan = self.plan_of("dlrm_hstu")
+        self.assertEqual(len(plan), 2)
+        self.check("dlrm_hstu", weight_tolerance=1e-4, plan=("--sharding_plan", self.dir / "plan.json"))
+
     def test_predictions_before_the_first_step(self):
-        for case, data in (("tdm", "seq"), ("rocket_launching", "rank")):
+        for case, data, batch in (("tdm", "seq", 256), ("rocket_launching", "rank", 256), ("dlrm_hstu", "hstu", 64)):
             golden, rows = GOLDEN / "zoo" / case, self.dir / f"{case}.parquet"
-            pyarrow.parquet.write_table(pyarrow.parquet.read_table(GOLDEN / f"zoo/data/{data}_train.parquet").slice(0, 256), rows)
+            pyarrow.parquet.write_table(pyarrow.parquet.read_table(GOLDEN / f"zoo/data/{data}_train.parquet").slice(0, batch), rows)
             self.run_program(ANNEAL, "predict", "--pipeline_config_path", golden / "pipeline.config", "--checkpoint_path",
                              golden / "weights_init.safetensors", "--predict_input_path", rows, "--predict_output_path", self.dir / case)
             found = pyarrow.parquet.read_table(self.dir / case / "part-0.parquet")
             want = {name.removeprefix("eval/"): raw for name, raw in read_safetensors(golden / "step1_predictions.safetensors").items()
                     if name.startswith("eval/")}
+            counts = want.pop("__TARGET_REPEAT_INTERLEAVE_KEY__", None)
             self.assertEqual(found.column_names, sorted(want))
             for name, raw in want.items():
                 column = found[name].combine_chunks()
-                values = (column.flatten() if pyarrow.types.is_list(column.type) else column).to_pylist()
+                if counts:  # a list of each row's candidates
+                    self.assertEqual([len(cell) for cell in column.to_pylist()], list(array.array("i", counts)))
+                while pyarrow.types.is_list(column.type):
+                    column = column.flatten()
+                values = column.to_pylist()
                 self.assertEqual(len(values), len(floats(raw)))
                 self.assertLessEqual(max(abs(a - b) for a, b in zip(values, floats(raw))), 1e-5, f"{case}: {name}")
 

@@ -45,10 +45,9 @@ class Checker {
         });
         return NoneNested(group, path);
       case SEQUENCE:
+      case JAGGED_SEQUENCE:
         SequenceGroup(group.group_name(), group.feature_names(), path);
         return NoneNested(group, path);
-      default:
-        fail_(path + ".group_type", FeatureGroupType_Name(group.group_type()) + ": not supported yet");
     }
   }
 

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "worker/config/head_rules.h"
+#include "worker/config/ranker_rules.h"
 #include "worker/config/sampler_settings.h"
 #include "worker/config/source_map.h"
 #include "worker/config/tree_sampler_settings.h"
@@ -18,7 +19,7 @@ const std::vector<std::string> kDistances = {"l2", "l1", "cos"};
 class ModelRules {
  public:
   ModelRules(const EasyRecConfig& config, const Report& fail, const KnownFeatures& features)
-      : data_(config.data_config()), model_(config.model_config()), fail_(fail), features_(features) {}
+      : config_(config), data_(config.data_config()), model_(config.model_config()), fail_(fail), features_(features) {}
 
   void Run() {
     Model();
@@ -74,6 +75,10 @@ class ModelRules {
         return Rules(model_.mind(), "model_config.mind");
       case ModelConfig::kRocketLaunching:
         return Rules(model_.rocket_launching(), "model_config.rocket_launching");
+      case ModelConfig::kDlrmHstu:
+        return CheckRanker(config_, model_.dlrm_hstu(), fail_, features_);
+      case ModelConfig::kUltraHstu:
+        return CheckRanker(config_, model_.ultra_hstu(), fail_, features_);
       case ModelConfig::kSidRqvae:
         return Rules(model_.sid_rqvae(), "model_config.sid_rqvae");
       case ModelConfig::kTdm:
@@ -99,6 +104,8 @@ class ModelRules {
     const std::string path = "model_config.variational_dropout";
     if (model_.has_tdm()) fail_(path, "tdm does not apply it");
     if (model_.has_sid_rqvae()) fail_(path, "sid_rqvae does not apply it");
+    if (model_.has_dlrm_hstu() || model_.has_ultra_hstu())
+      fail_(path, "is not for a model with JAGGED_SEQUENCE groups");
     if (!(model_.variational_dropout().regularization_lambda() >= 0))
       fail_(path + ".regularization_lambda", "must not be negative");
   }
@@ -640,6 +647,7 @@ class ModelRules {
     GroupOf(name, /*sequence=*/false, path);
   }
 
+  const EasyRecConfig& config_;
   const DataConfig& data_;
   const ModelConfig& model_;
   const Report& fail_;

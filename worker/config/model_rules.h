@@ -16,6 +16,7 @@ using Report = std::function<void(const std::string& path, const std::string& me
 struct KnownFeatures {
   std::function<std::string(const std::string&)> sparse_fault;  ///< why it is no sparse feature; empty when it is one
   std::function<int64_t(const std::string&)> width;             ///< columns in a DEEP group; 0 when that is not known
+  std::function<bool(const std::string&)> single;               ///< whether it is one that is no sequence
 };
 
 /// Calls `fail` for every fault of model_config's model; of a model that is not supported, for none.

@@ -365,6 +365,10 @@ class Validator {
                 [this](const std::string& feature) {
                   const auto found = features_.find(feature);
                   return found == features_.end() ? 0 : found->second.dim;
+                },
+                [this](const std::string& feature) {
+                  const auto found = features_.find(feature);
+                  return found != features_.end() && !found->second.sequence;
                 }});
   }
 

@@ -35,10 +35,12 @@ struct DenseSequence {
   Buffer<int64_t> offsets;  ///< [rows + 1], starts at 0, non-decreasing
 };
 
-/// One label column, in the order of data_config.label_fields. Exactly one of the two is filled.
+/// One label column, in the order of data_config.label_fields. Exactly one of `floats` and `ints` is filled, unless
+/// there is no label at all: [rows - negatives], or of a column of lists all their values, one list after the other.
 struct Label {
-  Buffer<float> floats;  ///< [rows - negatives]: floating columns
-  Buffer<int64_t> ints;  ///< [rows - negatives]: integer columns
+  Buffer<float> floats;     ///< floating columns
+  Buffer<int64_t> ints;     ///< integer columns
+  Buffer<int64_t> offsets;  ///< of lists [rows + 1]: row b has the values [offsets[b], offsets[b+1]); else empty
 };
 
 struct Batch {

@@ -64,6 +64,7 @@ BatchAssembler MakeAssembler(const tzrec::protos::EasyRecConfig& config, const f
                              const StreamPlan& plan, const arrow::Schema& schema) {
   BatchColumns columns = plan.columns;
   columns.reserved = ResolveReserved(columns.reserved, schema);
+  columns.aligned = AlignedSequencesOf(config, features);
   try {
     return BatchAssembler(features::FeatureProgram(features, config, schema), columns, schema);
   } catch (const DataError& error) {  // knows the columns, not where they are from

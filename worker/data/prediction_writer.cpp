@@ -29,10 +29,11 @@ std::shared_ptr<arrow::Buffer> View(const T* data, int64_t count) {
   return std::make_shared<arrow::Buffer>(reinterpret_cast<const uint8_t*>(data), count * sizeof(T));
 }
 
-/// [rows, cols] as one list per row.
-std::shared_ptr<arrow::Array> Lists(int64_t rows, int64_t cols, const std::shared_ptr<arrow::Array>& values) {
-  std::vector<int32_t> offsets(rows + 1);
-  for (int64_t i = 0; i <= rows; ++i) offsets[i] = static_cast<int32_t>(i * cols);
+/// One list per row; `length(row)` of the values, which lie one after the other.
+template <typename Length>
+std::shared_ptr<arrow::Array> Lists(int64_t rows, Length length, const std::shared_ptr<arrow::Array>& values) {
+  std::vector<int32_t> offsets(rows + 1, 0);
+  for (int64_t i = 0; i < rows; ++i) offsets[i + 1] = offsets[i] + static_cast<int32_t>(length(i));
   return std::make_shared<arrow::ListArray>(arrow::list(values->type()), rows,
                                             arrow::Buffer::FromVector(std::move(offsets)), values);
 }
@@ -42,16 +43,22 @@ std::shared_ptr<arrow::Array> ToArrow(const OutputColumn& column) {
   if (count > std::numeric_limits<int32_t>::max()) {
     throw ConfigError("output " + column.name + ": " + std::to_string(count) + " values in one batch are too many");
   }
-  if (column.cols == 0) {
-    if (column.floats != nullptr) return std::make_shared<arrow::FloatArray>(count, View(column.floats, count));
-    return std::make_shared<arrow::Int64Array>(count, View(column.ints, count));
-  }
-  if (column.floats != nullptr) {
+  std::shared_ptr<arrow::Array> array;
+  if (column.floats == nullptr) {
+    array = std::make_shared<arrow::Int64Array>(count, View(column.ints, count));
+  } else if (column.cols == 0 && column.row_lengths == nullptr) {
+    array = std::make_shared<arrow::FloatArray>(count, View(column.floats, count));
+  } else {
     std::vector<double> wide(column.floats, column.floats + count);
-    return Lists(column.rows, column.cols,
-                 std::make_shared<arrow::DoubleArray>(count, arrow::Buffer::FromVector(std::move(wide))));
+    array = std::make_shared<arrow::DoubleArray>(count, arrow::Buffer::FromVector(std::move(wide)));
   }
-  return Lists(column.rows, column.cols, std::make_shared<arrow::Int64Array>(count, View(column.ints, count)));
+  if (column.cols > 0)
+    array = Lists(
+        column.rows, [&](int64_t) { return column.cols; }, array);
+  if (column.row_lengths == nullptr) return array;
+  const std::vector<int64_t>& lengths = *column.row_lengths;
+  return Lists(
+      static_cast<int64_t>(lengths.size()), [&](int64_t row) { return lengths[row]; }, array);
 }
 
 class ParquetWriter : public PredictionWriter {

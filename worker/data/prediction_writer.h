@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "tzrec/data.pb.h"
 
@@ -19,13 +20,16 @@ struct OutputColumn {
   const int64_t* ints = nullptr;
   int64_t rows = 0;
   int64_t cols = 0;  ///< 0: [rows], a float or int64 column; otherwise [rows, cols] row-major, a list per row
+  /// Not null: the rows are candidates, of which each row of the file has a list, the first row_lengths[0] and so on.
+  const std::vector<int64_t>* row_lengths = nullptr;
 };
 
 /// One file of one rank: <directory>/part-<rank>.parquet or .csv. It is written under a temporary name and appears
 /// whole, at Commit(), or not at all. A rank that writes no row leaves no file.
 ///
 /// Columns: the outputs in the order given, then the reserved ones; a reserved column with the name of an output takes
-/// its place. [rows, cols] floats become list<double>, integers list<int64>.
+/// its place. [rows, cols] floats become list<double>, integers list<int64>; so do [rows] of candidates, and
+/// [rows, cols] of these lists of lists.
 class PredictionWriter {
  public:
   /// The kind of file follows the dataset type: ParquetDataset, CsvDataset. Makes the directory. Throws ConfigError.

@@ -89,7 +89,7 @@ void MetricSet::Update(const models::Predictions& predictions, const models::Los
   }
   auto sum = sums_.begin();
   for (const auto& [value, weight] : network_.OwnMetrics(predictions)) *sum++ += value, *sum++ += weight;
-  const auto rows = static_cast<double>(batch.rows - batch.negatives);
+  const auto rows = static_cast<double>(models::CountLabels(batch));
   for (const auto& [name, loss] : losses) {
     const auto i = std::find(loss_names_.begin(), loss_names_.end(), name) - loss_names_.begin();
     sum[2 * i] += loss.item<double>() * rows;

@@ -54,7 +54,7 @@ class MetricSet {
   std::vector<HeadMetric> metrics_;
   std::vector<std::string> loss_names_;
   /// Per metric of the model's own: the sum and its weight. Then per loss: the sum of (mean loss of a batch * its
-  /// rows), the number of rows.
+  /// labels), the number of labels.
   std::vector<double> sums_;
 };
 

@@ -98,6 +98,7 @@ models::Predictions Infer(models::Network& network, embedding::ShardedEmbedding&
   for (auto& [name, value] : predictions.values) {
     value = value.to(at::kCPU, value.is_floating_point() ? at::kFloat : value.scalar_type());
   }
+  if (predictions.candidates.defined()) predictions.candidates = predictions.candidates.to(at::kCPU);
   TellOfIdsOutside(tables);
   if (training) network.Train(true);
   return predictions;

@@ -188,7 +188,7 @@ void NameSequenceKeys(tzrec::protos::EasyRecConfig& config) {
   }
 }
 
-/// Row servers and RTP get no sequences yet; codes are known to TorchScript exports only.
+/// Row servers and RTP get no sequences yet; TorchScript exports alone know codes, and sequences that are not padded.
 void CheckFormat(const tzrec::protos::EasyRecConfig& config, const Settings& settings) {
   if (config.model_config().has_sid_rqvae() && settings.format != Format::kTorchScript) {
     throw ConfigError(std::string("--format ") + FormatName(settings.format) +
@@ -198,9 +198,30 @@ void CheckFormat(const tzrec::protos::EasyRecConfig& config, const Settings& set
   const bool sequences = std::any_of(groups.begin(), groups.end(), [](const auto& group) {
     return group.group_type() == tzrec::protos::SEQUENCE || group.sequence_groups_size() > 0;
   });
+  const bool jagged = std::any_of(groups.begin(), groups.end(), [](const auto& group) {
+    return group.group_type() == tzrec::protos::JAGGED_SEQUENCE;
+  });
+  if (jagged && settings.format != Format::kTorchScript) {
+    throw ConfigError(std::string("--format ") + FormatName(settings.format) +
+                      ": not supported yet for a model with JAGGED_SEQUENCE groups; TorchScript is");
+  }
+  if (jagged && settings.input_tile != 0)
+    throw ConfigError("INPUT_TILE: not supported yet for a model with JAGGED_SEQUENCE groups");
   if (sequences && (settings.format == Format::kRtp || settings.format == Format::kDistributed)) {
     throw ConfigError(std::string("--format ") + FormatName(settings.format) +
                       ": not supported yet for a model with sequence groups");
+  }
+}
+
+/// Servers fold a ranker's candidates by the key that names their sequence (parity/export.md 1).
+void CheckRanker(const tzrec::protos::EasyRecConfig& config, const std::string& additional) {
+  const auto& model = config.model_config();
+  if (!model.has_dlrm_hstu() && !model.has_ultra_hstu()) return;
+  const json more = json::parse(additional, nullptr, false);
+  if (!more.is_object() || !more.contains("cand_seq_pk")) {
+    throw ConfigError(
+        "a generative ranker is exported with --additional_export_config '{\"cand_seq_pk\": \"...\"}', the primary "
+        "key of the candidates' sequence");
   }
 }
 
@@ -372,6 +393,7 @@ int RunExport(const ExportOptions& options) {
   const auto group = dist::Connect(topology, at::kCPU);
   CheckFormat(config, settings);
   CheckTowers(config, settings, options.item_input_path);
+  CheckRanker(config, options.additional_export_config);
   train::ProgressServer server(true);
   train::Progress progress;
   progress.phase = "export";

@@ -90,7 +90,13 @@ Tensors ExportedModel::Inputs(const data::Batch& batch, const features::FeatureS
 models::Predictions ExportedModel::Predict(const data::Batch& batch, const features::FeatureSet& features) const {
   const c10::AutoGradMode no_grad(false);
   models::Predictions predictions;
-  for (const auto& entry : Run(Inputs(batch, features))) predictions.values.emplace_back(entry.key(), entry.value());
+  for (const auto& entry : Run(Inputs(batch, features))) {
+    if (entry.key() == models::kCandidatesOfRows) {
+      predictions.candidates = entry.value();
+    } else {
+      predictions.values.emplace_back(entry.key(), entry.value());
+    }
+  }
   std::sort(predictions.values.begin(), predictions.values.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
   return predictions;

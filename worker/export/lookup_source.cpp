@@ -130,12 +130,27 @@ class SequenceStatements {
                           : "dense_rows_" + std::to_string(part.feature);
   }
 
+  /// The first features' lengths, and the features side by side, which have as many elements.
+  void AddJagged(const models::SequenceGroup& group, const std::string& g) {
+    std::string sequence;
+    for (const models::SequencePart& part : group.sequence) sequence += (sequence.empty() ? "" : ", ") + RowsOf(part);
+    text_ << "    sequence_" << g << " = torch.cat([" << sequence << "], 1)\n"
+          << "    length_" << g << " = " << LengthsOf(group.sequence.front()) << "\n";
+  }
+
   void AddGroup(const models::SequenceGroup& group, const std::string& g) {
     std::string query, sequence;
     for (const models::SequencePart& part : group.query) {
       const std::string columns = std::to_string(part.column) + ":" + std::to_string(part.column + part.width);
       query += (query.empty() ? "" : ", ") + (part.looked_up ? RowsOf(part) : "dense[:, " + columns + "]");
     }
+    if (!query.empty()) {
+      text_ << "    query_" << g << " = torch.cat([" << query << "], 1)\n";
+      results_ += ", query_" + g;
+    }
+    if (group.sequence.empty()) return;
+    results_ += ", sequence_" + g + ", length_" + g;
+    if (group.jagged) return AddJagged(group, g);
     for (const models::SequencePart& part : group.sequence) {
       const std::string lengths = LengthsOf(part);
       if (sequence.empty()) {
@@ -148,12 +163,9 @@ class SequenceStatements {
       sequence +=
           (sequence.empty() ? "" : ", ") + ("self.pad(" + RowsOf(part) + ", " + lengths + ", position_" + g + ")");
     }
-    if (!query.empty()) text_ << "    query_" << g << " = torch.cat([" << query << "], 1)\n";
-    if (!query.empty()) results_ += ", query_" + g;
-    if (sequence.empty()) return;
     text_ << "    sequence_" << g << " = torch.cat([" << sequence << "], 2)\n"
           << "    mask_" << g << " = position_" << g << " < length_" << g << ".unsqueeze(1)\n";
-    results_ += ", sequence_" + g + ", length_" + g + ", mask_" + g;
+    results_ += ", mask_" + g;
   }
 
   const models::EmbeddingPlan& plan_;
@@ -241,7 +253,7 @@ size_t LookupOf(const models::EmbeddingPlan& plan, const models::SequencePart& p
 size_t LookupResults(const models::EmbeddingPlan& plan) {
   size_t results = 2;
   for (const auto& group : plan.sequence_groups)
-    results += (group.query.empty() ? 0 : 1) + (group.sequence.empty() ? 0 : 3);
+    results += (group.query.empty() ? 0 : 1) + (group.sequence.empty() ? 0 : group.jagged ? 2 : 3);
   return results;
 }
 

@@ -20,9 +20,9 @@ std::string ReturnOutputs(const std::vector<std::string>& names, const std::vect
 /// Source of the method
 ///   lookup(self, data: Dict[str, Tensor], device: str) -> List[Tensor]
 /// and what it calls: pooled [B, plan.pooled_width], dense [B, plan.dense_width], both float32, and of every sequence
-/// group its query, if it has one, sequence, length and mask (nn::Sequence). Tables are attributes under their state
-/// names, packed as the settings say. Only operators of stock LibTorch are used; the source
-/// needs a resolver that knows the namespace `quantized`.
+/// group its query, if it has one, sequence, length and, unless it is jagged, mask (nn::Sequence). Tables are
+/// attributes under their state names, packed as the settings say. Only operators of stock LibTorch are used; the
+/// source needs a resolver that knows the namespace `quantized`.
 ///
 /// settings.input_tile (parity/export.md 7): user-side features come once, `batch_size` says how often they count. 2:
 /// ids are tiled before the lookup; 3: looked up once, the embeddings are tiled.

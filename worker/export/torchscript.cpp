@@ -121,7 +121,7 @@ FlatInput FlattenInput(const models::NetworkInput& input) {
     if (!sequence.sequence.defined()) continue;
     add("sequence_", sequence.sequence);
     add("length_", sequence.length);
-    add("mask_", sequence.mask);
+    if (sequence.mask.defined()) add("mask_", sequence.mask);
   }
   return flat;
 }
@@ -138,7 +138,7 @@ models::NetworkInput UnflattenInput(const models::EmbeddingPlan& plan, const tor
     if (group.sequence.empty()) continue;
     sequence.sequence = take();
     sequence.length = take();
-    sequence.mask = take();
+    if (!group.jagged) sequence.mask = take();
   }
   return input;
 }
@@ -152,6 +152,7 @@ void TraceDense(eval::TrainedModel& model, Module owner, const data::Batch& samp
     const auto predictions = model.network().Forward(UnflattenInput(plan, stack));
     std::vector<c10::IValue> outputs;
     for (const auto& [name, value] : predictions.values) outputs.emplace_back(value);
+    if (predictions.candidates.defined()) outputs.emplace_back(predictions.candidates);
     return {c10::ivalue::Tuple::create(std::move(outputs))};
   };
   const auto no_names = [](const at::Tensor&) { return std::string(); };
@@ -229,7 +230,9 @@ std::string DenseGraph(const ScriptedParts& parts) {
 void WriteTorchScript(eval::TrainedModel& model, const data::Batch& sample, const Settings& settings,
                       const std::string& folder) {
   ScriptedParts parts = BuildModule(model, sample, settings);
-  const std::string source = ForwardSource(model.network().prediction_names(), LookupResults(model.network().plan()));
+  std::vector<std::string> names = model.network().prediction_names();
+  if (model.network().ranks_candidates()) names.push_back(models::kCandidatesOfRows);
+  const std::string source = ForwardSource(names, LookupResults(model.network().plan()));
   Define(parts.root, source);
   parts.root.eval();
   SaveModule(parts.root, folder + "/scripted_model.pt");

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -43,7 +44,10 @@ template <typename Predict>
 Answers Collect(data::BatchStream& stream, int64_t batches, Predict predict) {
   std::map<std::string, std::vector<at::Tensor>> parts;
   Answers answers = EachBatch(stream, batches, [&](const data::Batch& batch) {
-    for (const auto& [name, value] : predict(batch).values) parts[name].push_back(value.clone());
+    const models::Predictions predictions = predict(batch);
+    for (const auto& [name, value] : predictions.values) parts[name].push_back(value.clone());
+    if (predictions.candidates.defined())
+      parts[models::kCandidatesOfRows].push_back(predictions.candidates.to(at::kFloat));
   });
   for (const auto& [name, values] : parts) answers.values.emplace_back(name, at::cat(values, 0));
   return answers;
@@ -163,7 +167,9 @@ int RunVerify(const VerifyOptions& options) {
   const auto loaded = LoadExportConfig(options.folder);
   const auto features = features::FeatureSet::FromConfig(loaded.config);
   const Answers expected = Read(options.expected);
-  const int64_t wanted = expected.values.front().second.size(0);
+  const auto rows = std::find_if(expected.values.begin(), expected.values.end(),
+                                 [](const auto& answer) { return answer.first == models::kCandidatesOfRows; });
+  const int64_t wanted = (rows == expected.values.end() ? expected.values.begin() : rows)->second.size(0);
   data::BatchStream stream = OpenRows(loaded.config, features, options.input_path);
   const int64_t batches = (wanted + stream.batch_size() - 1) / stream.batch_size();
   Answers got;

@@ -148,6 +148,11 @@ class Planner {
         if (model_.has_mind())
           plan_.sequence_groups.back().most = model_.mind().user_tower().capsule_config().max_seq_len();
         return;
+      case tzrec::protos::JAGGED_SEQUENCE:
+        NoNested(config, where);
+        AddSequenceGroup(config.group_name(), config.feature_names(), Suffix(config), where);
+        plan_.sequence_groups.back().jagged = true;
+        return;
       default:
         throw ConfigError(where + ": group_type " + FeatureGroupType_Name(config.group_type()) +
                           " is not supported yet");

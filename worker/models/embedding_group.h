@@ -84,15 +84,16 @@ struct SequencePart {
   int64_t width = 0;
 };
 
-/// A SEQUENCE group, or one of a DEEP group's sequence_groups (parity/models.md 2.1): features that are no sequences
-/// form the query, the others the sequence. T is the largest length of the first sequence feature in the batch; the
-/// others are padded or cut to it.
+/// A SEQUENCE or JAGGED_SEQUENCE group, or one of a DEEP group's sequence_groups (parity/models.md 2.1): features that
+/// are no sequences form the query, the others the sequence. T is the largest length of the first sequence feature in
+/// the batch; the others are padded or cut to it. Those of a jagged group are as long as each other.
 struct SequenceGroup {
   std::string name;
   int64_t most = 0;                           ///< positions that anybody reads, 0: all; T is no more
   std::vector<SequencePart> query, sequence;  ///< in config order
   int64_t query_width = 0, sequence_width = 0;
   bool item_side = false;  ///< as Group's
+  bool jagged = false;     ///< not padded
 };
 
 /// A sequence encoder of a DEEP group.

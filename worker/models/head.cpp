@@ -19,6 +19,7 @@ const at::Tensor& Predictions::at(const std::string& name) const {
 Targets Targets::Map(const std::function<at::Tensor(const at::Tensor&)>& change) const {
   const auto map = [&](const at::Tensor& tensor) { return tensor.defined() ? change(tensor) : tensor; };
   Targets mapped;
+  mapped.factor = factor;
   for (const OfHead& head : heads) {
     mapped.heads.push_back({map(head.label), map(head.weights), map(head.domain), {}});
     for (const at::Tensor& sessions : head.sessions) mapped.heads.back().sessions.push_back(map(sessions));

@@ -23,8 +23,9 @@ struct Head {
     kNone,    ///< nothing: losses and metrics are the model's own
   };
 
-  std::string suffix;  ///< "" or "_<tower_name>": ends the names of its predictions, losses and metrics
-  std::string label;   ///< label column
+  std::string suffix;       ///< "" or "_<tower_name>": ends the names of its predictions, losses and metrics
+  std::string label;        ///< label column, of a ranker of candidates one of lists
+  uint64_t label_bits = 0;  ///< not 0: a label counts as 1 where it has any of these bits, else as 0
   Truth truth = Truth::kLabel;
   /// The output itself is the prediction and is called so: "similarity" [B, items] of a match model, whose columns are
   /// what softmax_cross_entropy has for classes, or a tower's vector [B, D] or [B, K, D], or `codes`. Empty: the losses
@@ -49,8 +50,12 @@ struct Head {
   bool only_in_training = false;
 };
 
+/// What exports call the number of candidates of each row.
+inline constexpr char kCandidatesOfRows[] = "__TARGET_REPEAT_INTERLEAVE_KEY__";
+
 /// Prediction tensors by name, in the order of the heads: [B], or [B, num_class] of several classes, or a named output;
-/// float32, of the autocast type, or int64.
+/// float32, of the autocast type, or int64. Of a ranker of candidates B is the number of those, one row's after the
+/// other.
 struct Predictions {
   std::vector<std::pair<std::string, at::Tensor>> values;
   const at::Tensor& at(const std::string& name) const;  ///< throws ConfigError
@@ -58,9 +63,10 @@ struct Predictions {
   bool in_training = false;                             ///< made by a model in training
   /// In training: losses that forward passes make, by name (GroupDropouts).
   std::vector<std::pair<std::string, at::Tensor>> penalties;
+  at::Tensor candidates;  ///< [rows] int64: how many each row has; undefined: no ranker
 };
 
-/// What losses are computed from besides the predictions.
+/// What losses are computed from besides the predictions; B as in those.
 struct Targets {
   struct OfHead {
     at::Tensor label;                  ///< [B] float32, undefined where truth is kNone
@@ -69,6 +75,7 @@ struct Targets {
     std::vector<at::Tensor> sessions;  ///< per loss [B] int64: losses::Input's, undefined where it needs none
   };
   std::vector<OfHead> heads;
+  double factor = 1;  ///< every loss is multiplied by it
 
   /// The same with `change` applied to every tensor that is defined.
   Targets Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;

@@ -27,7 +27,7 @@ struct SampledItems {
 /// Feature groups of a batch of B rows by name.
 struct Groups {
   std::map<std::string, at::Tensor> plain;        ///< DEEP and WIDE: [B, Group::width] float32
-  std::map<std::string, nn::Sequence> sequences;  ///< SEQUENCE
+  std::map<std::string, nn::Sequence> sequences;  ///< SEQUENCE and JAGGED_SEQUENCE
   SampledItems sampled;  ///< B + sampled.count rows have the groups of EmbeddingPlan that are item_side
 
   const at::Tensor& at(const std::string& name) const { return plain.at(name); }
@@ -37,9 +37,15 @@ struct Groups {
 class Model : public nn::Module {
  public:
   /// One [B, num_class] float32 output (logits), or named output, per head, in the order of heads(); undefined outside
-  /// of training where the head is only_in_training. What else OwnLosses, in training, and OwnMetrics read follows.
+  /// of training where the head is only_in_training. What else OwnLosses, in training, and OwnMetrics read follows. Of
+  /// a ranker of candidates B is their number.
   virtual std::vector<at::Tensor> Forward(const Groups& groups) = 0;
   const std::vector<Head>& heads() const { return heads_; }
+
+  /// The JAGGED_SEQUENCE group whose elements the outputs belong to; empty: to the rows.
+  const std::string& candidates() const { return candidates_; }
+  /// Ranks learn in proportion to the number of their labels (parity/models.md 7.4).
+  bool weighs_ranks() const { return weighs_ranks_; }
 
   /// Names of losses besides those of the heads, computed in training only.
   const std::vector<std::string>& own_loss_names() const { return own_loss_names_; }
@@ -58,6 +64,8 @@ class Model : public nn::Module {
  protected:
   std::vector<Head> heads_;
   std::vector<std::string> own_loss_names_, own_metric_names_;
+  std::string candidates_;
+  bool weighs_ranks_ = false;
 };
 
 /// What a model is built from. The references outlive the model's construction only.
@@ -74,6 +82,8 @@ struct ModelInput {
   const Group& FirstGroup() const;
   /// The SEQUENCE group of that name; throws ConfigError when the config lacks it.
   const SequenceGroup& RequireSequenceGroup(const std::string& name) const;
+  /// The JAGGED_SEQUENCE group of that name, which has a sequence only; throws ConfigError when the config lacks it.
+  const SequenceGroup& RequireJaggedGroup(const std::string& name) const;
   /// Head of a single-task model: losses, metrics and num_class of model_config, the first label field.
   Head SingleHead() const;
 };

@@ -17,7 +17,7 @@ namespace {
 at::Tensor RowWeights(const Head& head, const data::Batch& batch, const Network& network,
                       const std::vector<std::string>& sample_weight_fields) {
   if (!head.weighted) return {};
-  const int64_t rows = batch.rows - batch.negatives;
+  const int64_t rows = CountLabels(batch);
   if (head.sample_weight.empty() && head.space_indicator.empty()) return at::full({rows}, head.weight);
   at::Tensor weights = at::ones({rows});
   if (!head.sample_weight.empty()) {
@@ -46,8 +46,20 @@ at::Tensor LabelTensor(const data::Label& label) {
       .to(at::kFloat);
 }
 
+int64_t CountLabels(const data::Batch& batch) {
+  const bool lists = !batch.labels.empty() && !batch.labels.front().offsets.empty();
+  return lists ? batch.labels.front().offsets.back() : batch.rows - batch.negatives;
+}
+
 at::Tensor TruthOf(const Head& head, const data::Label& column) {
-  const at::Tensor label = LabelTensor(column);
+  at::Tensor label = LabelTensor(column);
+  if (head.label_bits != 0) {
+    // From the integers themselves: float32 has not all of their bits.
+    const at::Tensor bits = column.ints.empty()
+                                ? label.to(at::kLong)
+                                : at::from_blob(const_cast<int64_t*>(column.ints.data()), label.sizes(), at::kLong);
+    label = (bits.bitwise_and(static_cast<int64_t>(head.label_bits)) != 0).to(at::kFloat);
+  }
   switch (head.truth) {
     case Head::Truth::kOwnRow:
       return at::arange(label.size(0), at::kFloat);
@@ -76,7 +88,10 @@ at::Tensor FirstIds(const data::Batch& batch, int feature) {
   for (int64_t row = 0; row < batch.rows; ++row) {
     if (offsets[row] < offsets[row + 1]) id[row] = batch.sparse.values[offsets[row]];
   }
-  return ids;
+  if (batch.labels.empty() || batch.labels.front().offsets.empty()) return ids;
+  const auto& ends = batch.labels.front().offsets;
+  return at::repeat_interleave(ids,
+                               at::from_blob(const_cast<int64_t*>(ends.data()), {batch.rows + 1}, at::kLong).diff());
 }
 
 Network::Network(const tzrec::protos::EasyRecConfig& config, const features::FeatureSet& features,
@@ -197,6 +212,7 @@ Predictions Network::Forward(const NetworkInput& input) {
   }
   predictions.outputs = std::move(outputs);
   predictions.in_training = training();
+  if (ranks_candidates()) predictions.candidates = groups.sequence(model_->candidates()).length;
   return predictions;
 }
 
@@ -230,9 +246,13 @@ Losses Network::ComputeLosses(const Predictions& predictions, const Targets& tar
     const Targets::OfHead& target = targets.heads[h];
     for (size_t l = 0; l < head.losses.size(); ++l) {
       const auto& config = head.losses[l];
-      losses.emplace_back(losses::Name(config) + head.suffix,
-                          losses::Compute(config, {LossInput(head, config, predictions, target.domain), target.label,
-                                                   target.weights, target.sessions[l]}));
+      const at::Tensor& output = LossInput(head, config, predictions, target.domain);
+      // Rows without candidates have a loss of 0.
+      at::Tensor loss = target.label.size(0) == 0
+                            ? output.sum() * 0
+                            : losses::Compute(config, {output, target.label, target.weights, target.sessions[l]});
+      if (targets.factor != 1) loss = loss * targets.factor;
+      losses.emplace_back(losses::Name(config) + head.suffix, loss);
     }
   }
   if (!predictions.in_training) return losses;

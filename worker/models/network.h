@@ -63,7 +63,7 @@ class Network {
   }
 
   Predictions Forward(const NetworkInput& input);
-  /// On the host; may share memory with the batch. Throws DataError for a label that is no class.
+  /// On the host; may share memory with the batch. Throws DataError for a label that is no class. Factor 1.
   Targets MakeTargets(const data::Batch& batch) const;
   /// The least weight of each of loss_names() where the weights of losses are found anew in every step
   /// (use_pareto_loss_weight, parity/models.md 7.6); empty where they are just added up.
@@ -82,6 +82,11 @@ class Network {
   void To(at::Device device);
   void Train(bool on = true);
   bool training() const { return model_->training(); }
+
+  /// Whether predictions are of candidates (Predictions::candidates).
+  bool ranks_candidates() const { return !model_->candidates().empty(); }
+  /// Whether Targets::factor has to be a rank's number of labels by the mean over ranks (Model::weighs_ranks).
+  bool weighs_ranks() const { return model_->weighs_ranks(); }
 
   /// Index of a label column in Batch::labels.
   int LabelIndex(const std::string& name) const;
@@ -103,8 +108,11 @@ class Network {
   std::optional<c10::ScalarType> autocast_;
 };
 
-/// A label column as float32 [B]; shares memory with the batch where it can.
+/// A label column, of lists all their values, as float32 [B]; shares memory with the batch where it can.
 at::Tensor LabelTensor(const data::Label& label);
+
+/// Labels of a batch in every column: one a row, or one a candidate.
+int64_t CountLabels(const data::Batch& batch);
 
 /// What the rows of a head are trained and judged by (Head::Truth), float32 [B]; `column` is that of the label.
 at::Tensor TruthOf(const Head& head, const data::Label& column);
@@ -113,7 +121,8 @@ at::Tensor TruthOf(const Head& head, const data::Label& column);
 /// where that holds anything but the numbers of domains.
 at::Tensor DomainOf(const Head& head, const data::Label& column);
 
-/// First id of every row of a sparse feature, 0 where the row has none: [B] int64.
+/// First id of every row of a sparse feature, 0 where the row has none: [B] int64. Where labels are lists, each row's
+/// id once for each of its labels.
 at::Tensor FirstIds(const data::Batch& batch, int feature);
 
 }  // namespace anneal::models

@@ -10,6 +10,7 @@
 #include "worker/models/deepfm.h"
 #include "worker/models/dlrm.h"
 #include "worker/models/dssm.h"
+#include "worker/models/hstu_ranker.h"
 #include "worker/models/mask_net.h"
 #include "worker/models/mind.h"
 #include "worker/models/mmoe.h"
@@ -41,6 +42,7 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
       {"dcn_v2", &Make<DcnV2>},
       {"deepfm", &Make<DeepFm>},
       {"dlrm", &Make<Dlrm>},
+      {"dlrm_hstu", &Make<DlrmHstu>},
       {"dssm", &Make<Dssm>},
       {"dssm_v2", &Make<DssmV2>},
       {"mask_net", &Make<MaskNetModel>},
@@ -53,6 +55,7 @@ const std::map<std::string, std::unique_ptr<Model> (*)(const ModelInput&)>& Regi
       {"rocket_launching", &Make<RocketLaunching>},
       {"sid_rqvae", &Make<SidRqvae>},
       {"tdm", &Make<Tdm>},
+      {"ultra_hstu", &Make<UltraHstu>},
       {"wide_and_deep", &Make<WideAndDeep>},
       {"wukong", &Make<WuKong>},
       {"xdeepfm", &Make<XDeepFm>},
@@ -79,7 +82,16 @@ const Group& ModelInput::FirstGroup() const {
 
 const SequenceGroup& ModelInput::RequireSequenceGroup(const std::string& name) const {
   const SequenceGroup* group = plan.FindSequenceGroup(name);
-  if (!group) throw ConfigError("model_config: the model needs a SEQUENCE group named '" + name + "'");
+  if (!group || group->jagged) throw ConfigError("model_config: the model needs a SEQUENCE group named '" + name + "'");
+  return *group;
+}
+
+const SequenceGroup& ModelInput::RequireJaggedGroup(const std::string& name) const {
+  const SequenceGroup* group = plan.FindSequenceGroup(name);
+  if (!group || !group->jagged)
+    throw ConfigError("model_config: the model needs a JAGGED_SEQUENCE group named '" + name + "'");
+  if (!group->query.empty())
+    throw ConfigError("model_config: group '" + name + "' of this model has a feature that is no sequence");
   return *group;
 }
 

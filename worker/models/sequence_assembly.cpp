@@ -91,6 +91,27 @@ void AddPadded(const SequenceGroup& group, const SequenceLayout::OfGroup& layout
   });
 }
 
+/// [elements, Ds] of a jagged group: its features side by side.
+at::Tensor Flat(const SequenceGroup& group, const SequenceLayout::OfGroup& layout, const at::Tensor& elements) {
+  std::vector<at::Tensor> parts;
+  for (size_t p = 0; p < group.sequence.size(); ++p) {
+    const SequencePart& part = group.sequence[p];
+    parts.push_back(part.looked_up ? elements.narrow(0, 0, layout.elements).narrow(1, part.column, part.width)
+                                   : layout.parts[p].values);
+  }
+  return at::cat(parts, 1);
+}
+
+/// Adds the gradient of Flat's result to that of the elements.
+void AddFlat(const SequenceGroup& group, const at::Tensor& gradient, const at::Tensor& elements) {
+  ForEachPart(group.sequence, [&](size_t p, const Columns& columns) {
+    if (!group.sequence[p].looked_up) return;
+    elements.narrow(0, 0, gradient.size(0))
+        .narrow(1, columns.source, columns.width)
+        .add_(gradient.narrow(1, columns.padded, columns.width));
+  });
+}
+
 /// [B, Dq]: an element a row of the batch, and dense columns.
 at::Tensor Query(const SequenceGroup& group, int64_t rows, const at::Tensor& elements, const at::Tensor& dense) {
   std::vector<at::Tensor> parts;
@@ -122,7 +143,7 @@ struct Assembly : torch::autograd::Function<Assembly> {
       const SequenceGroup& group = plan->sequence_groups[g];
       made.push_back(group.query.empty() ? at::empty({0}, elements.options())
                                          : Query(group, layout->groups[g].rows, elements, dense));
-      made.push_back(Pad(group, layout->groups[g], elements));
+      made.push_back(group.jagged ? Flat(group, layout->groups[g], elements) : Pad(group, layout->groups[g], elements));
     }
     return made;
   }
@@ -132,10 +153,14 @@ struct Assembly : torch::autograd::Function<Assembly> {
     const auto& layout = *reinterpret_cast<const SequenceLayout*>(context->saved_data["layout"].toInt());
     at::Tensor elements = at::zeros({context->saved_data["elements"].toInt(), plan.element_width}, at::kFloat);
     for (size_t g = 0; g < plan.sequence_groups.size(); ++g) {
+      const SequenceGroup& group = plan.sequence_groups[g];
       const at::Tensor &query = gradients[2 * g], &sequence = gradients[2 * g + 1];
-      if (query.defined()) AddQuery(plan.sequence_groups[g], query.to(at::kFloat), elements);
-      if (sequence.defined()) {
-        AddPadded(plan.sequence_groups[g], layout.groups[g], sequence.to(at::kFloat).contiguous(), elements);
+      if (query.defined()) AddQuery(group, query.to(at::kFloat), elements);
+      if (!sequence.defined()) continue;
+      if (group.jagged) {
+        AddFlat(group, sequence.to(at::kFloat), elements);
+      } else {
+        AddPadded(group, layout.groups[g], sequence.to(at::kFloat).contiguous(), elements);
       }
     }
     return {elements, at::Tensor(), at::Tensor(), at::Tensor()};
@@ -171,8 +196,9 @@ SequenceLayout SequenceLayout::Map(const std::function<at::Tensor(const at::Tens
     for (const Part& part : group.parts) {
       copy.parts.push_back({change(part.offsets), part.values.defined() ? change(part.values) : at::Tensor()});
     }
+    copy.elements = group.elements;
     copy.length = change(group.length);
-    copy.mask = change(group.mask);
+    if (group.mask.defined()) copy.mask = change(group.mask);
   }
   return mapped;
 }
@@ -188,6 +214,17 @@ void RefuseTooMuch(const SequenceGroup& group, int64_t rows, int64_t longest) {
                   " elements; " + std::to_string(rows) + " rows as long take " +
                   std::to_string(static_cast<int64_t>(bytes / (1 << 30))) +
                   " GiB. Cut the sequences, give the encoders a max_seq_length, or make the batch smaller");
+}
+
+/// Readers, who know the file, tell the rows of a ranker's groups before (data::CheckAligned).
+void RequireOneLength(const SequenceGroup& group, const SequenceLayout::OfGroup& layout) {
+  const at::Tensor& first = layout.parts.front().offsets;
+  for (const SequenceLayout::Part& part : layout.parts) {
+    if (at::equal(part.offsets, first)) continue;
+    const int64_t end = (part.offsets != first).nonzero()[0].item<int64_t>();
+    throw DataError("sequence group '" + group.name + "': its features have different numbers of elements in row " +
+                    std::to_string(end) + " of a batch");
+  }
 }
 
 }  // namespace
@@ -210,6 +247,11 @@ SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch) {
     }
     const at::Tensor& offsets = made.parts.front().offsets;
     made.length = offsets.slice(0, 1) - offsets.slice(0, 0, -1);
+    if (group.jagged) {
+      RequireOneLength(group, made);
+      made.elements = offsets[rows].item<int64_t>();
+      continue;
+    }
     int64_t longest = std::max<int64_t>(rows > 0 ? made.length.max().item<int64_t>() : 0, 1);
     if (group.most > 0) longest = std::min(longest, group.most);
     RefuseTooMuch(group, rows, longest);
@@ -233,8 +275,11 @@ std::vector<nn::Sequence> AssembleSequences(const EmbeddingPlan& plan, const Seq
       sequence.sequence = made[2 * g + 1];
     } else {
       sequence.query = Query(group, of.rows, elements, dense);
-      if (!group.sequence.empty())
-        sequence.sequence = elements.is_cpu() ? Pad(group, of, elements) : PadByIndex(group, of, elements);
+      if (!group.sequence.empty()) {
+        sequence.sequence = group.jagged        ? Flat(group, of, elements)
+                            : elements.is_cpu() ? Pad(group, of, elements)
+                                                : PadByIndex(group, of, elements);
+      }
     }
     sequence.length = of.length;
     sequence.mask = of.mask;

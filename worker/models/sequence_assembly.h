@@ -22,8 +22,9 @@ struct SequenceLayout {
   struct OfGroup {
     int64_t rows = 0;         ///< B
     std::vector<Part> parts;  ///< of SequenceGroup::sequence
+    int64_t elements = 0;     ///< of a jagged group
     at::Tensor length;        ///< [B] int64, of the first part; undefined where there is none
-    at::Tensor mask;          ///< [B, T] bool, T at least 1: the position is before the row's end; likewise
+    at::Tensor mask;  ///< [B, T] bool, T at least 1: the position is before the row's end; likewise, and when jagged
   };
   std::vector<OfGroup> groups;  ///< of EmbeddingPlan::sequence_groups
 
@@ -31,7 +32,8 @@ struct SequenceLayout {
   SequenceLayout Map(const std::function<at::Tensor(const at::Tensor&)>& change) const;
 };
 
-/// On the host; may share memory with the batch. Throws DataError where the padding would take all memory.
+/// On the host; may share memory with the batch. Throws DataError where the padding would take all memory, and where
+/// features of a jagged group have other lengths than the first.
 SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch);
 
 /// The plan's sequence groups. elements [E, element_width], dense [rows, dense_width], all on one device; the dense
@@ -39,7 +41,7 @@ SequenceLayout LayoutOf(const EmbeddingPlan& plan, const data::Batch& batch);
 std::vector<nn::Sequence> AssembleSequences(const EmbeddingPlan& plan, const SequenceLayout& layout,
                                             const at::Tensor& elements, const at::Tensor& dense);
 
-/// A group's sequence [B, T, sequence_width] by stock operations, as other devices than the CPU make it.
+/// A padded group's sequence [B, T, sequence_width] by stock operations, as other devices than the CPU make it.
 at::Tensor PadByIndex(const SequenceGroup& group, const SequenceLayout::OfGroup& layout, const at::Tensor& elements);
 
 }  // namespace anneal::models

@@ -328,7 +328,7 @@ void Arithmetic::Measure(const std::vector<NamedTensor>& parameters, int64_t row
   if (measured) cached.sum_cost = MeasureSums();
   sum_cost_ = cached.sum_cost;
   for (const auto& [name, parameter] : parameters) {
-    if (parameter.dim() != 2) continue;
+    if (parameter.dim() != 2 || !name.ends_with(".weight")) continue;  // no linear layer's: a transducer's tables
     const Shape shape{parameter.size(0), parameter.size(1)};
     const auto [found, unknown] = cached.of_shapes.try_emplace(shape);
     measured |= unknown;

@@ -62,7 +62,7 @@ class Arithmetic {
   /// the `rows` rows that hold them (repeated_linear.h).
   bool PaysToRepeat(int64_t width, int64_t distinct, int64_t rows) const;
 
-  /// Measures the linear layers among the parameters (those of two axes) on batches of up to `rows` rows, unless they
+  /// Measures the linear layers among the parameters (weights of two axes) on batches of up to `rows` rows, unless they
   /// are known or forced. A choice is kept per machine, LibTorch version, instruction set, threads and batch in
   /// $XDG_CACHE_HOME/anneal (or ~/.cache/anneal): the second run starts faster, and like the first.
   void Measure(const std::vector<NamedTensor>& parameters, int64_t rows);

@@ -8,12 +8,12 @@
 
 namespace anneal::nn {
 
-/// A sequence group of a batch of B rows, padded to T positions.
+/// A sequence group of a batch of B rows, padded to T positions, or jagged.
 struct Sequence {
   at::Tensor query;     ///< [B, Dq] float32; undefined when the group has no query feature
-  at::Tensor sequence;  ///< [B, T, Ds] float32, zeros behind the end of each row
+  at::Tensor sequence;  ///< [B, T, Ds] float32, zeros behind the end of each row; jagged [sum of lengths, Ds]
   at::Tensor length;    ///< [B] int64; more than T where nobody reads on
-  at::Tensor mask;      ///< [B, T] bool: the position is before the row's end
+  at::Tensor mask;      ///< [B, T] bool: the position is before the row's end; undefined when jagged
 };
 
 class SequenceEncoder : public Module {

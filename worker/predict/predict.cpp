@@ -46,8 +46,17 @@ tzrec::protos::DatasetType TypeNamed(const std::string& name, const char* flag) 
   return type;
 }
 
-/// The predictions asked for, as columns.
-std::vector<data::OutputColumn> Columns(models::Predictions& predictions, const std::vector<std::string>& wanted) {
+/// Of a ranker, how many predictions each row of the batch has; empty: one.
+std::vector<int64_t> RowLengths(const models::Predictions& predictions) {
+  if (!predictions.candidates.defined()) return {};
+  const at::Tensor counts = predictions.candidates.to(at::kLong).contiguous();
+  const int64_t* first = counts.const_data_ptr<int64_t>();
+  return {first, first + counts.numel()};
+}
+
+/// The predictions asked for, as columns; they refer to `row_lengths`, unless that is empty.
+std::vector<data::OutputColumn> Columns(models::Predictions& predictions, const std::vector<std::string>& wanted,
+                                        const std::vector<int64_t>& row_lengths) {
   std::vector<std::string> names = wanted;
   if (names.empty()) {
     for (const auto& [name, value] : predictions.values) names.push_back(name);
@@ -74,6 +83,7 @@ std::vector<data::OutputColumn> Columns(models::Predictions& predictions, const 
     }
     column.rows = value.size(0);
     column.cols = value.dim() > 1 ? value.flatten(1).size(1) : 0;
+    if (!row_lengths.empty()) column.row_lengths = &row_lengths;
     columns.push_back(column);
   }
   return columns;
@@ -189,7 +199,8 @@ int RunPredict(const PredictOptions& options) {
       if (runner.trained) continue;
       break;
     }
-    writer->Write(Columns(predictions, outputs), batch->reserved);
+    const std::vector<int64_t> row_lengths = RowLengths(predictions);
+    writer->Write(Columns(predictions, outputs, row_lengths), batch->reserved);
     progress.samples += batch->rows;
     server.Update(progress);
     stream.Recycle(std::move(batch));

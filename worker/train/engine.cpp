@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "worker/dist/vector_tensor.h"
 #include "worker/embedding/id_numbers.h"
 #include "worker/eval/trained_model.h"
 #include "worker/train/progress/step_times.h"
@@ -65,12 +66,15 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   }
   if (accumulated_steps_ % accumulation_ == 0) optimizers_.ZeroGradients();
   embedding::LookedUp gradient;
+  const double factor = network_.weighs_ranks() ? ShareOfLabels(batch) : 1;
   if (batch.rows > 0) {
+    models::Targets targets = network_.MakeTargets(batch);
+    targets.factor = factor;
     const auto send = [this](const at::Tensor& host) { return copy_.Send(host); };
     DensePass::Input input{found,
                            send(eval::DenseTensor(batch, network_.plan().dense_width)),
                            models::LayoutOf(network_.plan(), batch).Map(send),
-                           network_.MakeTargets(batch).Map(send),
+                           targets.Map(send),
                            {},
                            {},
                            eval::SampledOf(batch)};
@@ -110,6 +114,16 @@ StepResult Engine::Step(const data::Batch& batch, int64_t step, const Rates& rat
   result.rows = static_cast<int64_t>(flags[kRows]);
   result.all_saved = flags[kSaved] == static_cast<float>(group_.world_size());
   return result;
+}
+
+// The mean over ranks of their losses is then that over all labels.
+double Engine::ShareOfLabels(const data::Batch& batch) {
+  const double ranks = group_.world_size();
+  const auto own = static_cast<double>(batch.rows > 0 ? models::CountLabels(batch) : 0);
+  if (ranks == 1) return 1;
+  std::vector<double> total{own};
+  group_.AllReduceSum(dist::AsTensor(total));
+  return total.front() > 0 ? own * ranks / total.front() : 1;
 }
 
 void Engine::UpdateDense(const Rates& rates) {

@@ -75,6 +75,8 @@ class Engine {
 
  private:
   void UpdateDense(const Rates& rates);
+  /// Labels of this rank by the mean over ranks. A collective.
+  double ShareOfLabels(const data::Batch& batch);
 
   models::Network& network_;
   embedding::ShardedEmbedding& tables_;

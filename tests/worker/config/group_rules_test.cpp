@@ -35,6 +35,7 @@ std::string Group(const std::string& type, const std::string& rest) {
 TEST(GroupRules, GoodOnes) {
   EXPECT_THAT(
       Faults(Group("WIDE", "feature_names: 'id'") + Group("SEQUENCE", "feature_names: ['id', 'ids', 'numbers']") +
+             Group("JAGGED_SEQUENCE", "feature_names: ['id', 'ids', 'numbers']") +
              Group("DEEP",
                    "feature_names: ['id', 'number'] "
                    "sequence_groups { group_name: 'a' feature_names: ['id', 'ids'] } "
@@ -57,9 +58,9 @@ TEST(GroupRules, Features) {
                           "[0].feature_names[2]: there is no feature 'idd' (did you mean 'id'?)",
                           "[1].feature_names[0]: 'ids' is a sequence: sequence_groups and SEQUENCE groups take those",
                           "[2]: sequence group 'SEQUENCE' has no sequence feature"));
-  EXPECT_THAT(
-      Faults(Group("DEEP", "") + Group("JAGGED_SEQUENCE", "feature_names: 'ids'")),
-      ElementsAre("[0]: group 'DEEP' has no feature_names", "[1].group_type: JAGGED_SEQUENCE: not supported yet"));
+  EXPECT_THAT(Faults(Group("DEEP", "") + Group("JAGGED_SEQUENCE", "feature_names: 'id'")),
+              ElementsAre("[0]: group 'DEEP' has no feature_names",
+                          "[1]: sequence group 'JAGGED_SEQUENCE' has no sequence feature"));
 }
 
 TEST(GroupRules, SequencesAndEncodersNeedEachOther) {

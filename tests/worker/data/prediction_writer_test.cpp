@@ -58,6 +58,22 @@ TEST_F(PredictionWriterTest, ParquetRoundTrip) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(Path("out")), {}), 1) << "no temporary file is left";
 }
 
+TEST_F(PredictionWriterTest, CandidatesAreAListARow) {
+  const std::vector<int64_t> lengths = {2, 0, 1};
+  const std::vector<float> probs = {0.5f, 0.25f, 0.125f};
+  const std::vector<OutputColumn> outputs = {
+      {.name = "probs", .floats = probs.data(), .rows = 3, .row_lengths = &lengths},
+      {.name = "vector", .floats = vectors_.data(), .rows = 3, .cols = 2, .row_lengths = &lengths}};
+  const auto writer = PredictionWriter::Open(tzrec::protos::ParquetDataset, Path("out"), 0);
+  writer->Write(outputs, MakeRows({{"id", arrow::int64(), "[7, 8, 9]"}}));
+  writer->Commit();
+  EXPECT_EQ(writer->rows(), 3);
+  const auto rows = ReadBack(Path("out/part-0.parquet"))->CombineChunksToBatch().ValueOrDie();
+  const auto list = arrow::list(arrow::float64());
+  EXPECT_TRUE(rows->column(0)->Equals(*MakeRows({{"", list, "[[0.5, 0.25], [], [0.125]]"}})->column(0)));
+  EXPECT_TRUE(rows->column(1)->Equals(*MakeRows({{"", arrow::list(list), "[[[1,2],[3,4]], [], [[5,6]]]"}})->column(0)));
+}
+
 TEST_F(PredictionWriterTest, CsvHasAHeader) {
   const auto writer = PredictionWriter::Open(tzrec::protos::CsvDataset, Path("out"), 0);
   writer->Write({outputs_.data(), 2}, MakeRows({{"name", arrow::utf8(), R"(["a,b", "c"])"}}));

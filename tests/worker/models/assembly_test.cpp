@@ -208,6 +208,42 @@ TEST(SequenceAssembly, NoElements) {
   ExpectSequences(c);
 }
 
+TEST(SequenceAssembly, AJaggedGroupIsNotPadded) {
+  Case c;
+  AddTable(c, 4, true);
+  SetLengths(c, {{1, 1, 0, 1}, {2, 0, 3, 1}});
+  c.elements = 7;  // one more than the sequence has
+  c.plan.dense_width = 2;
+  const int64_t query = AddLookup(c, 0, 0, false), sequence = AddLookup(c, 1, 0, true);
+  AddDense(c, {2, 0, 3, 1}, 2);
+  c.plan.sequence_groups = {{"g", 0, {{true, 0, query, 4}}, {{false, 0, 0, 2}, {true, 1, sequence, 4}}, 4, 6},
+                            {"h", 0, {}, {{true, 1, sequence, 4}}, 0, 4}};
+  for (SequenceGroup& group : c.plan.sequence_groups) group.jagged = true;
+  const at::Tensor ours = Leaf(7, 8), plain = Leaf(7, 8), dense = at::zeros({4, 2});
+  const SequenceLayout layout = LayoutOf(c.plan, c.batch);
+  const auto made = AssembleSequences(c.plan, layout, ours, dense);
+  const auto& numbers = c.batch.dense_sequences[0].values;
+  const at::Tensor beside = at::tensor(at::ArrayRef<float>(numbers.data(), numbers.size())).view({6, 2});
+  const at::Tensor found = plain.narrow(0, 0, 6).narrow(1, sequence, 4);
+  const std::vector<at::Tensor> wanted = {at::cat({beside, found}, 1), found,
+                                          plain.narrow(0, 0, 4).narrow(1, query, 4)};
+  const std::vector<at::Tensor> got = {made[0].sequence, made[1].sequence, made[0].query};
+  for (size_t i = 0; i < wanted.size(); ++i) EXPECT_TRUE(at::equal(got[i], wanted[i])) << i;
+  EXPECT_TRUE(at::equal(made[0].length, at::tensor({2, 0, 3, 1})));
+  EXPECT_FALSE(made[0].mask.defined());
+  Weigh(got).backward();
+  Weigh(wanted).backward();
+  EXPECT_TRUE(at::allclose(ours.grad(), plain.grad(), 0, 1e-6));
+  c.batch.dense_sequences.front().offsets = {0, 2, 3, 5, 6};
+  try {
+    LayoutOf(c.plan, c.batch);
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_STREQ(error.what(),
+                 "sequence group 'g': its features have different numbers of elements in row 2 of a batch");
+  }
+}
+
 TEST(SequenceAssembly, RefusesWhatTakesAllMemory) {
   Case c;
   AddTable(c, 64, true);

@@ -134,7 +134,8 @@ void TreeRows::Append(std::span<const RowSlice> slices, int worker, int64_t pass
     }
   }
   for (size_t l = 0; l < batch->labels.size(); ++l) {
-    auto& [floats, ints] = batch->labels[l];
+    Buffer<float>& floats = batch->labels[l].floats;
+    Buffer<int64_t>& ints = batch->labels[l].ints;
     for (int64_t row = 0; row < std::ssize(floats); ++row) {
       // The next numbers outside of int64 are -2^63 - 2^40 and 2^63.
       if (floats[row] != std::trunc(floats[row]) || !(floats[row] >= -0x1p63f && floats[row] < 0x1p63f)) {
