@@ -93,6 +93,18 @@ class Rankers(Case):
         one, means = self.losses("plain-one"), self.losses("means")
         self.assertTrue(any(abs(means[key] - one[key]) > 1e-4 * abs(one[key]) for key in means))
 
+    def test_a_rank_without_rows_counts_for_nothing(self):
+        rows = self.dir / "rows.parquet"
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(DATA).slice(0, 1), rows)
+        text = softmax_instead_of_jrc()
+        self.train("one", text, data=rows, train_config__num_steps=1)
+        self.launch(*TWO_RANKS, "train", *self.config("two", text, data=rows, train_config__num_steps=1))
+        one, two = self.losses("one"), self.losses("two")
+        self.assertEqual(one.keys(), two.keys())
+        self.assertGreater(len(one), 1)
+        for key, value in one.items():
+            self.assertAlmostEqual(two[key] / value, 1, delta=1e-5, msg=key)
+
     def test_stopped_and_continued_is_bit_identical(self):
         text = interleaved((ZOO / "dlrm_hstu/pipeline.config").read_text()).replace("output_dropout_ratio: 0.0", "output_dropout_ratio: 0.1")
         for model, steps in (("whole", [20]), ("parts", [9, 20])):

@@ -20,7 +20,7 @@ Rotation::Rotation(int64_t in, int64_t rank)
 // ONNX knows no product of reflections: an export has the matrix as it is.
 at::Tensor Rotation::Matrix() const {
   const at::tracer::impl::NoTracerDispatchMode not_traced;
-  const at::Tensor below = original_.tril(-1), signs = original_.detach().diagonal().to(at::kInt);
+  const at::Tensor below = original_.tril(-1), signs = original_.detach().diagonal().sign();
   const at::Tensor columns = at::linalg_householder_product(below, 2.0 / (1.0 + below.square().sum(0)));
   return at::matmul(base_, columns * signs);
 }

@@ -42,14 +42,14 @@ void Module::Train(bool on) {
 }
 
 at::Tensor Module::RegisterParameter(std::string name, at::Tensor value) {
-  value = value.detach();
+  value = value.detach().contiguous();  // its rows are written as they lie
   value.set_requires_grad(true);
   parameters_.push_back({std::move(name), value});
   return value;
 }
 
 at::Tensor Module::RegisterBuffer(std::string name, at::Tensor value) {
-  value = value.detach();
+  value = value.detach().contiguous();
   buffers_.push_back({std::move(name), value});
   return value;
 }

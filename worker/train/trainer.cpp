@@ -335,14 +335,15 @@ void Trainer::BeginSave() {
   checkpoints_->Begin(step_ - 1, position_, std::move(files));
 }
 
-// The mean over ranks, so that a figure means the same on any number of them. A collective.
+// The mean over the ranks that have rows, so that a figure means the same on any number of them; of losses that are
+// weighed by a rank's share of all labels the mean over all ranks. A collective.
 models::Losses Trainer::MeanLosses(const models::Losses& losses) {
   if (topology_.world_size == 1) return losses;
   auto names = learner_->network().training_loss_names();
   names.emplace_back(kTotalLoss);
   at::Tensor sums = at::zeros({static_cast<int64_t>(names.size()) + 1}, at::kDouble);
   for (size_t i = 0; i < losses.size(); ++i) sums[i] = losses[i].second.to(at::kDouble);
-  if (!losses.empty()) sums[static_cast<int64_t>(names.size())] = 1;
+  if (!losses.empty() || learner_->network().weighs_ranks()) sums[static_cast<int64_t>(names.size())] = 1;
   group_->AllReduceSum(sums);
   models::Losses mean;
   for (size_t i = 0; i < names.size(); ++i) {

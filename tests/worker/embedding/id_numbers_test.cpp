@@ -42,7 +42,9 @@ models::EmbeddingPlan PlanOf(int features, int sequence = -1) {
     plan.lookups.push_back({f, f, table.sequence ? 0 : plan.pooled_width, 16});
     if (!table.sequence) plan.pooled_width += 16;
   }
-  group.blocks = {{false, 0, 5}, {true, 16, plan.pooled_width - 16}};  // the first feature is in another group
+  using Source = models::Block::Source;
+  group.blocks = {{Source::kDense, 0, 5},
+                  {Source::kPooled, 16, plan.pooled_width - 16}};  // the first feature is in another group
   plan.groups.push_back(group);
   return plan;
 }

@@ -58,7 +58,7 @@ TEST(Match, Ids) {
           {kInputs + hashed + "show_skey: true", Columns(kMap, "cb", "ba"), {Hash("f_ba_3")}, {1}},
           // Of equal keys the first counts.
           {kInputs + "num_buckets: 9 value_dim: 0", Columns("p^s:1,s:2|p^s:3", "p", "s"), {1}, {1}},
-          {kInputs + "num_buckets: 9 value_dim: 0", Columns("p^t:1|p^s:3", "p", "s"), {}, {0}},
+          {kInputs + "num_buckets: 9 default_value: ''", Columns("p^t:1|p^s:3", "p", "s"), {}, {0}},
           {all + "num_buckets: 9 default_value: ''", Columns("p^s:1,s:2|p^s:3", "", ""), {1, 2, 3}, {3}},
           // Several keys, several values.
           {kInputs + "num_buckets: 9", Columns(kMap, "ca\\u001dcb", "bb"), {2}, {1}},

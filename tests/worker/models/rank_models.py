@@ -150,12 +150,14 @@ def pepnet_domains(w, g):
 
 
 def rotation(w):
-    """The matrix, made by torch's own parametrization."""
+    """The matrix, made by torch's own parametrization. That takes a diagonal of 1 and -1 for granted and cuts it to whole
+    numbers; of any other the signs count."""
     original, base = (w / "parametrizations.weight")["original"], (w / "parametrizations.weight.0")["base"]
     layer = torch.nn.Module()
     layer.weight = torch.nn.Parameter(torch.zeros_like(original))
     made = torch.nn.utils.parametrizations.orthogonal(layer).parametrizations.weight[0]
-    return torch.func.functional_call(made, {"base": base}, (original,))
+    signed = original.tril(-1) + torch.eye(*original.shape) * original.detach().diagonal().sign()
+    return torch.func.functional_call(made, {"base": base}, (signed,))
 
 
 def dc2vr(w, g):
