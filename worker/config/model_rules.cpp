@@ -1,6 +1,7 @@
 #include "worker/config/model_rules.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "worker/config/head_rules.h"
@@ -287,6 +288,12 @@ class ModelRules {
       Experts(model, path);
     }
     TaskTowers(model, path);
+    // A tower's vector is as wide as the last layer before it; without one as the group, which is not known here: 0.
+    const auto width_of = [](const MLP& mlp) -> int64_t {
+      return mlp.hidden_units_size() == 0 ? 0 : mlp.hidden_units(mlp.hidden_units_size() - 1);
+    };
+    const int64_t shared = width_of(model.has_expert_mlp() ? model.expert_mlp() : model.bottom_mlp());
+    std::map<std::string, int64_t> widths;
     std::vector<std::string> before;
     for (int t = 0; t < model.task_towers_size(); ++t) {
       const auto& tower = model.task_towers(t);
@@ -294,6 +301,18 @@ class ModelRules {
       NoDot(tower.tower_name(), at + ".tower_name");
       TowersBefore(tower.intervention_tower_names(), before, at + ".intervention_tower_names");
       AtLeastOne(tower.low_rank_dim(), at + ".low_rank_dim");
+      const int64_t width = widths[tower.tower_name()] = tower.has_mlp() ? width_of(tower.mlp()) : shared;
+      int64_t others = 0;
+      bool known = width > 0 && tower.intervention_tower_names_size() > 0;
+      for (const std::string& name : tower.intervention_tower_names()) {
+        known = known && widths[name] > 0;
+        others += widths[name];
+      }
+      if (known && tower.low_rank_dim() >= std::min(width, others)) {
+        fail_(at + ".low_rank_dim", "must be less than the tower's vector, " + std::to_string(width) +
+                                        " wide, and those of intervention_tower_names, together " +
+                                        std::to_string(others));
+      }
       if (!(tower.dropout_ratio() >= 0 && tower.dropout_ratio() < 1))
         fail_(at + ".dropout_ratio", "must be at least 0 and less than 1");
       before.push_back(tower.tower_name());

@@ -108,6 +108,13 @@ TEST(ModelPlaces, NameFieldAndLine) {
              "p:10:1: model_config.dc2vr.task_towers[0].low_rank_dim: must be at least 1\n"
              "p:11:1: model_config.dc2vr.task_towers[0].dropout_ratio: must be at least 0 and less than 1"},
         Case{
+            kAll + "dc2vr { bottom_mlp { hidden_units: [16, 8] } task_towers { tower_name: 'a' label_name: 'y' "
+                   "low_rank_dim: 9 mlp { hidden_units: 4 } losses { binary_cross_entropy {} } }\n"
+                   "task_towers { tower_name: 'b' label_name: 'z' intervention_tower_names: 'a'\nlow_rank_dim: 4 "
+                   "losses { binary_cross_entropy {} } } }",
+            "p:10:1: model_config.dc2vr.task_towers[1].low_rank_dim: must be less than the tower's vector, 8 wide, and "
+            "those of intervention_tower_names, together 4"},
+        Case{
             kAll + "\nuse_pareto_loss_weight: true\nvariational_dropout {}\npepnet {" + kTowers + "}",
             "p:9:1: model_config.use_pareto_loss_weight: and variational_dropout, whose losses have no weight, exclude "
             "each other"},
