@@ -35,6 +35,17 @@ def loaded(folder):
     return state
 
 
+def save_as_torch(golden, folder):
+    """The end of a golden run as the reference writes a checkpoint, by torch."""
+    dcp.save(tensors(golden / "weights_end.safetensors"), checkpoint_id=folder / "model")
+    state = {}
+    for name, value in tensors(golden / "optimizer_end.safetensors").items():
+        parameter, _, key = name.partition("//")
+        state.setdefault(parameter, {})[key] = value
+    dcp.save({"state": state}, checkpoint_id=folder / "optimizer")
+    (folder / "dataloader_state.json").write_text("{}")
+
+
 @unittest.skipUnless(ZOO.exists(), "the golden files are not on this machine")
 class Dcp(Case):
     def config(self, model, *more, **config):
@@ -82,13 +93,7 @@ class Dcp(Case):
     def test_what_torch_writes_is_evaluated_fine_tuned_exported_and_continued(self):
         golden = ZOO / "deepfm"
         folder = self.dir / "torch/model.ckpt-19"
-        dcp.save(tensors(golden / "weights_end.safetensors"), checkpoint_id=folder / "model")
-        state = {}
-        for name, value in tensors(golden / "optimizer_end.safetensors").items():
-            parameter, _, key = name.partition("//")
-            state.setdefault(parameter, {})[key] = value
-        dcp.save({"state": state}, checkpoint_id=folder / "optimizer")
-        (folder / "dataloader_state.json").write_text("{}")
+        save_as_torch(golden, folder)
 
         def command(program, *more, model="torch", **config):
             return [ANNEAL, program, "--pipeline_config_path", golden / "pipeline.config", "--edit_config_json",

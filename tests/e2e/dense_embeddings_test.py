@@ -7,9 +7,8 @@ import unittest
 import numpy
 import pyarrow.parquet
 import torch
-import torch.distributed.checkpoint as dcp
 
-from dcp_test import loaded, tensors
+from dcp_test import loaded, save_as_torch, tensors
 from export_test import COMPILER
 from harness import ANNEAL, GOLDEN, TWO_RANKS, Case, edits, read_safetensors, scalars, weights
 
@@ -70,13 +69,7 @@ class DenseEmbeddings(Case):
     def test_checkpoints_of_torch(self):
         golden = ZOO / "multi_tower"
         folder = self.dir / "torch/model.ckpt-19"
-        dcp.save(tensors(golden / "weights_end.safetensors"), checkpoint_id=folder / "model")
-        state = {}
-        for name, value in tensors(golden / "optimizer_end.safetensors").items():
-            parameter, _, key = name.partition("//")
-            state.setdefault(parameter, {})[key] = value
-        dcp.save({"state": state}, checkpoint_id=folder / "optimizer")
-        (folder / "dataloader_state.json").write_text("{}")
+        save_as_torch(golden, folder)
         self.run_program(ANNEAL, "eval", *self.config("torch"))
         result = json.loads((self.dir / "torch/eval_result.txt").read_text())
         self.assertAlmostEqual(result["l2_loss"], json.loads((golden / "eval_result.json").read_text())["l2_loss"], delta=1e-5)

@@ -37,13 +37,17 @@ class Rules {
     if (feature.stub_type() && mode_ == FG_NORMAL) fail_(path + ".stub_type", "is not allowed in FG_NORMAL");
     Inputs(feature, entry);
     Own(feature, path);
-    if (generates_ && feature.separator().empty()) fail_(path + ".separator", "must not be empty");
-    if (generates_ && !feature.stub_type())
-      std::visit([&](const auto& encoding) { Values(encoding, path); }, EncodingOf(feature));
+    if (!generates_) return;
+    if (feature.separator().empty()) fail_(path + ".separator", "must not be empty");
     if constexpr (requires { feature.normalizer(); }) {
-      if (generates_)
-        Judge(path + ".normalizer",
-              [&] { features::Normalizer::FromText(feature.normalizer(), feature.feature_name()); });
+      Judge(path + ".normalizer",
+            [&] { features::Normalizer::FromText(feature.normalizer(), feature.feature_name()); });
+    }
+    if (feature.stub_type()) return;
+    if constexpr (std::is_same_v<Kind, IdFeature> || std::is_same_v<Kind, RawFeature>) {
+      Values(feature, path);  // is its own encoding, with a vocabulary that may be long
+    } else {
+      std::visit([&](const auto& encoding) { Values(encoding, path); }, EncodingOf(feature));
     }
   }
 

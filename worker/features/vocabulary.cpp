@@ -29,13 +29,7 @@ Vocabulary Vocabulary::FromConfig(const tzrec::protos::IdFeature& config) {
                         " is not below the length " + std::to_string(result.rows_) + " of vocab_list");
     }
   } else if (config.vocab_dict_size() > 0) {
-    for (const auto& [word, row] : config.vocab_dict()) {
-      if (row >= static_cast<uint64_t>(config::kMostRows)) {
-        throw ConfigError(where + "vocab_dict: \"" + word + "\" has row " + std::to_string(row) + " of at most " +
-                          std::to_string(config::kMostRows));
-      }
-      result.rows_of_[word] = static_cast<int64_t>(row);
-    }
+    for (const auto& [word, row] : config.vocab_dict()) result.rows_of_[word] = static_cast<int64_t>(row);
     if (reserved && !config.default_value().empty()) result.rows_of_[config.default_value()] = 0;
     for (const auto& [word, row] : result.rows_of_) result.rows_ = std::max(result.rows_, row + 1);
   } else {

@@ -5,35 +5,23 @@
 #include <string>
 #include <vector>
 
-#include "worker/models/task_tower.h"
+#include "worker/models/task_chain.h"
 #include "worker/nn/intervention.h"
-#include "worker/nn/mmoe.h"
 
 namespace anneal::models {
 
-/// First group -> optional bottom MLP -> optional mixture of experts, which gives each task a vector of its own ->
-/// optional MLP of the task. A task with intervention_tower_names is then moved by what those tasks, which stand before
-/// it, have in the end. State names: bottom_mlp, mmoe, task_mlps.<tower>, intervention.<tower>, task_outputs.<t>.
-class Dc2vr : public Model {
+/// First group -> tasks (task_chain.h), of which one with intervention_tower_names is moved by what those tasks have in
+/// the end. State names: intervention.<tower>.
+class Dc2vr : public TaskChain {
  public:
   explicit Dc2vr(const ModelInput& input);
-  std::vector<at::Tensor> Forward(const Groups& groups) override;
+  std::vector<at::Tensor> Forward(const Groups& groups) override { return Outputs(groups.at(group_)); }
 
  private:
-  struct Task {
-    std::unique_ptr<nn::Mlp> mlp;
-    std::unique_ptr<nn::Intervention> intervention;
-    std::vector<size_t> sources;  ///< indices of tasks before
-    std::unique_ptr<nn::Linear> output;
-    int64_t width = 0;  ///< of what `output` reads
-  };
-
-  void AddTask(const tzrec::protos::InterventionTaskTower& tower, int64_t width);
+  at::Tensor Join(size_t t, const std::vector<at::Tensor>& vectors) override;
 
   std::string group_;
-  std::unique_ptr<nn::Mlp> bottom_;
-  std::unique_ptr<nn::Mmoe> mmoe_;
-  std::vector<Task> tasks_;
+  std::vector<std::unique_ptr<nn::Intervention>> interventions_;  ///< of each task; null: it has none
 };
 
 }  // namespace anneal::models

@@ -102,10 +102,10 @@ at::Tensor Flat(const SequenceGroup& group, const SequenceLayout::OfGroup& layou
   return at::cat(parts, 1);
 }
 
-/// Adds the gradient of Flat's result to that of the elements.
-void AddFlat(const SequenceGroup& group, const at::Tensor& gradient, const at::Tensor& elements) {
-  ForEachPart(group.sequence, [&](size_t p, const Columns& columns) {
-    if (!group.sequence[p].looked_up) return;
+/// Adds the gradient of Flat's or Query's result to that of the elements.
+void AddFlat(const std::vector<SequencePart>& parts, const at::Tensor& gradient, const at::Tensor& elements) {
+  ForEachPart(parts, [&](size_t p, const Columns& columns) {
+    if (!parts[p].looked_up) return;
     elements.narrow(0, 0, gradient.size(0))
         .narrow(1, columns.source, columns.width)
         .add_(gradient.narrow(1, columns.padded, columns.width));
@@ -119,15 +119,6 @@ at::Tensor Query(const SequenceGroup& group, int64_t rows, const at::Tensor& ele
     parts.push_back((part.looked_up ? elements : dense).narrow(0, 0, rows).narrow(1, part.column, part.width));
   }
   return parts.empty() ? at::Tensor() : at::cat(parts, 1);
-}
-
-void AddQuery(const SequenceGroup& group, const at::Tensor& gradient, const at::Tensor& elements) {
-  ForEachPart(group.query, [&](size_t p, const Columns& columns) {
-    if (!group.query[p].looked_up) return;
-    elements.narrow(0, 0, gradient.size(0))
-        .narrow(1, columns.source, columns.width)
-        .add_(gradient.narrow(1, columns.padded, columns.width));
-  });
 }
 
 /// Queries, where there are any, and sequences: two tensors a group.
@@ -155,10 +146,10 @@ struct Assembly : torch::autograd::Function<Assembly> {
     for (size_t g = 0; g < plan.sequence_groups.size(); ++g) {
       const SequenceGroup& group = plan.sequence_groups[g];
       const at::Tensor &query = gradients[2 * g], &sequence = gradients[2 * g + 1];
-      if (query.defined()) AddQuery(group, query.to(at::kFloat), elements);
+      if (query.defined()) AddFlat(group.query, query.to(at::kFloat), elements);
       if (!sequence.defined()) continue;
       if (group.jagged) {
-        AddFlat(group, sequence.to(at::kFloat), elements);
+        AddFlat(group.sequence, sequence.to(at::kFloat), elements);
       } else {
         AddPadded(group, layout.groups[g], sequence.to(at::kFloat).contiguous(), elements);
       }

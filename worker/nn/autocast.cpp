@@ -30,4 +30,10 @@ Autocast::~Autocast() {
   at::autocast::set_autocast_dtype(device_, type_before_);
 }
 
+NoAutocast::NoAutocast(at::DeviceType device) : device_(device), before_(at::autocast::is_autocast_enabled(device)) {
+  at::autocast::set_autocast_enabled(device_, false);
+}
+
+NoAutocast::~NoAutocast() { at::autocast::set_autocast_enabled(device_, before_); }
+
 }  // namespace anneal::nn

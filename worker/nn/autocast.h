@@ -27,4 +27,17 @@ class Autocast {
   c10::ScalarType type_before_ = c10::ScalarType::BFloat16;
 };
 
+/// Operators of the device compute in float32 while it lives.
+class NoAutocast {
+ public:
+  explicit NoAutocast(at::DeviceType device);
+  ~NoAutocast();
+  NoAutocast(const NoAutocast&) = delete;
+  NoAutocast& operator=(const NoAutocast&) = delete;
+
+ private:
+  const at::DeviceType device_;
+  const bool before_;
+};
+
 }  // namespace anneal::nn

@@ -5,12 +5,11 @@
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/jit/api/function_impl.h>
-#include <torch/csrc/jit/frontend/tracer.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/worker/models/traced.h"
 #include "tests/worker/models/written.h"
 #include "worker/models/match_towers.h"
 #include "worker/models/model.h"
@@ -160,13 +159,9 @@ json Computed(const Case& c) {
                {"seed", Written(seed)},
                {"weights", c.weighted ? Written(weights) : json()},
                {"own_losses", own}};
-  const auto add = [&](const char* kind, const nn::NamedTensor& of) {
-    written[kind][of.name] = Written(of.tensor);
-    written[kind][of.name]["gradient"] =
-        Written(of.tensor.grad().defined() ? of.tensor.grad() : at::zeros_like(of.tensor))["values"];
-  };
-  for (const auto& input : inputs) add("inputs", input);
-  for (const auto& parameter : built.model->NamedParameters()) add("parameters", parameter);
+  for (const auto& [name, input] : inputs) written["inputs"][name] = WrittenWithGradient(input);
+  for (const auto& [name, parameter] : built.model->NamedParameters())
+    written["parameters"][name] = WrittenWithGradient(parameter);
   return written;
 }
 
@@ -210,16 +205,11 @@ TEST(MatchModels, OneTowerAloneIsTracedForEveryBatchSize) {
         groups.sequences["history"] = {{}, values[2].toTensor(), values[3].toTensor(), values[4].toTensor()};
         return std::vector<c10::IValue>{built.model->Forward(groups).front()};
       };
-      const auto traced = torch::jit::tracer::trace(
-          stack(0, 2), forward, [](const at::Tensor&) { return std::string(); }, /*strict=*/true,
-          /*force_outplace=*/false);
+      const Traced traced(forward, stack(0, 2));
       for (const auto& [first, count] : {std::pair{0, 7}, std::pair{1, 1}, std::pair{3, 4}}) {
         std::vector<c10::IValue> values = stack(first, count);
         const at::Tensor want = forward(values).front().toTensor();
-        torch::jit::GraphFunction function("forward", traced.first->graph->copy(), nullptr);
-        function.run(values);
-        ASSERT_EQ(values.size(), 1u);
-        EXPECT_TRUE(at::allclose(values.front().toTensor(), want, 1e-5, 1e-6)) << first;
+        EXPECT_TRUE(at::allclose(traced(values), want, 1e-5, 1e-6)) << first;
       }
     }
   }

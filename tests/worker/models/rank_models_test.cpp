@@ -4,14 +4,13 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/jit/api/function_impl.h>
-#include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "tests/worker/models/traced.h"
 #include "tests/worker/models/written.h"
 #include "worker/config/error.h"
 #include "worker/models/model.h"
@@ -176,13 +175,9 @@ json Computed(const Case& c) {
     written["seeds"].push_back(Written(seed));
   }
   loss.backward();
-  const auto add = [&](const char* kind, const std::string& name, const at::Tensor& tensor) {
-    written[kind][name] = Written(tensor);
-    written[kind][name]["gradient"] =
-        Written(tensor.grad().defined() ? tensor.grad() : at::zeros_like(tensor))["values"];
-  };
-  for (const auto& [name, tensor] : groups.plain) add("groups", name, tensor);
-  for (const auto& parameter : built.model->NamedParameters()) add("parameters", parameter.name, parameter.tensor);
+  for (const auto& [name, tensor] : groups.plain) written["groups"][name] = WrittenWithGradient(tensor);
+  for (const auto& [name, parameter] : built.model->NamedParameters())
+    written["parameters"][name] = WrittenWithGradient(parameter);
   for (const auto& [name, buffer] : built.model->NamedBuffers()) written["buffers"][name] = Written(buffer);
   return written;
 }
@@ -217,15 +212,11 @@ TEST(RankModels, AreTracedForEveryBatchSize) {
       std::erase_if(outputs, [](const at::Tensor& output) { return !output.defined(); });
       return std::vector<c10::IValue>{at::cat(outputs, 1)};
     };
-    const auto traced = torch::jit::tracer::trace(
-        stack(6), forward, [](const at::Tensor&) { return std::string(); }, /*strict=*/true, /*force_outplace=*/false);
+    const Traced traced(forward, stack(6));
     for (const int64_t rows : {6, 1, 33}) {
       std::vector<c10::IValue> values = stack(rows);
       const at::Tensor want = forward(values).front().toTensor();
-      torch::jit::GraphFunction function("forward", traced.first->graph->copy(), nullptr);
-      function.run(values);
-      ASSERT_EQ(values.size(), 1u);
-      EXPECT_TRUE(at::allclose(values.front().toTensor(), want, 1e-5, 1e-6)) << rows;
+      EXPECT_TRUE(at::allclose(traced(values), want, 1e-5, 1e-6)) << rows;
     }
   }
 }

@@ -5,13 +5,12 @@
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/jit/api/function_impl.h>
-#include <torch/csrc/jit/frontend/tracer.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "tests/worker/models/traced.h"
 #include "tests/worker/models/written.h"
 #include "worker/models/model.h"
 
@@ -202,13 +201,9 @@ json Computed(const Case& c) {
   for (const auto& [name, width] : SequenceNames(groups)) {
     if (width == 1) written["numbers"][name] = Written(groups.sequences[name].sequence)["values"];
   }
-  const auto add = [&](const char* kind, const nn::NamedTensor& of) {
-    written[kind][of.name] = Written(of.tensor);
-    written[kind][of.name]["gradient"] =
-        Written(of.tensor.grad().defined() ? of.tensor.grad() : at::zeros_like(of.tensor))["values"];
-  };
-  for (const auto& input : inputs) add("inputs", input);
-  for (const auto& parameter : built.model->NamedParameters()) add("parameters", parameter);
+  for (const auto& [name, input] : inputs) written["inputs"][name] = WrittenWithGradient(input);
+  for (const auto& [name, parameter] : built.model->NamedParameters())
+    written["parameters"][name] = WrittenWithGradient(parameter);
   return written;
 }
 
@@ -256,16 +251,11 @@ TEST(Rankers, AreTracedForEveryBatch) {
       const auto outputs = built.model->Forward(GroupsOf(all, stack));
       return torch::jit::Stack{at::cat(outputs, 1)};
     };
-    const auto traced = torch::jit::tracer::trace(
-        StackOf(all, 3, 2), forward, [](const at::Tensor&) { return std::string(); }, /*strict=*/true,
-        /*force_outplace=*/false);
+    const Traced traced(forward, StackOf(all, 3, 2));
     for (const auto& [first, count] : {std::pair{0, 7}, std::pair{1, 1}, std::pair{2, 1}, std::pair{3, 4}}) {
       torch::jit::Stack stack = StackOf(all, first, count);
       const at::Tensor want = forward(stack).front().toTensor();
-      torch::jit::GraphFunction function("forward", traced.first->graph->copy(), nullptr);
-      function.run(stack);
-      ASSERT_EQ(stack.size(), 1u);
-      EXPECT_TRUE(at::allclose(stack.front().toTensor(), want, 1e-5, 1e-5)) << first;
+      EXPECT_TRUE(at::allclose(traced(stack), want, 1e-5, 1e-5)) << first;
     }
   }
 }

@@ -15,4 +15,11 @@ inline nlohmann::json Written(const at::Tensor& tensor) {
           {"values", std::vector<float>(flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel())}};
 }
 
+/// The same of a leaf with its "gradient", zeros where it has none.
+inline nlohmann::json WrittenWithGradient(const at::Tensor& leaf) {
+  nlohmann::json written = Written(leaf);
+  written["gradient"] = Written(leaf.grad().defined() ? leaf.grad() : at::zeros_like(leaf))["values"];
+  return written;
+}
+
 }  // namespace anneal::models

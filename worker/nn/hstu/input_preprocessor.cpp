@@ -15,23 +15,24 @@ at::Tensor ContextualIndex(const TokenLayout& layout) { return layout.row * layo
 InputPreprocessor::InputPreprocessor(const tzrec::protos::GRInputPreprocessor& config, const RankingWidths& widths,
                                      int64_t out)
     : widths_(widths), interleaves_(config.has_contextual_interleave_preprocessor()) {
-  const auto& interleave = config.contextual_interleave_preprocessor();
-  const auto& plain = config.contextual_preprocessor();
-  doubles_candidates_ = interleaves_ && interleave.enable_interleaving();
-  if (interleaves_ ? interleave.has_action_encoder() : plain.has_action_encoder()) {
-    const auto& encoder = interleaves_ ? interleave.action_encoder() : plain.action_encoder();
-    actions_ = std::make_unique<ActionEncoder>(encoder.simple_action_encoder());
-    RegisterModule("_action_encoder", *actions_);
-    action_mlp_ = MakeContextualizedMlp(interleaves_ ? interleave.action_mlp() : plain.action_mlp(), actions_->width(),
-                                        out, widths.contextual());
-    RegisterModule("_action_embedding_mlp", *action_mlp_);
+  const auto make = [&](const auto& kind) {
+    if (kind.has_action_encoder()) {
+      actions_ = std::make_unique<ActionEncoder>(kind.action_encoder().simple_action_encoder());
+      RegisterModule("_action_encoder", *actions_);
+      action_mlp_ = MakeContextualizedMlp(kind.action_mlp(), actions_->width(), out, widths.contextual());
+      RegisterModule("_action_embedding_mlp", *action_mlp_);
+    }
+    content_ = MakeContentEncoder(kind.content_encoder(), widths.history, widths.candidates);
+    RegisterModule("_content_encoder", *content_);
+    content_mlp_ = MakeContextualizedMlp(kind.content_mlp(), content_->width(), out, widths.contextual());
+    RegisterModule("_content_embedding_mlp", *content_mlp_);
+  };
+  if (interleaves_) {
+    doubles_candidates_ = config.contextual_interleave_preprocessor().enable_interleaving();
+    make(config.contextual_interleave_preprocessor());
+  } else {
+    make(config.contextual_preprocessor());
   }
-  content_ = MakeContentEncoder(interleaves_ ? interleave.content_encoder() : plain.content_encoder(), widths.history,
-                                widths.candidates);
-  RegisterModule("_content_encoder", *content_);
-  content_mlp_ = MakeContextualizedMlp(interleaves_ ? interleave.content_mlp() : plain.content_mlp(), content_->width(),
-                                       out, widths.contextual());
-  RegisterModule("_content_embedding_mlp", *content_mlp_);
   const double deviation = std::sqrt(2.0 / static_cast<double>(widths.slot + out));
   contextual_weight_ =
       RegisterParameter("_batched_contextual_linear_weights", at::randn({widths.slots, widths.slot, out}) * deviation);

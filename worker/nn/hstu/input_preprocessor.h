@@ -48,7 +48,7 @@ class InputPreprocessor : public Module {
   bool reads_watch_times() const { return actions_ && actions_->reads_watch_times(); }
 
  private:
-  /// The elements of history and candidates as tokens of both kinds, and which of them each token of a layout is.
+  /// A row's history and candidates, one after the other: one token of each element, or its two.
   at::Tensor Body(const RankingInput& input, const TokenLayout& elements);
   at::Tensor ContextualTokens(const at::Tensor& contextual) const;
 

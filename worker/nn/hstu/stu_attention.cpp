@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/TensorIndexing.h>
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 
@@ -11,6 +10,7 @@
 #include <numeric>
 #include <vector>
 
+#include "worker/nn/autocast.h"
 #include "worker/nn/parallel.h"
 
 namespace anneal::nn::hstu {
@@ -244,19 +244,6 @@ struct Attention : torch::autograd::Function<Attention> {
                      static_cast<const Plan&>(*plan)),
             at::Tensor()};
   }
-};
-
-/// Operators compute in float32 while it lives.
-class NoAutocast {
- public:
-  explicit NoAutocast(at::DeviceType device) : device_(device), before_(at::autocast::is_autocast_enabled(device)) {
-    at::autocast::set_autocast_enabled(device_, false);
-  }
-  ~NoAutocast() { at::autocast::set_autocast_enabled(device_, before_); }
-
- private:
-  const at::DeviceType device_;
-  const bool before_;
 };
 
 /// SeenBy as a matrix: 1 where a token sees another one of its row, [B, T, T] float32.
